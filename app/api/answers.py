@@ -1,0 +1,184 @@
+"""What a run came to, in the shapes that clients know: made from the same fold, streamed or not."""
+
+from datetime import timedelta
+from typing import Any
+
+from app.api.schema import (
+    AgentAnswer,
+    AgentOutput,
+    AgentRunUsage,
+    AgentUsageRow,
+    BillingInfo,
+    CostBreakdown,
+    SwarmAnswer,
+    SwarmOutput,
+    SwarmRunUsage,
+    TokenCounts,
+    TurnUsage,
+)
+from app.events import RunDescribed, RunEnded, Usage, UsageTotalled
+from app.runs.summary import Summary
+
+_USD_DIGITS = 10
+
+
+def swarm_answer(summary: Summary) -> SwarmAnswer:
+    """The JSON answer of a swarm whose run has ended."""
+    described, totalled, ended = _whole(summary)
+    return SwarmAnswer(
+        job_id=described.job_id,
+        status=ended.status,
+        swarm_name=described.name,
+        description=described.description,
+        swarm_type=described.swarm_type or "",
+        output=swarm_outputs(summary),
+        number_of_agents=described.number_of_agents,
+        service_tier=described.service_tier,
+        execution_time=ended.duration_seconds,
+        usage=SwarmRunUsage(**swarm_usage(totalled)),
+        warnings=list(described.warnings),
+        metadata=described.metadata,
+        failed_agents=list(ended.failed_agents),
+    )
+
+
+def agent_answer(summary: Summary) -> AgentAnswer:
+    """The JSON answer of a single agent whose run has ended."""
+    described, totalled, ended = _whole(summary)
+    return AgentAnswer(
+        job_id=described.job_id,
+        success=ended.status == "success",
+        name=described.name,
+        description=described.description,
+        temperature=described.temperature,
+        outputs=agent_outputs(summary),
+        usage=AgentRunUsage(**agent_usage(totalled)),
+        timestamp=timestamp(described, ended.t_ms),
+        warnings=list(described.warnings),
+        metadata=described.metadata,
+        failed_agents=list(ended.failed_agents),
+    )
+
+
+def so_far(summary: Summary) -> dict[str, Any]:
+    """What a failed run's error body says of what it had come to."""
+    described, totalled, _ = _whole(summary)
+    if described.kind == "swarm":
+        usage, outputs = SwarmRunUsage(**swarm_usage(totalled)), swarm_outputs(summary)
+    else:
+        usage, outputs = AgentRunUsage(**agent_usage(totalled)), agent_outputs(summary)
+    return {
+        "job_id": described.job_id,
+        "output": [output.model_dump(exclude_unset=True) for output in outputs],
+        "usage": usage.model_dump(),
+    }
+
+
+def swarm_outputs(summary: Summary) -> list[SwarmOutput]:
+    """One entry per turn that has ended, in flow order."""
+    return [
+        SwarmOutput(role=turn.agent, content=turn.output)
+        if turn.task_index is None
+        else SwarmOutput(role=turn.agent, content=turn.output, task_index=turn.task_index)
+        for turn in summary.answers
+    ]
+
+
+def agent_outputs(summary: Summary) -> list[AgentOutput]:
+    """As `swarm_outputs`, in the agent route's shape."""
+    described = summary.described
+    assert described is not None
+    return [
+        AgentOutput(
+            role=turn.agent,
+            content=turn.output,
+            timestamp=timestamp(described, turn.t_ms),
+            message_id=f"{described.job_id}-{turn.turn}",
+        )
+        for turn in summary.answers
+    ]
+
+
+def turn_usage(usage: Usage) -> TurnUsage:
+    return TurnUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=_usd(usage.cost_usd),
+        priced=usage.priced,
+        estimated=usage.estimated,
+    )
+
+
+def agent_usage(totalled: UsageTotalled) -> dict[str, Any]:
+    """The fields of `AgentRunUsage`."""
+    return {**_run_usage(totalled), "img_cost": 0, "total_cost": _usd(totalled.total.cost_usd)}
+
+
+def swarm_usage(totalled: UsageTotalled) -> dict[str, Any]:
+    """The fields of `SwarmRunUsage`."""
+    total = totalled.total
+    breakdown = CostBreakdown(
+        agent_cost=0,
+        input_token_cost=_usd(total.input_cost_usd),
+        output_token_cost=_usd(total.output_cost_usd),
+        token_counts=TokenCounts(
+            total_input_tokens=total.input_tokens,
+            total_output_tokens=total.output_tokens,
+            total_tokens=total.total_tokens,
+        ),
+        num_agents=len(totalled.agents),
+        night_time_discount_applied=False,
+    )
+    billing = BillingInfo(
+        cost_breakdown=breakdown,
+        total_cost=_usd(total.cost_usd),
+        discount_active=False,
+        discount_type="none",
+        discount_percentage=0,
+    )
+    return {**_run_usage(totalled), "billing_info": billing}
+
+
+def timestamp(described: RunDescribed, t_ms: int) -> str:
+    """When something happened, as ISO 8601 in UTC."""
+    return (described.created_at + timedelta(milliseconds=t_ms)).isoformat()
+
+
+def _run_usage(totalled: UsageTotalled) -> dict[str, Any]:
+    total = totalled.total
+    rows = [
+        AgentUsageRow(
+            agent=row.agent,
+            turns=row.turns,
+            input_tokens=row.usage.input_tokens,
+            output_tokens=row.usage.output_tokens,
+            cached_input_tokens=row.usage.cached_input_tokens,
+            reasoning_tokens=row.usage.reasoning_tokens,
+            cost_usd=_usd(row.usage.cost_usd),
+        )
+        for row in totalled.agents
+    ]
+    return {
+        "input_tokens": total.input_tokens,
+        "output_tokens": total.output_tokens,
+        "total_tokens": total.total_tokens,
+        "agents": rows,
+        "priced": total.priced,
+        "estimated": total.estimated,
+    }
+
+
+def _whole(summary: Summary) -> tuple[RunDescribed, UsageTotalled, RunEnded]:
+    """The three events that every ended run has."""
+    assert summary.described is not None
+    assert summary.usage is not None
+    assert summary.ended is not None
+    return summary.described, summary.usage, summary.ended
+
+
+def _usd(cost: float) -> float:
+    """Without the noise of binary fractions."""
+    return round(cost, _USD_DIGITS)

@@ -1,0 +1,34 @@
+"""What this server offers: kinds of swarms, and models."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+
+from app.api.deps import Caller, Models
+from app.api.schema import ModelsAvailable, OpenAIModel, OpenAIModels, SwarmsAvailable, SwarmTypeDetail
+from app.swarm.plan import SWARM_TYPES
+
+router = APIRouter(prefix="/v1", tags=["catalog"])
+
+
+@router.get("/swarms/available", summary="The kinds of swarms")
+async def swarms_available(_: Caller) -> SwarmsAvailable:
+    """Every kind that this server runs; all of them stream token by token."""
+    return SwarmsAvailable(
+        timestamp=datetime.now(UTC).isoformat(),
+        swarm_types=list(SWARM_TYPES),
+        details=[SwarmTypeDetail(name=kind.name, description=kind.description) for kind in SWARM_TYPES.values()],
+    )
+
+
+@router.get("/models/available", summary="The models")
+async def models_available(_: Caller, models: Models) -> ModelsAvailable:
+    """The models that this server has credentials or aliases for."""
+    names = models.names()
+    return ModelsAvailable(count=len(names), models=names)
+
+
+@router.get("/models", summary="The models, as OpenAI lists them")
+async def openai_models(_: Caller, models: Models) -> OpenAIModels:
+    """The same as `/v1/models/available`."""
+    return OpenAIModels(data=[OpenAIModel(id=name, created=0, owned_by="swarmstream") for name in models.names()])

@@ -1,0 +1,107 @@
+"""The completion routes: a payload becomes a run, its answer a reading of that run."""
+
+import re
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.deps import AgentBody, Caller, Models, Operator, Runs, SwarmBody
+from app.api.stream import NDJSON, SSE, Reader, RunDocument, RunStream
+from app.runs.supervisor import Job, Supervisor
+from app.settings import Settings
+from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+
+router = APIRouter(prefix="/v1", tags=["completions"])
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@router.post("/agent/completions", summary="Run one agent")
+async def complete_agent(
+    request: Request, caller: Caller, settings: Operator, models: Models, runs: Runs, payload: AgentBody
+) -> Response:
+    """One agent, streamed where `stream` or `agent_config.streaming_on` is true."""
+    compiled = compile_agent(payload, models, plan_limits(settings))
+    job = _agent_job(payload, compiled, request, caller)
+    return await _answer(job, payload, request, settings, runs, streams=payload.streams)
+
+
+@router.post("/swarm/completions", summary="Run a swarm of agents")
+async def complete_swarm(
+    request: Request, caller: Caller, settings: Operator, models: Models, runs: Runs, payload: SwarmBody
+) -> Response:
+    """A team of agents, streamed where `stream` is true."""
+    compiled = compile_swarm(payload, models, plan_limits(settings))
+    job = _swarm_job(payload, compiled, request, caller)
+    return await _answer(job, payload, request, settings, runs, streams=payload.stream)
+
+
+def plan_limits(settings: Settings) -> PlanLimits:
+    return PlanLimits(settings.max_agents, settings.max_stages, settings.max_turns)
+
+
+async def _answer(
+    job: Job, payload: RunSpec, request: Request, settings: Settings, runs: Supervisor, *, streams: bool
+) -> Response:
+    run = await runs.start(job)
+    reader = Reader(
+        await runs.journal.tail(run.job_id),
+        run.reader,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+    )
+    headers = {"Location": f"/v1/runs/{run.job_id}/stream"}
+    if not streams:
+        return RunDocument(reader, request_id=job.request_id, headers=headers)
+    # `application/json` is not negotiated on: the official SDK always sends it, also for streams.
+    framing = NDJSON if "application/x-ndjson" in request.headers.get("accept", "") else SSE
+    return RunStream(reader, framing, heartbeat_seconds=settings.heartbeat_seconds, headers=headers)
+
+
+def _agent_job(payload: AgentRequest, compiled: Compiled, request: Request, caller: str) -> Job:
+    agent = payload.agent_config
+    return Job(
+        kind="agent",
+        plan=compiled.plan,
+        owner=caller,
+        name=agent.agent_name,
+        description=agent.description,
+        temperature=agent.temperature,
+        warnings=compiled.warnings,
+        metadata=payload.metadata,
+        on_disconnect=payload.on_disconnect,
+        on_error=payload.on_error,
+        timeout_seconds=payload.timeout,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+        request_id=request.state.request_id,
+        traceparent=_traceparent(request),
+    )
+
+
+def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, caller: str) -> Job:
+    return Job(
+        kind="swarm",
+        plan=compiled.plan,
+        owner=caller,
+        name=payload.name,
+        description=payload.description,
+        swarm_type=compiled.swarm_type,
+        number_of_agents=len(payload.agents),
+        service_tier=payload.service_tier,
+        warnings=compiled.warnings,
+        metadata=payload.metadata,
+        on_disconnect=payload.on_disconnect,
+        on_error=payload.on_error,
+        timeout_seconds=payload.timeout,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+        request_id=request.state.request_id,
+        traceparent=_traceparent(request),
+    )
+
+
+def _traceparent(request: Request) -> str | None:
+    given = request.headers.get("traceparent", "")
+    return given if _TRACEPARENT.fullmatch(given) else None

@@ -1,0 +1,145 @@
+"""One error body for every route, `application/problem+json`, that clients of RFC 9457, Swarms and OpenAI all read."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.errors import QUOTE_LIMIT, AppError, InternalError, Location
+from app.events import Failure
+
+_MAX_ERRORS = 10
+_MAX_DETAIL = 600
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class OpenAIError(BaseModel):
+    """The same problem as OpenAI's clients look for it."""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class Problem(BaseModel):
+    """The body of every answer that is not a success."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldProblem]
+    error: OpenAIError
+
+
+def problem(
+    *, status: int, code: str, detail: str, request_id: str, errors: Sequence[FieldProblem] = ()
+) -> dict[str, Any]:
+    """The body for a failure. `errors` name fields, most important first."""
+    detail = detail[:_MAX_DETAIL]
+    errors = errors[:_MAX_ERRORS]
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    param = ".".join(str(part) for part in errors[0].loc) if errors else None
+    return Problem(
+        type=f"urn:swarmstream:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+        errors=list(errors),
+        error=OpenAIError(message=detail, type=kind, code=code, param=param),
+    ).model_dump()
+
+
+def problem_response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """The answer that carries such a body."""
+    status: int = body["status"]
+    return Response(orjson.dumps(body), status, headers=headers, media_type="application/problem+json")
+
+
+def refusal(error: AppError, request_id: str) -> Response:
+    """The answer to a request that was refused."""
+    errors = [_field_problem(error.location, error.detail, error.code)] if error.location else []
+    headers: dict[str, str] = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
+    if error.status in (408, 413):
+        headers["Connection"] = "close"
+    body = problem(status=error.status, code=error.code, detail=error.detail, request_id=request_id, errors=errors)
+    return problem_response(body, headers)
+
+
+def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
+    """The answer to a run that failed and was not streamed; repeating it would be paid for again."""
+    body = problem(status=failure.status, code=failure.code, detail=failure.message, request_id=request_id)
+    return problem_response({**body, **so_far}, {"x-should-retry": "false"})
+
+
+async def on_app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return refusal(error, request.state.request_id)
+
+
+async def on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return invalid(error.errors(), request.state.request_id)
+
+
+def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
+    """The answer to a payload of the wrong shape; `errors` are pydantic's. The input itself is not echoed."""
+    problems = [_field_problem(error["loc"], error["msg"], error["type"]) for error in errors]
+    first = problems[0]
+    at = ".".join(str(part) for part in first.loc)
+    detail = f"{at}: {first.msg}" if at else first.msg
+    if len(problems) > 1:
+        detail += f" (and {len(problems) - 1} more)"
+    body = problem(status=422, code="invalid_schema", detail=detail, request_id=request_id, errors=problems)
+    return problem_response(body)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name.lower()
+    body = problem(status=error.status_code, code=code, detail=str(error.detail), request_id=request.state.request_id)
+    return problem_response(body, error.headers)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Starlette logs the error itself and answers with this."""
+    body = problem(
+        status=500,
+        code=InternalError.code,
+        detail="something went wrong in this server",
+        request_id=request.state.request_id,
+    )
+    return problem_response(body, {"x-should-retry": "false"})
+
+
+def _field_problem(location: Location, message: str, kind: str) -> FieldProblem:
+    parts = [part if isinstance(part, int) else _cut(part) for part in location]
+    return FieldProblem(loc=parts, msg=_cut(message, 2 * QUOTE_LIMIT), type=kind)
+
+
+def _cut(text: str, limit: int = QUOTE_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

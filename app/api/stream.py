@@ -1,0 +1,190 @@
+"""Answers that follow a run while it goes on: as Server-Sent Events, as JSON lines, as one JSON document."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import anyio
+from anyio import create_task_group
+from anyio.abc import TaskGroup
+from sse_starlette import EventSourceResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api import answers, wire
+from app.api.problems import failed_run
+from app.events import RunEnded
+from app.runs.journal import Entry, Tail
+from app.runs.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who reads a run from its first event on."""
+
+    tail: Tail
+    presence: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Entered while the reader is there: what the run's `on_disconnect` goes by."""
+    after: int = 0
+    """The last event that this reader has already."""
+    include_output: bool = True
+    coalesce_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How events are laid out in a body."""
+
+    media_type: str
+    frame: Callable[[int, str, str], str]
+    heartbeat: bytes
+    preamble: str = ""
+    """Before the first event of an answer."""
+
+
+SSE = Framing("text/event-stream; charset=utf-8", wire.sse_frame, wire.SSE_HEARTBEAT, wire.RETRY)
+NDJSON = Framing("application/x-ndjson", wire.ndjson_line, wire.NDJSON_HEARTBEAT)
+
+
+class RunStream(EventSourceResponse):
+    """A run's events, each sent as soon as it is in the journal; those that wait leave in one write.
+
+    Of sse-starlette's response it keeps the place in the framework; reading a journal needs neither its ping task nor
+    its queue, and a drained server ends its runs by an event, not by cutting streams.
+    """
+
+    def __init__(
+        self, reader: Reader, framing: Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            iter(()),
+            headers={**headers, "Cache-Control": "no-store, no-transform"},
+            media_type=framing.media_type,
+            ping=0,
+        )
+        # Forced upon us even towards a client that asked for the contrary; HTTP/1.1 keeps alive without it.
+        del self.headers["connection"]
+        self._reader = reader
+        self._framing = framing
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._reader.presence():
+            async with create_task_group() as tasks:
+                tasks.start_soon(_leave_with_the_client, receive, tasks)
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._follow(send)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                tasks.cancel_scope.cancel()
+
+    async def _follow(self, send: Send) -> None:
+        reader = self._reader
+        rendering = wire.Rendering(include_output=reader.include_output)
+        waiting = self._framing.preamble
+        with _Heart(reader.tail, self._heartbeat_seconds) as heart:
+            ended = False
+            while not ended:
+                entries = await self._read()
+                if entries:
+                    ended = isinstance(entries[-1][1], RunEnded)
+                    text = waiting + self._rendered(rendering, entries)
+                    body = text.encode("ascii")
+                elif heart.is_due():
+                    body = self._framing.heartbeat
+                else:
+                    continue
+                if body:
+                    waiting = ""
+                    heart.beat()
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _read(self) -> Sequence[Entry]:
+        entries = await self._reader.tail.read()
+        if self._reader.coalesce_ms and entries:
+            await anyio.sleep(self._reader.coalesce_ms / 1000)
+            return wire.join_deltas([*entries, *self._reader.tail.available()])
+        return entries
+
+    def _rendered(self, rendering: wire.Rendering, entries: Sequence[Entry]) -> str:
+        frame, after = self._framing.frame, self._reader.after
+        frames: list[str] = []
+        for number, event in entries:
+            name, data = rendering.render(event)
+            if number > after:
+                frames.append(frame(number, name, data))
+        return "".join(frames)
+
+
+class RunDocument(Response):
+    """What a run came to, once it is over; the client waits."""
+
+    def __init__(self, reader: Reader, *, request_id: str, headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
+        self._reader = reader
+        self._request_id = request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        summary: Summary | None = None
+        with self._reader.presence():
+            async with create_task_group() as tasks:
+                tasks.start_soon(_leave_with_the_client, receive, tasks)
+                summary = await self._summary()
+                tasks.cancel_scope.cancel()
+        if summary is not None:
+            await self._document(summary)(scope, receive, send)
+
+    async def _summary(self) -> Summary:
+        summary = Summary()
+        while summary.ended is None:
+            for _, event in await self._reader.tail.read():
+                summary.observe(event)
+        return summary
+
+    def _document(self, summary: Summary) -> Response:
+        assert summary.described is not None
+        assert summary.ended is not None
+        if summary.ended.status != "success":
+            assert summary.failure is not None
+            return failed_run(summary.failure, self._request_id, answers.so_far(summary))
+        is_swarm = summary.described.kind == "swarm"
+        answer = answers.swarm_answer(summary) if is_swarm else answers.agent_answer(summary)
+        return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+class _Heart:
+    """Wakes a waiting reader when nothing was sent for a while: one timer, not one a frame."""
+
+    def __init__(self, tail: Tail, seconds: float) -> None:
+        self._tail = tail
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._last_beat = self._loop.time()
+
+    def __enter__(self) -> "_Heart":
+        self._timer = self._loop.call_later(self._seconds, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def beat(self) -> None:
+        """Something is being sent."""
+        self._last_beat = self._loop.time()
+
+    def is_due(self) -> bool:
+        return self._loop.time() - self._last_beat >= self._seconds
+
+    def _look(self) -> None:
+        if self.is_due():
+            self._tail.wake()
+            self._timer = self._loop.call_later(self._seconds, self._look)
+        else:
+            self._timer = self._loop.call_at(self._last_beat + self._seconds, self._look)
+
+
+async def _leave_with_the_client(receive: Receive, tasks: TaskGroup) -> None:
+    """End the answer when the client is gone. The request's body has been read by now."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    tasks.cancel_scope.cancel()

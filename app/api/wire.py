@@ -1,0 +1,264 @@
+"""Events as clients see them: names, ASCII JSON, frames (WIRE.md, section 4)."""
+
+from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
+from typing import Any, assert_never
+
+from pydantic import BaseModel
+
+from app.api import answers
+from app.api.schema import (
+    AgentEndFrame,
+    AgentMetadataFrame,
+    AgentRunEndFrame,
+    AgentRunUsage,
+    AgentStartFrame,
+    AgentUsageFrame,
+    ErrorFrame,
+    StartFrame,
+    SwarmEndFrame,
+    SwarmMetadataFrame,
+    SwarmUsageFrame,
+)
+from app.events import (
+    Event,
+    ReasoningDelta,
+    RunDescribed,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    TextDelta,
+    TurnEnded,
+    TurnFailed,
+    TurnStarted,
+    UsageTotalled,
+)
+from app.runs.journal import Entry
+from app.runs.summary import Summary
+
+RETRY = "retry: 3000\n"
+"""Before the first frame of an answer: how long a browser waits before it connects again."""
+
+SSE_HEARTBEAT = b": ping\n"
+"""A comment without a blank line: after an `id:`, one makes the official SDK's decoder dispatch an empty event."""
+
+NDJSON_HEARTBEAT = b" "
+"""White space before the next line's JSON: no parser sees it, every proxy does."""
+
+
+def sse_frame(number: int, name: str, data: str) -> str:
+    return f"id: {number}\nevent: {name}\ndata: {data}\n\n"
+
+
+def ndjson_line(number: int, name: str, data: str) -> str:
+    return f'{{"id":{number},"event":"{name}","data":{data}}}\n'
+
+
+class Panel:
+    """The text of one turn as this reader has it: the constant head of its frames, and the escaped text so far."""
+
+    __slots__ = ("head", "output")
+
+    def __init__(self, event: TextDelta) -> None:
+        self.head = f'{{"agent":{escape(event.agent)},"turn":{event.turn},"content":'
+        self.output = ""
+
+
+class Rendering:
+    """One reader's view of one run. It must be shown every event from the first on, in order."""
+
+    def __init__(self, *, include_output: bool) -> None:
+        self._include_output = include_output
+        self._summary = Summary()
+        self._panels: dict[int, Panel] = {}
+
+    def render(self, event: Event) -> tuple[str, str]:
+        """The event's name and its `data`: one line of ASCII-only JSON."""
+        if isinstance(event, TextDelta):
+            return "chunk", self._chunk(event)
+        if isinstance(event, ReasoningDelta):
+            return "reasoning", _reasoning(event)
+        self._summary.observe(event)
+        if isinstance(event, TurnEnded):
+            self._panels.pop(event.turn, None)
+        name, frame = self._frame(event)
+        return name, frame.model_dump_json(exclude_unset=True, ensure_ascii=True)
+
+    def _chunk(self, event: TextDelta) -> str:
+        panel = self._panels.get(event.turn)
+        if panel is None:
+            panel = self._panels[event.turn] = Panel(event)
+        content: str = escape(event.text)
+        step = f',"step":{event.step}' if event.step > 1 else ""
+        if not self._include_output:
+            return f'{panel.head}{content}{step},"t":{event.t_ms}}}'
+        panel.output += content[1:-1]
+        return f'{panel.head}{content}{step},"output":"{panel.output}","t":{event.t_ms}}}'
+
+    def _frame(self, event: Event) -> tuple[str, BaseModel]:
+        is_swarm = self._summary.described is not None and self._summary.described.kind == "swarm"
+        match event:
+            case RunDescribed():
+                return "metadata", _swarm_metadata(event) if is_swarm else _agent_metadata(event)
+            case RunStarted():
+                message = "Swarm started" if is_swarm else "Starting agent processing..."
+                return "start", StartFrame(t=event.t_ms, message=message, status="started")
+            case TurnStarted():
+                return "agent_start", _agent_start(event)
+            case TurnEnded():
+                return "agent_end", _agent_end(event)
+            case TurnFailed():
+                return "error", _turn_error(event)
+            case RunFailed():
+                return "error", _run_error(event)
+            case UsageTotalled():
+                if is_swarm:
+                    return "usage", SwarmUsageFrame(t=event.t_ms, **answers.swarm_usage(event))
+                return "usage", AgentUsageFrame(t=event.t_ms, **answers.agent_usage(event))
+            case RunEnded():
+                return "end", _swarm_end(event, self._summary) if is_swarm else _agent_run_end(event, self._summary)
+            case TextDelta() | ReasoningDelta():
+                raise AssertionError("deltas are written by hand")
+            case _:
+                assert_never(event)
+
+
+def join_deltas(entries: Sequence[Entry]) -> list[Entry]:
+    """Neighbouring deltas of one turn as one, numbered as the last of them.
+
+    Only neighbours: were deltas of one turn joined across another turn's, a reader cut off between the two frames
+    could not name a place to go on from without losing or repeating text.
+    """
+    joined: list[Entry] = []
+    for number, event in entries:
+        if joined and isinstance(event, TextDelta):
+            _, before = joined[-1]
+            if isinstance(before, TextDelta) and (before.turn, before.step) == (event.turn, event.step):
+                text = before.text + event.text
+                joined[-1] = (number, TextDelta(event.t_ms, event.agent, event.turn, text, event.step))
+                continue
+        joined.append((number, event))
+    return joined
+
+
+def _reasoning(event: ReasoningDelta) -> str:
+    agent, content = escape(event.agent), escape(event.text)
+    return f'{{"agent":{agent},"turn":{event.turn},"content":{content},"t":{event.t_ms}}}'
+
+
+def _swarm_metadata(event: RunDescribed) -> SwarmMetadataFrame:
+    return SwarmMetadataFrame(
+        type="metadata",
+        job_id=event.job_id,
+        swarm_name=event.name,
+        swarm_type=event.swarm_type or "",
+        number_of_agents=event.number_of_agents,
+        description=event.description,
+        service_tier=event.service_tier,
+        warnings=list(event.warnings),
+        metadata=event.metadata,
+        t=event.t_ms,
+    )
+
+
+def _agent_metadata(event: RunDescribed) -> AgentMetadataFrame:
+    return AgentMetadataFrame(
+        type="metadata",
+        job_id=event.job_id,
+        name=event.name,
+        description=event.description,
+        temperature=event.temperature,
+        timestamp=answers.timestamp(event, 0),
+        success=True,
+        stream=True,
+        warnings=list(event.warnings),
+        metadata=event.metadata,
+        t=event.t_ms,
+    )
+
+
+def _agent_start(event: TurnStarted) -> AgentStartFrame:
+    return AgentStartFrame(
+        agent=event.agent,
+        turn=event.turn,
+        stage=event.stage,
+        loop=event.loop,
+        model=event.model,
+        lane=event.lane,
+        t=event.t_ms,
+        **_task_index(event.task_index),
+    )
+
+
+def _agent_end(event: TurnEnded) -> AgentEndFrame:
+    return AgentEndFrame(
+        agent=event.agent,
+        turn=event.turn,
+        model=event.model,
+        output=event.output,
+        status=event.status,
+        finish_reason=event.finish_reason,
+        usage=answers.turn_usage(event.usage),
+        duration=event.duration_seconds,
+        t=event.t_ms,
+        **_task_index(event.task_index),
+    )
+
+
+def _task_index(task_index: int | None) -> dict[str, Any]:
+    return {} if task_index is None else {"task_index": task_index}
+
+
+def _turn_error(event: TurnFailed) -> ErrorFrame:
+    return ErrorFrame(
+        error=event.failure.message,
+        code=event.failure.code,
+        retryable=event.failure.retryable,
+        agent=event.agent,
+        turn=event.turn,
+        attempts=event.attempts,
+        elapsed_seconds=event.elapsed_seconds,
+        t=event.t_ms,
+    )
+
+
+def _run_error(event: RunFailed) -> ErrorFrame:
+    timed_out: dict[str, Any] = {}
+    if event.timeout_seconds is not None:
+        timed_out = {"timeout": event.timeout_seconds, "active_agents": list(event.active_agents)}
+    return ErrorFrame(
+        error=event.failure.message,
+        code=event.failure.code,
+        retryable=event.failure.retryable,
+        elapsed_seconds=event.elapsed_seconds,
+        t=event.t_ms,
+        **timed_out,
+    )
+
+
+def _swarm_end(event: RunEnded, summary: Summary) -> SwarmEndFrame:
+    assert summary.described is not None
+    return SwarmEndFrame(
+        job_id=summary.described.job_id,
+        status=event.status,
+        execution_time=event.duration_seconds,
+        output=answers.swarm_outputs(summary),
+        failed_agents=list(event.failed_agents),
+        t=event.t_ms,
+    )
+
+
+def _agent_run_end(event: RunEnded, summary: Summary) -> AgentRunEndFrame:
+    assert summary.described is not None
+    assert summary.usage is not None
+    return AgentRunEndFrame(
+        job_id=summary.described.job_id,
+        status=event.status,
+        execution_time=event.duration_seconds,
+        outputs=answers.agent_outputs(summary),
+        usage=AgentRunUsage(**answers.agent_usage(summary.usage)),
+        complete=event.status == "success",
+        timestamp=answers.timestamp(summary.described, event.t_ms),
+        failed_agents=list(event.failed_agents),
+        t=event.t_ms,
+    )

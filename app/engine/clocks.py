@@ -1,0 +1,61 @@
+"""Two of a turn's three clocks: how long a model may take to begin, and how long it may fall silent."""
+
+import asyncio
+import math
+from types import TracebackType
+
+from anyio import CancelScope
+
+from app.errors import FirstTokenTimeout, IdleTimeout, ModelError
+
+
+class SilenceClock:
+    """Ends its block when the model is silent for too long; the failure is raised where the block ends.
+
+    `heard()` is called for every token and only notes the time. One timer a turn looks at the note when it fires and
+    sets itself again: arming a scope for each token would cost more than everything else on the token's way.
+    """
+
+    def __init__(self, *, first_token_seconds: float, idle_seconds: float) -> None:
+        self._first_token_seconds = first_token_seconds
+        self._idle_seconds = idle_seconds
+        self._loop = asyncio.get_running_loop()
+        self._scope = CancelScope()
+        self._last_heard = math.nan
+        self._failure: ModelError | None = None
+
+    def __enter__(self) -> "SilenceClock":
+        self._scope.__enter__()
+        self._timer = self._loop.call_later(self._first_token_seconds, self._first_token_due)
+        return self
+
+    def heard(self) -> None:
+        self._last_heard = self._loop.time()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._timer.cancel()
+        swallowed = self._scope.__exit__(kind, error, traceback)
+        if self._failure is not None and (swallowed or isinstance(error, ModelError)):
+            raise self._failure
+        return swallowed
+
+    def _first_token_due(self) -> None:
+        if math.isnan(self._last_heard):
+            self._expire(FirstTokenTimeout(f"no token came within {self._first_token_seconds:g} s"))
+        else:
+            self._set_again()
+
+    def _idle_due(self) -> None:
+        if self._loop.time() - self._last_heard >= self._idle_seconds:
+            self._expire(IdleTimeout(f"the provider fell silent for {self._idle_seconds:g} s"))
+        else:
+            self._set_again()
+
+    def _set_again(self) -> None:
+        self._timer = self._loop.call_at(self._last_heard + self._idle_seconds, self._idle_due)
+
+    def _expire(self, failure: ModelError) -> None:
+        self._failure = failure
+        self._scope.cancel()

@@ -1,0 +1,63 @@
+"""The execution of a plan: stage after stage, the agents of a stage at once."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+from anyio import create_task_group
+
+from app.engine.turn import Recorder, Speaker, Turn, TurnResult
+from app.swarm.conversation import ChatMessage, Said, prompt
+from app.swarm.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run's way through its plan, with what it needs from outside."""
+
+    plan: Plan
+    speaker: Speaker
+    recorder: Recorder
+    on_error: Literal["fail", "continue"]
+    before_stage: Callable[[], Awaitable[None]]
+    """Waits while no new turn may start."""
+
+    async def run(self) -> bool:
+        """Whether the plan was carried out to its end; False when a turn failed and `on_error` is `"fail"`."""
+        turns = count(1)
+        for task_index, opening in enumerate(self.plan.openings):
+            said: list[Said] = []
+            for loop in range(1, self.plan.loops + 1):
+                heard = len(said)
+                for number, stage in enumerate(self.plan.stages, start=1):
+                    await self.before_stage()
+                    speakers = [
+                        Turn(agent, next(turns), number, loop, task_index if self.plan.indexed else None)
+                        for agent in stage.agents
+                    ]
+                    results = await self._run_stage(speakers, opening, said)
+                    if self.on_error == "fail" and any(result.failure for result in results):
+                        return False
+                    said += [Said(result.agent, result.output, result.failure) for result in results]
+                if self.plan.hears_only_last_loop:
+                    del said[:heard]
+        return True
+
+    async def _run_stage(
+        self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[Said]
+    ) -> list[TurnResult]:
+        """Results come back in stage order, whoever ends first; a failed turn says so, its siblings finish."""
+        results: dict[int, TurnResult] = {}
+
+        async def take(turn: Turn) -> None:
+            messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
+            results[turn.number] = await self.speaker.take_turn(turn, messages, self.recorder)
+
+        if len(turns) == 1:
+            await take(turns[0])
+        else:
+            async with create_task_group() as tasks:
+                for turn in turns:
+                    tasks.start_soon(take, turn, name=f"agent {turn.agent.name}")
+        return [results[turn.number] for turn in turns]

@@ -1,0 +1,34 @@
+"""Provider text made safe to pass on: halves of a surrogate pair are joined across deltas."""
+
+
+class SurrogateJoiner:
+    """Keeps back half a surrogate pair at the end of a delta for the next one; an orphan becomes U+FFFD."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text that can be passed on now; empty when all of it is kept back."""
+        if text.isascii() and not self._held:
+            return text
+        text = self._held + text
+        self._held = ""
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._held = text[-1]
+            text = text[:-1]
+        return _whole(text)
+
+    def end(self) -> str:
+        """What an orphan half that was still kept back becomes."""
+        held, self._held = self._held, ""
+        return "\ufffd" if held else ""
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

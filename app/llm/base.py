@@ -1,0 +1,66 @@
+"""What the engine asks of a model, whichever way it is reached."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from app.swarm.conversation import ChatMessage
+from app.swarm.models import ModelRef
+from app.swarm.plan import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One request to a model."""
+
+    model: ModelRef
+    messages: Sequence[ChatMessage]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The provider accepted the call; from here on it may be billed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A delta of the model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider said that its answer is complete, and why: `stop`, `length`, `tool_calls`, …"""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """The provider's own figures for the call."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+Delta: TypeAlias = str | Opened | Reasoning | Finished | TokenCount
+"""What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
+
+
+class ChatModel(Protocol):
+    """A way to reach models."""
+
+    def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+        """The answer as it arrives: `Opened`, then text and reasoning, `Finished` and perhaps `TokenCount`.
+
+        The caller closes the generator; closing it, or cancelling the task that reads it, closes the provider's
+        connection. It repeats nothing by itself and keeps no clock.
+
+        Raises:
+            ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`.
+        """
+        ...

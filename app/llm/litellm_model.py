@@ -1,0 +1,243 @@
+"""Models through litellm: every provider that it knows, under one protocol."""
+
+import importlib
+import json
+import logging
+import os
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
+
+import anyio
+import httpx
+from anyio import CancelScope, to_thread
+from pydantic import ValidationError
+
+from app.errors import (
+    ModelError,
+    ProviderAuth,
+    ProviderBusy,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnreachable,
+    UpstreamInvalid,
+    UpstreamTruncated,
+)
+from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCount
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 1.0
+_NO_KEY = "none"
+"""Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
+
+
+class LiteLLMModel:
+    """Calls `litellm.acompletion`, with its own retries, time limits and telemetry off: those are the engine's.
+
+    litellm is imported by the first call, in a thread, or by `load()`: it takes seconds and 190 MB.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._litellm: Any = None
+        self._loading = anyio.Lock()
+
+    async def load(self) -> None:
+        """Import litellm now, off the event loop."""
+        async with self._loading:
+            if self._litellm is None:
+                self._litellm = await to_thread.run_sync(_import_litellm)
+
+    async def close(self) -> None:
+        """Close the connections that litellm keeps for reuse."""
+        if self._litellm is not None:
+            await self._litellm.close_litellm_async_clients()
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+        if self._litellm is None:
+            await self.load()
+        opened = False
+        stream: Any = None
+        litellm: Any = self._litellm
+        try:
+            stream = await litellm.acompletion(**self._arguments(call))
+            async for chunk in stream:
+                if not opened:
+                    opened = True
+                    yield Opened()
+                for delta in _deltas(chunk):
+                    yield delta
+            yield _finish(stream)
+            if count := _token_count(stream):
+                yield count
+        except ModelError:
+            raise
+        except Exception as error:
+            # litellm raises what it likes, its provider adapters more: this is where foreign errors become ours.
+            failure = _translate(error, opened=opened)
+            logger.warning("model %s: %s: %s", call.model.target, failure.code, error)
+            raise failure from error
+        finally:
+            if stream is not None:
+                # Without this its connection stays open, and the provider goes on generating and billing.
+                with CancelScope(shield=True), anyio.move_on_after(_CLOSE_SECONDS):
+                    await stream.aclose()
+
+    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+        model, sampling = call.model, call.sampling
+        arguments: dict[str, Any] = {
+            "model": model.target,
+            "messages": list(call.messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": sampling.max_tokens,
+            "max_retries": 0,
+            "num_retries": 0,
+            "timeout": _LONGER_THAN_ANY_TURN_SECONDS,
+            **sampling.llm_args,
+        }
+        if sampling.temperature is not None:
+            arguments["temperature"] = sampling.temperature
+        if sampling.reasoning_effort is not None:
+            arguments["reasoning_effort"] = sampling.reasoning_effort
+        if sampling.thinking_tokens is not None:
+            arguments["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking_tokens}
+        if model.api_base is not None:
+            arguments["api_base"] = model.api_base
+            arguments["api_key"] = _NO_KEY
+        if model.api_key_env is not None:
+            arguments["api_key"] = self._environ[model.api_key_env]
+        return arguments
+
+
+_LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
+"""litellm's timeout is per read and would stand in the way of the engine's clocks."""
+
+
+def _import_litellm() -> Any:
+    # Read at import: without it litellm fetches its price list from the network.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    litellm: Any = importlib.import_module("litellm")
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
+        its = logging.getLogger(name)
+        its.handlers.clear()
+        its.setLevel(logging.CRITICAL)
+    return litellm
+
+
+def _deltas(chunk: Any) -> Iterator[Delta]:
+    for choice in chunk.choices[:1]:
+        delta = choice.delta
+        if thought := getattr(delta, "reasoning_content", None):
+            yield Reasoning(thought)
+        if text := delta.content:
+            yield text
+
+
+def _finish(stream: Any) -> Finished:
+    """The provider's own finish reason; litellm invents one where the stream was cut off."""
+    if stream.received_finish_reason is None:
+        if (content_type := _content_type(stream)) and "event-stream" not in content_type:
+            raise ProviderError("the provider answered with something that is no stream of tokens")
+        raise UpstreamTruncated("the provider's answer was cut off")
+    return Finished(str(stream.received_finish_reason))
+
+
+def _content_type(stream: Any) -> str | None:
+    """What the provider called its answer, where litellm lets us see it (the OpenAI SDK's streams)."""
+    response = getattr(stream.completion_stream, "response", None)
+    return response.headers.get("content-type") if isinstance(response, httpx.Response) else None
+
+
+def _token_count(stream: Any) -> TokenCount | None:
+    """The figures that the provider sent, not those that litellm makes up in their absence."""
+    for chunk in reversed(stream.chunks):
+        if usage := getattr(chunk, "usage", None):
+            prompt = getattr(usage, "prompt_tokens_details", None)
+            completion = getattr(usage, "completion_tokens_details", None)
+            return TokenCount(
+                input_tokens=usage.prompt_tokens or 0,
+                output_tokens=usage.completion_tokens or 0,
+                cached_input_tokens=getattr(prompt, "cached_tokens", None) or 0,
+                reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+            )
+    return None
+
+
+def _translate(error: Exception, *, opened: bool) -> ModelError:
+    """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
+    causes = list(_causes(error))
+    status = None if opened else _http_status(causes)
+    if status is not None:
+        return _refused(status, _retry_after_seconds(causes))
+    if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
+        return UpstreamInvalid("the provider's stream could not be read")
+    if any(_is_transport(cause) for cause in causes):
+        if opened:
+            return UpstreamTruncated("the connection to the provider broke in the middle of its answer")
+        return ProviderUnreachable("the provider could not be reached")
+    if opened or _is_stream_error(causes):
+        return UpstreamInvalid("the provider reported an error in the middle of its answer")
+    own_status = getattr(error, "status_code", None)
+    return _refused(own_status if isinstance(own_status, int) else 500, None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it, nearest first."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__]
+
+
+def _http_status(causes: list[BaseException]) -> int | None:
+    """The status of the provider's HTTP answer, if it is a refusal."""
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code
+    return None
+
+
+def _retry_after_seconds(causes: list[BaseException]) -> float | None:
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError):
+            try:
+                return float(cause.response.headers["retry-after"])
+            except (KeyError, ValueError):
+                return None
+    return None
+
+
+def _is_transport(cause: BaseException) -> bool:
+    return isinstance(cause, httpx.TransportError | OSError) or type(cause).__module__.startswith("aiohttp.")
+
+
+def _is_stream_error(causes: list[BaseException]) -> bool:
+    """Whether the OpenAI SDK found an error object in the stream: its bare `APIError`, no subclass, has no status."""
+    return any(type(cause).__module__ == "openai" and type(cause).__name__ == "APIError" for cause in causes)
+
+
+def _refused(status: int, retry_after_seconds: float | None) -> ModelError:
+    kind, words = _refusal(status)
+    return kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
+
+
+def _refusal(status: int) -> tuple[type[ModelError], str]:
+    if status in (401, 403):
+        return ProviderAuth, "the provider refused this server's credentials"
+    if status == 429:
+        return ProviderRateLimited, "the provider's rate limit is reached"
+    if status in (408, 409):
+        return ProviderBusy, "the provider refused the request for now"
+    if 400 <= status < 500:
+        return ProviderRejected, "the provider rejected the request"
+    return ProviderError, "the provider failed"

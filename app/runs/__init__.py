@@ -1,0 +1,1 @@
+"""The life of a run: its supervisor, its journal, its bill."""

@@ -1,0 +1,158 @@
+"""A journal in this process's memory: finished runs stay for a while, within a number of bytes."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import anyio
+
+from app.errors import NotFound
+from app.events import Event, ReasoningDelta, RunEnded, TextDelta, TurnEnded
+from app.runs.journal import Entry, Log, RunRecord, RunState, RunStatus, Tail
+
+_ENTRIES_A_READ = 512
+_EVENT_BYTES = 200
+"""About what an event takes beside its text."""
+
+
+class _Book:
+    """One run: its events, and the readers that wait for the next one."""
+
+    __slots__ = ("_cancel", "_journal", "_waiting", "bytes", "entries", "record", "state")
+
+    def __init__(self, journal: "MemoryJournal", record: RunRecord) -> None:
+        self._journal = journal
+        self._cancel = anyio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self.record = record
+        self.entries: list[Entry] = []
+        self.state: RunState = "running"
+        self.bytes = 0
+
+    def append(self, event: Event) -> int:
+        if self.state != "running":
+            raise RuntimeError(f"{self.record.job_id} has ended")
+        number = len(self.entries) + 1
+        self.entries.append((number, event))
+        if isinstance(event, RunEnded):
+            self.state = event.status
+            self._journal.ended(self)
+        if self._waiting:
+            self._wake()
+        return number
+
+    async def commit(self, event: Event) -> int:
+        return self.append(event)
+
+    async def cancel_requested(self) -> None:
+        await self._cancel.wait()
+
+    def request_cancel(self) -> None:
+        self._cancel.set()
+
+    async def next_event(self, waiter: asyncio.Future[None]) -> None:
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def weigh(self) -> int:
+        return sum(_EVENT_BYTES + _text_bytes(event) for _, event in self.entries)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class _Cursor:
+    """A place in a book."""
+
+    __slots__ = ("_book", "_place", "_waiter")
+
+    def __init__(self, book: _Book, after: int) -> None:
+        self._book = book
+        self._place = after
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self) -> Sequence[Entry]:
+        if self._place >= len(self._book.entries):
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._book.next_event(self._waiter)
+            self._waiter = None
+        return self.available()
+
+    def available(self) -> Sequence[Entry]:
+        entries = self._book.entries[self._place : self._place + _ENTRIES_A_READ]
+        self._place += len(entries)
+        return entries
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class MemoryJournal:
+    """Keeps live runs without limit, finished ones for `retain_seconds` and within `retain_bytes`, oldest out first."""
+
+    def __init__(self, *, retain_seconds: float, retain_bytes: int) -> None:
+        self._retain_seconds = retain_seconds
+        self._retain_bytes = retain_bytes
+        self._books: dict[str, _Book] = {}
+        self._finished: OrderedDict[str, asyncio.TimerHandle] = OrderedDict()
+        self._finished_bytes = 0
+
+    async def submit(self, record: RunRecord) -> Log:
+        book = _Book(self, record)
+        self._books[record.job_id] = book
+        return book
+
+    async def tail(self, job_id: str, *, after: int = 0) -> Tail:
+        return _Cursor(self._book(job_id), after)
+
+    async def status(self, job_id: str) -> RunStatus:
+        book = self._book(job_id)
+        return RunStatus(book.record, book.state, last_event_id=len(book.entries))
+
+    async def cancel(self, job_id: str) -> None:
+        self._book(job_id).request_cancel()
+
+    async def close(self) -> None:
+        for timer in self._finished.values():
+            timer.cancel()
+        self._finished.clear()
+        self._books.clear()
+
+    def ended(self, book: _Book) -> None:
+        """Start the retention of a book whose run is over."""
+        job_id = book.record.job_id
+        book.bytes = book.weigh()
+        self._finished_bytes += book.bytes
+        loop = asyncio.get_running_loop()
+        self._finished[job_id] = loop.call_later(self._retain_seconds, self._forget, job_id)
+        while self._finished_bytes > self._retain_bytes:
+            self._forget(next(iter(self._finished)))
+
+    def _forget(self, job_id: str) -> None:
+        """Readers that hold a cursor read on: the book goes with the last of them."""
+        self._finished.pop(job_id).cancel()
+        self._finished_bytes -= self._books.pop(job_id).bytes
+
+    def _book(self, job_id: str) -> _Book:
+        try:
+            return self._books[job_id]
+        except KeyError:
+            raise NotFound("there is no such run") from None
+
+
+def _text_bytes(event: Event) -> int:
+    match event:
+        case TextDelta() | ReasoningDelta():
+            return len(event.text)
+        case TurnEnded():
+            return len(event.output)
+        case _:
+            return 0

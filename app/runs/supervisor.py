@@ -1,0 +1,298 @@
+"""The owner of runs: it starts them, ends them, and decides what happens when their readers leave.
+
+A run lives here and not in the answer to its request. Whatever happens to it, its journal ends with exactly one
+`RunEnded`, after a `UsageTotalled`.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import anyio
+from anyio import CancelScope, create_task_group
+from anyio.abc import TaskGroup
+
+from app.engine.execute import Execution
+from app.engine.turn import Speaker, TurnClocks, as_failure
+from app.errors import InternalError, RunCancelled, RunError, RunInterrupted, RunTimedOut, Unavailable
+from app.events import Event, RunDescribed, RunEnded, RunFailed, RunKind, RunStarted
+from app.llm.base import ChatModel
+from app.runs.journal import Journal, Log, RunRecord
+from app.runs.summary import Summary
+from app.swarm.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER_FULL_SECONDS = 5.0
+_RETRY_AFTER_DRAINING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run as it was asked for."""
+
+    kind: RunKind
+    plan: Plan
+    owner: str
+    name: str | None = None
+    description: str | None = None
+    swarm_type: str | None = None
+    number_of_agents: int = 1
+    service_tier: str = "standard"
+    temperature: float | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    on_error: Literal["fail", "continue"] = "fail"
+    timeout_seconds: float | None = None
+    include_output: bool = True
+    coalesce_ms: int = 0
+    request_id: str = ""
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """What the operator grants runs, in seconds where it is a time."""
+
+    max_runs: int = 1000
+    run_seconds: float = 3600.0
+    disconnect_grace_seconds: float = 10.0
+    clocks: TurnClocks = field(default_factory=TurnClocks)
+
+
+class Run:
+    """A run that is going on in this process, and the recorder of its events."""
+
+    def __init__(self, record: RunRecord, job: Job, log: Log, *, grace_seconds: float) -> None:
+        self.job_id = record.job_id
+        self.job = job
+        self.summary = Summary()
+        self._log = log
+        self._began = time.monotonic()
+        self._scope = CancelScope()
+        self._stopped_by: RunError | None = None
+        self._grace_seconds = grace_seconds
+        self._readers = 0
+        self._leaving: asyncio.TimerHandle | None = None
+        self._read = asyncio.Event()
+        self._read.set()
+
+    # The engine's recorder.
+
+    def now_ms(self) -> int:
+        return int((time.monotonic() - self._began) * 1000)
+
+    def record(self, event: Event) -> None:
+        self.summary.observe(event)
+        self._log.append(event)
+
+    async def commit(self, event: Event) -> None:
+        self.summary.observe(event)
+        await self._log.commit(event)
+
+    # Its end.
+
+    def stop(self, reason: RunError) -> None:
+        """End the run; the first reason counts."""
+        if self._stopped_by is None:
+            self._stopped_by = reason
+            self._scope.cancel()
+
+    async def stop_when_asked(self) -> None:
+        """Carry out a cancellation that comes through the journal."""
+        await self._log.cancel_requested()
+        self.stop(RunCancelled("the run was cancelled"))
+
+    # Its readers.
+
+    @contextmanager
+    def reader(self) -> Generator[None]:
+        """Within this block somebody reads the run. When the last one leaves, `on_disconnect` decides."""
+        self._readers += 1
+        self._read.set()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if self._readers == 0 and self.job.on_disconnect == "cancel" and self.summary.ended is None:
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody pays for what nobody reads: no new turn starts, and after the grace period the run is cancelled."""
+        self._read.clear()
+        loop = asyncio.get_running_loop()
+        reason = RunCancelled("the client went away")
+        self._leaving = loop.call_later(self._grace_seconds, self.stop, reason)
+
+    async def _while_unread(self) -> None:
+        await self._read.wait()
+
+    # Its course.
+
+    async def live(self, speaker: Speaker, run_seconds: float) -> None:
+        """Carry the plan out, and write the end of the journal whatever came of it."""
+        timeout = min(run_seconds, self.job.timeout_seconds or run_seconds)
+        reason: RunError | None = None
+        succeeded: bool | None = None
+        execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread)
+        try:
+            with self._scope, anyio.fail_after(timeout):
+                succeeded = await execution.run()
+            if succeeded is None:
+                reason = self._stopped_by
+        except TimeoutError:
+            reason = RunTimedOut(f"the run took longer than {timeout:g} s")
+        except Exception:
+            logger.exception("run %s: a bug of ours ended it", self.job_id)
+            reason = InternalError("something went wrong in this server")
+        with CancelScope(shield=True):
+            await self._finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
+
+    async def _finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+        now_ms = self.now_ms()
+        if reason is not None:
+            self.record(
+                RunFailed(
+                    now_ms,
+                    failure=as_failure(reason),
+                    elapsed_seconds=now_ms / 1000,
+                    active_agents=tuple(turn.agent for turn in self.summary.answers if turn.status == "cancelled"),
+                    timeout_seconds=timeout_seconds if isinstance(reason, RunTimedOut) else None,
+                )
+            )
+        self.record(self.summary.total(now_ms))
+        status = reason.end_status if reason else "success" if succeeded else "failed"
+        await self.commit(
+            RunEnded(
+                now_ms,
+                status=status,  # pyright: ignore[reportArgumentType]
+                duration_seconds=now_ms / 1000,
+                failed_agents=self.summary.failed_agents,
+            )
+        )
+
+
+class Supervisor:
+    """Runs, from their admission to their end. Use it as an async context manager: leaving it ends what still runs."""
+
+    def __init__(self, journal: Journal, models: Mapping[str, ChatModel], limits: RunLimits) -> None:
+        self.journal = journal
+        self._speaker = Speaker(models, limits.clocks)
+        self._limits = limits
+        self._live: dict[str, Run] = {}
+        self._admitting = 0
+        self._draining = False
+        self._idle = asyncio.Condition()
+        self._tasks: TaskGroup
+
+    async def __aenter__(self) -> "Supervisor":
+        self._tasks = create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.drain(0)
+        await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether new runs are welcome."""
+        return not self._draining
+
+    async def start(self, job: Job) -> Run:
+        """Admit a job and set it going. Its first two events are in the journal when this returns.
+
+        Raises:
+            Unavailable: the server is full or about to stop.
+        """
+        if self._draining:
+            raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
+        if len(self._live) + self._admitting >= self._limits.max_runs:
+            raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
+        self._admitting += 1
+        try:
+            record = _record(job)
+            log = await self.journal.submit(record)
+            run = Run(record, job, log, grace_seconds=self._limits.disconnect_grace_seconds)
+            run.record(_description(record, job))
+            await run.commit(RunStarted(run.now_ms()))
+            self._live[run.job_id] = run
+        finally:
+            self._admitting -= 1
+        self._tasks.start_soon(self._own, run, name=f"run {run.job_id}")
+        return run
+
+    def live(self, job_id: str) -> Run | None:
+        """The run, while it goes on in this process."""
+        return self._live.get(job_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Admit nothing more, give what runs `seconds` to finish, then interrupt it. Returns when all have ended."""
+        self._draining = True
+        with anyio.move_on_after(seconds):
+            await self._no_more_runs()
+        for run in list(self._live.values()):
+            run.stop(RunInterrupted("the server stopped"))
+        await self._no_more_runs()
+
+    async def _no_more_runs(self) -> None:
+        async with self._idle:
+            await self._idle.wait_for(lambda: not self._live)
+
+    async def _own(self, run: Run) -> None:
+        logger.info("run %s started: %s, %d turns", run.job_id, run.job.swarm_type or "agent", run.job.plan.turns)
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(run.stop_when_asked)
+                await run.live(self._speaker, self._limits.run_seconds)
+                tasks.cancel_scope.cancel()
+        except Exception:
+            logger.exception("run %s: its journal cannot be written", run.job_id)
+        finally:
+            del self._live[run.job_id]
+            async with self._idle:
+                self._idle.notify_all()
+            ended = run.summary.ended
+            logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
+
+
+def _record(job: Job) -> RunRecord:
+    return RunRecord(
+        job_id=f"{'swarms' if job.kind == 'swarm' else 'agent'}-{secrets.token_hex(16)}",
+        owner=job.owner,
+        kind=job.kind,
+        created_at=datetime.now(UTC),
+        include_output=job.include_output,
+        coalesce_ms=job.coalesce_ms,
+        request_id=job.request_id,
+        traceparent=job.traceparent,
+    )
+
+
+def _description(record: RunRecord, job: Job) -> RunDescribed:
+    return RunDescribed(
+        t_ms=0,
+        job_id=record.job_id,
+        kind=job.kind,
+        name=job.name,
+        description=job.description,
+        swarm_type=job.swarm_type,
+        number_of_agents=job.number_of_agents,
+        service_tier=job.service_tier,
+        temperature=job.temperature,
+        created_at=record.created_at,
+        warnings=job.warnings,
+        metadata=job.metadata,
+    )

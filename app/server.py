@@ -1,0 +1,91 @@
+"""uvicorn around the app: how the process starts, and how it stops without cutting a stream."""
+
+import json
+import os
+import socket
+from typing import cast
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import __version__
+from app.llm.registry import secret_values
+from app.logs import configure_logging
+from app.main import create_app
+from app.runs.supervisor import Supervisor
+from app.settings import Settings
+
+_FLUSH_SECONDS = 1
+"""After the drain, for readers to take what is left."""
+
+_TRY_IT = {
+    "name": "try-it",
+    "swarm_type": "AgentRearrange",
+    "rearrange_flow": "Optimist, Pessimist -> Summary",
+    "task": "AI in healthcare",
+    "stream": True,
+    "stream_options": {"include_output": False},
+    "agents": [
+        {"agent_name": "Optimist", "system_prompt": "Write three upbeat sentences about the topic."},
+        {"agent_name": "Pessimist", "system_prompt": "Write three cautious sentences about the topic."},
+        {"agent_name": "Summary", "system_prompt": "Write one short summary line of the prior views."},
+    ],
+}
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM: no new connections, an end for every run, then uvicorn's own shutdown.
+
+    uvicorn by itself waits for open connections, and a stream's stays open as long as its run.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_seconds: float, dev_key: str | None) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_seconds = drain_seconds
+        self._dev_key = dev_key
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._dev_key is not None:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            print(_welcome(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._dev_key), flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await cast(Supervisor, self._app.state.supervisor).drain(self._drain_seconds)
+        await super().shutdown(sockets)
+
+
+def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int:
+    """Serve until a signal; returns the process's exit code."""
+    keys = {key.get_secret_value() for key in settings.api_keys}
+    configure_logging(level=settings.log_level, layout=settings.log_format, secrets=keys | secret_values(os.environ))
+    app = create_app(settings, preload=preload)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_FLUSH_SECONDS,
+    )
+    server = DrainingServer(config, app, drain_seconds=settings.drain_seconds, dev_key=dev_key)
+    server.run()
+    return 0 if server.started else 1
+
+
+def _welcome(url: str, key: str) -> str:
+    payload = json.dumps(_TRY_IT)
+    return f"""
+swarmstream {__version__}, for development, on {url}
+
+  docs:  {url}/docs
+  key:   {key}  (for this run only)
+
+Watch three agents stream; paste this into another terminal:
+
+curl -N {url}/v1/swarm/completions -H 'x-api-key: {key}' -H 'Content-Type: application/json' -d '{payload}'
+"""

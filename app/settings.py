@@ -1,0 +1,62 @@
+"""Everything an operator may set: environment variables that begin with `SWARMSTREAM_`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "SWARMSTREAM_"
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """The server's settings; each field's description is what README says of it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, hide_input_in_errors=True)
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Comma-separated keys that clients may use. Without one the server starts only with `--dev`."
+    )
+    host: str = Field("127.0.0.1", description="The address to listen on; `0.0.0.0` for all of them.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="The port to listen on; 0 lets the system choose."
+    )
+    default_model: str = Field("gpt-4.1-mini", description="The model of agents that name none.")
+    models_file: Path | None = Field(None, description="A TOML file of model aliases.")
+    model_aliases: dict[str, str] = Field(
+        {}, description='Model aliases in short: a JSON object such as `{"claude-*": "openai/my-model"}`.'
+    )
+    heartbeat_seconds: Seconds = Field(15.0, description="Silence after which a stream gets a comment line.")
+    disconnect_grace_seconds: SecondsOrNone = Field(
+        10.0, description="How long a run waits for a reader to come back before it is cancelled."
+    )
+    drain_seconds: SecondsOrNone = Field(20.0, description="How long runs may go on after SIGTERM.")
+    first_token_seconds: Seconds = Field(60.0, description="How long a model may take to begin.")
+    idle_seconds: Seconds = Field(60.0, description="How long a model may fall silent between tokens.")
+    turn_seconds: Seconds = Field(600.0, description="How long one agent's turn may take, retries included.")
+    run_seconds: Seconds = Field(3600.0, description="How long a run may take.")
+    retain_seconds: SecondsOrNone = Field(300.0, description="How long a finished run can be read again.")
+    retain_bytes: Annotated[int, Field(ge=0)] = Field(
+        64 * 1024 * 1024, description="How much memory finished runs may take; the oldest go first."
+    )
+    max_body_bytes: Count = Field(1024 * 1024, description="The largest request body; images need more.")
+    body_seconds: Seconds = Field(15.0, description="How long a request body may take to arrive.")
+    max_agents: Count = Field(64, description="Agents in one swarm.")
+    max_stages: Count = Field(256, description="Stages in one flow.")
+    max_turns: Count = Field(1000, description="Turns of one run: agents × loops × tasks.")
+    max_runs: Count = Field(1000, description="Runs at once; the next one is refused with 503.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Comma-separated origins of web pages that may call this server; `*` for all."
+    )
+    docs: bool = Field(True, description="Whether `/docs` and `/openapi.json` are served.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")

@@ -1,0 +1,352 @@
+"""What will run: every kind of swarm compiles to one `Plan`; whatever can be wrong is found here, before any byte."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import (
+    AppError,
+    DuplicateAgent,
+    InvalidRequest,
+    LimitExceeded,
+    Location,
+    NoTask,
+    UnknownAgent,
+    UnknownSwarmType,
+    UnsupportedOption,
+    quote,
+)
+from app.swarm.conversation import ChatMessage
+from app.swarm.flow import parse_flow
+from app.swarm.images import check_parts, image_part
+from app.swarm.models import ModelRef, ModelRegistry
+from app.swarm.spec import AgentRequest, AgentSpec, Message, RunSpec, SwarmRequest, unknown_fields
+
+_MAX_WARNINGS = 20
+_MAX_WARNING_LENGTH = 100
+
+_LLM_ARGS = frozenset(
+    [
+        "top_p",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What the operator allows a payload to ask for. `max_turns` counts every agent's every invocation."""
+
+    max_agents: int = 64
+    max_stages: int = 256
+    max_turns: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The parameters of an agent's model calls; None and absent keys are not sent."""
+
+    max_tokens: int
+    temperature: float | None
+    reasoning_effort: str | None
+    thinking_tokens: int | None
+    llm_args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent, ready to speak. `models` are tried in order, until one gives its first token."""
+
+    name: str
+    system_prompt: str | None
+    models: tuple[ModelRef, ...]
+    sampling: Sampling
+    max_retries: int
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Agents that speak side by side, in flow order."""
+
+    agents: tuple[Agent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages of agents, gone through `loops` times for each opening."""
+
+    stages: tuple[Stage, ...]
+    openings: tuple[tuple[ChatMessage, ...], ...]
+    """The messages that each conversation begins with: one for every task."""
+    loops: int = 1
+    indexed: bool = False
+    """Whether the client gave `tasks`, so that turns say which one they work on."""
+    hears_only_last_loop: bool = False
+    """Whether siblings of the loops before the last are forgotten (ConcurrentWorkflow)."""
+
+    @property
+    def turns(self) -> int:
+        return sum(len(stage.agents) for stage in self.stages) * self.loops * len(self.openings)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A plan, and what the client should know about the payload."""
+
+    plan: Plan
+    swarm_type: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmType:
+    """A kind of swarm that we run: its stages are made by `stages`."""
+
+    name: str
+    description: str
+    stages: Callable[[SwarmRequest, dict[str, Agent]], tuple[Stage, ...]]
+    hears_only_last_loop: bool = False
+
+
+def _one_after_another(_: SwarmRequest, agents: dict[str, Agent]) -> tuple[Stage, ...]:
+    return tuple(Stage((agent,)) for agent in agents.values())
+
+
+def _side_by_side(_: SwarmRequest, agents: dict[str, Agent]) -> tuple[Stage, ...]:
+    return (Stage(tuple(agents.values())),)
+
+
+def _by_flow(request: SwarmRequest, agents: dict[str, Agent]) -> tuple[Stage, ...]:
+    if request.rearrange_flow is None:
+        raise InvalidRequest('AgentRearrange needs a rearrange_flow such as "A, B -> C"', location=("rearrange_flow",))
+    stages: list[Stage] = []
+    for names in parse_flow(request.rearrange_flow):
+        for name in names:
+            if name.name not in agents:
+                raise UnknownAgent(
+                    f"the flow names {quote(name.name)}, which is none of the agents (column {name.column})",
+                    location=("rearrange_flow",),
+                )
+        stages.append(Stage(tuple(agents[name.name] for name in names)))
+    return tuple(stages)
+
+
+SWARM_TYPES = {
+    swarm_type.name: swarm_type
+    for swarm_type in (
+        SwarmType(
+            "SequentialWorkflow", "Agents speak one after another, each reading all before it.", _one_after_another
+        ),
+        SwarmType(
+            "AgentRearrange",
+            'A flow says who speaks when: "A, B -> C" runs A and B side by side, then C, who reads both.',
+            _by_flow,
+        ),
+        SwarmType(
+            "ConcurrentWorkflow",
+            "All agents work on the task at once, none hearing the others.",
+            _side_by_side,
+            hears_only_last_loop=True,
+        ),
+    )
+}
+
+
+def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimits) -> Compiled:
+    """The plan of a swarm.
+
+    Raises:
+        AppError: anything about the payload that would keep it from running; `location` names the field.
+    """
+    swarm_type = _swarm_type(request)
+    _refuse_what_we_cannot_do(request)
+    if not request.agents:
+        raise InvalidRequest("a swarm needs at least one agent", location=("agents",))
+    if len(request.agents) > limits.max_agents:
+        raise LimitExceeded(
+            f"{len(request.agents)} agents are more than this server's {limits.max_agents}", location=("agents",)
+        )
+    agents: dict[str, Agent] = {}
+    for index, spec in enumerate(request.agents):
+        if spec.agent_name in agents:
+            raise DuplicateAgent(
+                f"two agents are named {quote(spec.agent_name)}", location=("agents", index, "agent_name")
+            )
+        agents[spec.agent_name] = _agent(spec, models, at=("agents", index), rules=request.rules)
+    plan = Plan(
+        stages=swarm_type.stages(request, agents),
+        openings=_openings(request),
+        loops=request.max_loops,
+        indexed=bool(request.tasks) and not _given(request.task) and not request.messages,
+        hears_only_last_loop=swarm_type.hears_only_last_loop,
+    )
+    _within(limits, plan)
+    return Compiled(plan, swarm_type.name, _warnings(request, [*_ignored(request, swarm_type), *_silent(plan, agents)]))
+
+
+def compile_agent(request: AgentRequest, models: ModelRegistry, limits: PlanLimits) -> Compiled:
+    """The plan of a single agent: one stage with one turn.
+
+    Raises:
+        AppError: as `compile_swarm`.
+    """
+    _refuse_what_we_cannot_do(request)
+    if request.tools_enabled:
+        raise UnsupportedOption("this server has no tools", location=("tools_enabled",))
+    if not _given(request.task) and not request.history:
+        raise NoTask("give a task, or a history that ends with one", location=("task",))
+    agent = _agent(request.agent_config, models, at=("agent_config",), rules=None)
+    opening = [_message(message, at=("history", index)) for index, message in enumerate(request.history)]
+    named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
+    images = [image_part(image, location=at) for image, at in named if image]
+    if request.task is not None and _given(request.task):
+        opening.append(_user(request.task, images))
+    elif images:
+        raise NoTask("images need a task", location=("task",))
+    plan = Plan(stages=(Stage((agent,)),), openings=(tuple(opening),))
+    _within(limits, plan)
+    return Compiled(plan, None, _warnings(request, []))
+
+
+def _swarm_type(request: SwarmRequest) -> SwarmType:
+    asked = request.swarm_type or ("AgentRearrange" if request.rearrange_flow else "SequentialWorkflow")
+    try:
+        return SWARM_TYPES[asked]
+    except KeyError:
+        raise UnknownSwarmType(
+            f"this server does not run {quote(asked)}; it runs {', '.join(SWARM_TYPES)}", location=("swarm_type",)
+        ) from None
+
+
+def _refuse_what_we_cannot_do(request: RunSpec) -> None:
+    for name in ("background", "max_cost_usd", "max_total_tokens"):
+        if getattr(request, name):
+            raise UnsupportedOption(f"this server does not support {name}", location=(name,))
+
+
+def _agent(spec: AgentSpec, models: ModelRegistry, *, at: Location, rules: str | None) -> Agent:
+    if spec.max_loops == "auto":
+        raise UnsupportedOption('this server does not support max_loops "auto"', location=(*at, "max_loops"))
+    for name in (
+        "response_format",
+        "tools_list_dictionary",
+        "selected_tools",
+        "mcp_url",
+        "mcp_config",
+        "mcp_configs",
+        "handoffs",
+    ):
+        if getattr(spec, name):
+            raise UnsupportedOption(f"this server does not support {name}", location=(*at, name))
+    for name in spec.llm_args:
+        if name not in _LLM_ARGS:
+            raise UnsupportedOption(
+                f"llm_args accepts {', '.join(sorted(_LLM_ARGS))}; not {quote(name)}", location=(*at, "llm_args", name)
+            )
+    asked = [(spec.model_name or models.default_model, "model_name")]
+    asked += [(name, "fallbacks") for name in spec.fallbacks]
+    refs = tuple(_resolve(models, name, (*at, field)) for name, field in asked)
+    return Agent(
+        name=spec.agent_name,
+        system_prompt="\n\n".join(text for text in (rules, spec.system_prompt) if text) or None,
+        models=refs,
+        sampling=Sampling(
+            max_tokens=_max_tokens(spec, refs[0]),
+            temperature=spec.temperature,
+            reasoning_effort=spec.reasoning_effort,
+            thinking_tokens=spec.thinking_tokens,
+            llm_args=dict(spec.llm_args),
+        ),
+        max_retries=spec.num_retries,
+        timeout_seconds=spec.timeout,
+    )
+
+
+def _resolve(models: ModelRegistry, name: str, location: Location) -> ModelRef:
+    try:
+        return models.resolve(name)
+    except AppError as error:
+        error.location = location
+        raise
+
+
+def _max_tokens(spec: AgentSpec, model: ModelRef) -> int:
+    """What the client asked for; our default, which is the hosted API's, only as far as the model goes."""
+    if "max_tokens" in spec.model_fields_set or model.max_output_tokens is None:
+        return spec.max_tokens
+    return min(spec.max_tokens, model.max_output_tokens)
+
+
+def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
+    """`task` wins over `messages` wins over `tasks`."""
+    images = [image_part(request.img, location=("img",))] if request.img else []
+    if request.task is not None and _given(request.task):
+        return ((_user(request.task, images),),)
+    if request.messages:
+        messages = [_message(message, at=("messages", index)) for index, message in enumerate(request.messages)]
+        if images:
+            messages.append({"role": "user", "content": images})
+        return (tuple(messages),)
+    if not request.tasks:
+        raise NoTask("give a task, messages or tasks", location=("task",))
+    for index, task in enumerate(request.tasks):
+        if not _given(task):
+            raise NoTask("a task is empty", location=("tasks", index))
+    return tuple((_user(task, images),) for task in request.tasks)
+
+
+def _given(task: str | None) -> bool:
+    return bool(task and task.strip())
+
+
+def _user(task: str, images: Sequence[dict[str, Any]]) -> ChatMessage:
+    return {"role": "user", "content": [{"type": "text", "text": task}, *images] if images else task}
+
+
+def _message(message: Message, *, at: Location) -> ChatMessage:
+    known = {name: value for name in Message.model_fields if (value := getattr(message, name)) is not None}
+    check_parts(known, location=at)
+    # OpenAI's protocol has the key also where it is null: an assistant message that only calls tools.
+    return {"content": None, **known}
+
+
+def _within(limits: PlanLimits, plan: Plan) -> None:
+    if len(plan.stages) > limits.max_stages:
+        raise LimitExceeded(
+            f"{len(plan.stages)} stages are more than this server's {limits.max_stages}", location=("rearrange_flow",)
+        )
+    if plan.turns > limits.max_turns:
+        raise LimitExceeded(
+            f"agents × loops × tasks make {plan.turns} turns, more than this server's {limits.max_turns}",
+            location=("max_loops",),
+        )
+
+
+def _ignored(request: SwarmRequest, swarm_type: SwarmType) -> list[str]:
+    """The fields that another field made pointless."""
+    notes: list[str] = []
+    if _given(request.task):
+        notes += [f"{name} ignored: task is given" for name in ("messages", "tasks") if getattr(request, name)]
+    elif request.messages and request.tasks:
+        notes.append("tasks ignored: messages are given")
+    if request.rearrange_flow is not None and swarm_type.name != "AgentRearrange":
+        notes.append(f"rearrange_flow ignored: {swarm_type.name} has no flow")
+    return notes
+
+
+def _silent(plan: Plan, agents: dict[str, Agent]) -> list[str]:
+    speaking = {agent.name for stage in plan.stages for agent in stage.agents}
+    return [f"agent {quote(name)} is not in the flow" for name in agents if name not in speaking]
+
+
+def _warnings(request: RunSpec, notes: Sequence[str]) -> tuple[str, ...]:
+    warnings = [f"unknown field {path}" for path in unknown_fields(request)] + list(notes)
+    return tuple(warning[:_MAX_WARNING_LENGTH] for warning in warnings[:_MAX_WARNINGS])

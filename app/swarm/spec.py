@@ -1,0 +1,194 @@
+"""The payloads that clients post (WIRE.md, section 2).
+
+Optional fields accept `null` as "not given"; unknown ones are kept aside to be named in `warnings`.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import to_json
+
+from app.errors import Location
+
+_WITHOUT_EFFECT = frozenset(
+    [
+        "auto_generate_prompt",
+        "dynamic_temperature_enabled",
+        "tool_call_summary",
+        "marketplace_prompt_id",
+        "publish_to_marketplace",
+        "use_cases",
+        "tags",
+        "capabilities",
+        "category",
+        "is_free",
+        "price_usd",
+    ]
+)
+"""Fields of the hosted API that we accept and have no use for."""
+
+_METADATA_BYTES = 4096
+
+
+def _without_controls(name: str) -> str:
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
+        raise ValueError("must not contain control characters or line separators")
+    return name
+
+
+def _as_list(history: Any) -> Any:
+    return list(history.values()) if isinstance(history, dict) else history  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    AfterValidator(_without_controls),
+]
+OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Payload(BaseModel):
+    """Base of everything a client posts: strict types, nulls dropped, unknown fields remembered."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_not_given(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None}  # pyright: ignore[reportUnknownVariableType]
+
+
+class Message(Payload):
+    """One message of a conversation, in OpenAI's chat format."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, JsonValue]] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: list[dict[str, JsonValue]] | None = None
+    tool_call_id: str | None = None
+
+
+class AgentSpec(Payload):
+    """One agent: who it is, which model speaks for it, how it is sampled."""
+
+    agent_name: Name
+    description: str | None = None
+    system_prompt: str | None = None
+    model_name: ModelName | None = None
+    role: str = "worker"
+    max_loops: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    max_tokens: Annotated[int, Field(ge=1)] = 8192
+    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    llm_args: dict[str, JsonValue] = {}
+    reasoning_effort: str | None = None
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    streaming_on: bool = False
+    timeout: Seconds | None = None
+    num_retries: Annotated[int, Field(ge=0, le=5)] = 2
+    fallbacks: list[ModelName] = []
+    # What agents need to act. Refused by `compile` while this server has no tools.
+    response_format: dict[str, JsonValue] | None = None
+    tools_list_dictionary: list[dict[str, JsonValue]] | None = None
+    selected_tools: str | list[str] | None = None
+    mcp_url: str | None = None
+    mcp_config: dict[str, JsonValue] | None = None
+    mcp_configs: dict[str, JsonValue] | list[JsonValue] | None = None
+    handoffs: list[dict[str, JsonValue]] | None = None
+
+
+class StreamOptions(Payload):
+    """How the stream is written for the client who posted the run."""
+
+    include_output: bool = True
+    """Whether each `chunk` repeats what its turn has said so far."""
+    coalesce_ms: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Joins one turn's tokens over a window of this many milliseconds."""
+
+
+def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(to_json(metadata)) > _METADATA_BYTES:
+        raise ValueError(f"must be at most {_METADATA_BYTES} bytes of JSON")
+    return metadata
+
+
+class RunSpec(Payload):
+    """The options that both completion routes share (WIRE.md, "Run options")."""
+
+    stream: bool = False
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    on_error: Literal["fail", "continue"] = "fail"
+    timeout: Seconds | None = None
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
+    stream_options: StreamOptions = StreamOptions()
+    background: bool = False
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_total_tokens: Annotated[int, Field(ge=1)] | None = None
+    img: str | None = None
+
+
+class AgentRequest(RunSpec):
+    """The body of `POST /v1/agent/completions`."""
+
+    agent_config: AgentSpec
+    task: str | None = None
+    history: Annotated[list[Message], BeforeValidator(_as_list)] = []
+    imgs: list[str] = []
+    tools_enabled: list[str] = []
+
+    @property
+    def streams(self) -> bool:
+        return self.stream or self.agent_config.streaming_on
+
+
+class SwarmRequest(RunSpec):
+    """The body of `POST /v1/swarm/completions`."""
+
+    name: OptionalName | None = None
+    description: str | None = None
+    agents: list[AgentSpec] = []
+    swarm_type: str | None = None
+    rearrange_flow: str | None = None
+    task: str | None = None
+    tasks: list[str] = []
+    messages: list[Message] = []
+    max_loops: Annotated[int, Field(ge=1)] = 1
+    rules: str | None = None
+    service_tier: str = "standard"
+    return_history: bool | None = None
+
+
+def unknown_fields(payload: Payload, at: Location = ()) -> Iterator[str]:
+    """The dotted paths of the fields that no model here defines, in the payload's order."""
+    for name in payload.model_extra or {}:
+        if name not in _WITHOUT_EFFECT:
+            yield ".".join(str(part) for part in (*at, name))
+    for name in type(payload).model_fields:
+        value = getattr(payload, name)
+        for item, path in _nested(value, (*at, name)):
+            yield from unknown_fields(item, path)
+
+
+def _nested(value: Any, at: Location) -> Iterator[tuple[Payload, Location]]:
+    if isinstance(value, Payload):
+        yield value, at
+    elif isinstance(value, list):
+        for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            if isinstance(item, Payload):
+                yield item, (*at, index)
