@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,6 +16,14 @@ _MAX_MESSAGE = 4000
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?i)(bearer\s+|\b(?:api[-_]?key|token|authorization)\b[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{6,}|\b(?:sk|pk|gsk|xai|AIza)[-_A-Za-z0-9]{12,}"
 )
+
+
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS")
+
+
+def secret_values(environ: Mapping[str, str]) -> set[str]:
+    """The values of the variables whose names say that they are secret."""
+    return {value for name, value in environ.items() if name.upper().endswith(_SECRET_NAMES) and value}
 
 
 class Redactor:

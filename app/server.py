@@ -9,8 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import __version__
-from app.llm.registry import secret_values
-from app.logs import configure_logging
+from app.logs import configure_logging, secret_values
 from app.main import create_app
 from app.runs.supervisor import Supervisor
 from app.settings import Settings

@@ -1,7 +1,6 @@
 """Two of a turn's three clocks: how long a model may take to begin, and how long it may fall silent."""
 
 import asyncio
-import math
 from types import TracebackType
 
 from anyio import CancelScope
@@ -21,7 +20,7 @@ class SilenceClock:
         self._idle_seconds = idle_seconds
         self._loop = asyncio.get_running_loop()
         self._scope = CancelScope()
-        self._last_heard = math.nan
+        self._last_heard: float | None = None
         self._failure: ModelError | None = None
 
     def __enter__(self) -> "SilenceClock":
@@ -30,7 +29,11 @@ class SilenceClock:
         return self
 
     def heard(self) -> None:
-        self._last_heard = self._loop.time()
+        now = self._loop.time()
+        if self._last_heard is None:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(now + self._idle_seconds, self._idle_due)
+        self._last_heard = now
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -42,19 +45,15 @@ class SilenceClock:
         return swallowed
 
     def _first_token_due(self) -> None:
-        if math.isnan(self._last_heard):
-            self._expire(FirstTokenTimeout(f"no token came within {self._first_token_seconds:g} s"))
-        else:
-            self._set_again()
+        self._expire(FirstTokenTimeout(f"no token came within {self._first_token_seconds:g} s"))
 
     def _idle_due(self) -> None:
-        if self._loop.time() - self._last_heard >= self._idle_seconds:
+        assert self._last_heard is not None
+        due = self._last_heard + self._idle_seconds
+        if self._loop.time() >= due:
             self._expire(IdleTimeout(f"the provider fell silent for {self._idle_seconds:g} s"))
         else:
-            self._set_again()
-
-    def _set_again(self) -> None:
-        self._timer = self._loop.call_at(self._last_heard + self._idle_seconds, self._idle_due)
+            self._timer = self._loop.call_at(due, self._idle_due)
 
     def _expire(self, failure: ModelError) -> None:
         self._failure = failure

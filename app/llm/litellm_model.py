@@ -118,6 +118,8 @@ _LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
 def _import_litellm() -> Any:
     # Read at import: without it litellm fetches its price list from the network.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    # Read at import, too: without it litellm loads the nearest .env file into this process.
+    os.environ["LITELLM_MODE"] = "PRODUCTION"
     litellm: Any = importlib.import_module("litellm")
     litellm.telemetry = False
     litellm.suppress_debug_info = True
@@ -182,6 +184,8 @@ def _translate(error: Exception, *, opened: bool) -> ModelError:
         return ProviderUnreachable("the provider could not be reached")
     if opened or _is_stream_error(causes):
         return UpstreamInvalid("the provider reported an error in the middle of its answer")
+    if any(isinstance(cause, ImportError) for cause in causes):
+        return ProviderRejected("this server lacks a package that litellm needs for this model")
     own_status = getattr(error, "status_code", None)
     return _refused(own_status if isinstance(own_status, int) else 500, None)
 

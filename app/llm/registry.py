@@ -38,6 +38,12 @@ _FAMILIES = {
 
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+/-]*")
 
+_MISLEADING = re.compile(r"//|\.\.|^(bedrock/agent|azure_ai/agents)")
+"""A URL or a path that climbs; and agents, whose names hold the host that is called."""
+
+_DIVERTED = {"ft:": {"openai", "azure"}, "replicate": {"replicate"}}
+"""What litellm takes for a provider's mark wherever it stands in a name, and the providers whose names may have it."""
+
 
 class AliasPrice(BaseModel):
     """USD per million tokens."""
@@ -97,6 +103,7 @@ class Registry:
                     :300
                 ]
             )
+        _check_provider(target, provider, name)
         if alias is None or alias.api_base is None:
             self._check_credentials(provider, name)
         if alias and alias.api_key_env and not self._environ.get(alias.api_key_env):
@@ -156,20 +163,19 @@ class Registry:
             )
 
 
-def secret_values(environ: Mapping[str, str]) -> set[str]:
-    """The values of every variable that a provider's credentials may stand in: what no log may show."""
-    variables = {variable for provider in _providers() for way in _ways(provider) for variable in way}
-    return {value for variable in variables if (value := environ.get(variable)) and not _is_address(variable)}
-
-
-def _is_address(variable: str) -> bool:
-    return variable.endswith(("_BASE", "_URL", "_VERSION", "_LOCATION", "_PROJECT", "_REGION"))
-
-
 def _check_target(target: str, name: str) -> None:
-    """Refuse names with which litellm can be sent elsewhere: some of its providers take a URL for a model."""
-    if not _TARGET.fullmatch(target) or "//" in target or ".." in target:
+    """Refuse names that could send a request, with a key, to a place that the client chose."""
+    if not _TARGET.fullmatch(target) or _MISLEADING.search(target):
         raise UnknownModel(f"{quote(name)} is not a model's name")
+
+
+def _check_provider(target: str, provider: str, name: str) -> None:
+    """Refuse names that litellm, looking at their text, would give to another provider than their prefix says."""
+    diverted = any(text in target and provider not in providers for text, providers in _DIVERTED.items())
+    bare = target.removeprefix("azure/")
+    other_than_azure = f"mistral/{bare}" in _prices() or _prices().get(bare, {}).get("provider") == "cohere_chat"
+    if diverted or (provider == "azure" and other_than_azure):
+        raise UnknownModel(f"{quote(name)} would not reach {provider}")
 
 
 def _is_glob(pattern: str) -> bool:

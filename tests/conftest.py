@@ -1,0 +1,81 @@
+"""What tests share: one event loop, servers on free ports, clients that talk to them over real sockets."""
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from app.llm.base import ChatModel
+from app.main import create_app
+from app.settings import Settings
+
+KEY = "test-key-1"
+OTHER_KEY = "test-key-2"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True, scope="session")
+async def _one_loop_for_all(anyio_backend: str) -> AsyncGenerator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _a_quiet_log(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture):  # pyright: ignore[reportUnusedFunction, reportUnknownParameterType]
+    """Nothing is logged above INFO, unless the test is marked as one in which something goes wrong."""
+    yield
+    if not any(request.node.iter_markers("noisy")):
+        loud = [record for record in caplog.get_records("call") if record.levelno > logging.INFO]
+        assert not loud, [record.getMessage() for record in loud]
+
+
+class TestServer(uvicorn.Server):
+    """A server in the test's own event loop, on a free port."""
+
+    __test__ = False
+
+    @property
+    def url(self) -> str:
+        host, port = self.servers[0].sockets[0].getsockname()
+        return f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    models: Mapping[str, ChatModel] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> AsyncGenerator[str]:
+    """The URL of a server with these settings, for the length of the block."""
+    values = {"api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)), "drain_seconds": 0.0, **settings}
+    app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models)
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    server = TestServer(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server._serve)  # pyright: ignore[reportPrivateUsage] # serve() would take the test's signals
+        with anyio.fail_after(10):
+            while not server.started:
+                await anyio.sleep(0.01)
+        try:
+            yield server.url
+        finally:
+            server.should_exit = True
+
+
+@asynccontextmanager
+async def client(url: str, *, key: str | None = KEY) -> AsyncGenerator[httpx.AsyncClient]:
+    """An HTTP client with an API key; nothing it does takes longer than ten seconds."""
+    headers = {"x-api-key": key} if key else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False) as http:
+        yield http

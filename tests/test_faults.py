@@ -1,0 +1,289 @@
+"""A provider that misbehaves, over a real socket and through litellm: the stream tells the truth and ends once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import client
+from tests.local import PROVIDER_KEY, local_models
+from tests.sse import ServerEvent, check_stream, events_of
+from tests.upstream import Exchange, Script, Upstream, hello, provider
+
+pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
+
+async def _rate_limited(exchange: Exchange) -> None:
+    await exchange.refuse(429, f'{{"error": {{"message": "slow down {PROVIDER_KEY}"}}}}'.encode())
+
+
+async def _server_error(exchange: Exchange) -> None:
+    await exchange.refuse(500, b'{"error": {"message": "oops"}}')
+
+
+async def _html_502(exchange: Exchange) -> None:
+    await exchange.refuse(502, b"<html><h1>Bad gateway</h1></html>", "text/html")
+
+
+async def _html_200(exchange: Exchange) -> None:
+    await exchange.refuse(200, b"<html>Please log in</html>", "text/html")
+
+
+async def _wrong_key(exchange: Exchange) -> None:
+    await exchange.refuse(401, f'{{"error": {{"message": "Incorrect API key provided: {PROVIDER_KEY}"}}}}'.encode())
+
+
+async def _bad_request(exchange: Exchange) -> None:
+    await exchange.refuse(400, b'{"error": {"message": "no such parameter"}}')
+
+
+async def _stall_before_the_answer(exchange: Exchange) -> None:
+    await anyio.sleep_forever()
+
+
+async def _stall_before_the_first_token(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.delta(role="assistant", content="")
+    await anyio.sleep_forever()
+
+
+async def _stall_in_the_stream(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await anyio.sleep_forever()
+
+
+async def _reset_in_the_stream(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await asyncio.sleep(0.05)  # a reset overtakes what is not yet read
+    exchange.reset()
+
+
+async def _close_in_the_stream(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    exchange.close()
+
+
+async def _close_in_a_line(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await exchange.raw(b"40\r\ndata: {")
+    exchange.close()
+
+
+async def _close_before_the_answer(exchange: Exchange) -> None:
+    exchange.close()
+
+
+async def _garbage(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await exchange.chunk(b"data: {not json\n\n")
+    await exchange.finish()
+
+
+async def _error_object(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await exchange.chunk(b'data: {"error": {"message": "overloaded ' + PROVIDER_KEY.encode() + b'", "code": 503}}\n\n')
+    await exchange.end()
+
+
+async def _clean_truncation(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("half a ")
+    await exchange.end()
+
+
+async def _empty_stream(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.end()
+
+
+FAULTS: dict[str, tuple[Callable[[Exchange], Awaitable[None]], str, str]] = {
+    "429": (_rate_limited, "provider_rate_limited", ""),
+    "500": (_server_error, "provider_error", ""),
+    "html 502": (_html_502, "provider_error", ""),
+    "html 200": (_html_200, "provider_error", ""),
+    "401": (_wrong_key, "provider_auth", ""),
+    "400": (_bad_request, "provider_rejected", ""),
+    "stall before the answer": (_stall_before_the_answer, "first_token_timeout", ""),
+    "stall before the first token": (_stall_before_the_first_token, "first_token_timeout", ""),
+    "stall in the stream": (_stall_in_the_stream, "idle_timeout", "half a "),
+    "reset in the stream": (_reset_in_the_stream, "upstream_truncated", "half a "),
+    "close in the stream": (_close_in_the_stream, "upstream_truncated", "half a "),
+    "close in a line": (_close_in_a_line, "upstream_truncated", "half a "),
+    "close before the answer": (_close_before_the_answer, "provider_unreachable", ""),
+    "garbage": (_garbage, "upstream_invalid", "half a "),
+    "error object": (_error_object, "upstream_invalid", "half a "),
+    "clean truncation": (_clean_truncation, "upstream_truncated", "half a "),
+    "empty stream": (_empty_stream, "upstream_truncated", ""),
+}
+"""The provider's behaviour, the `code` that it becomes, the text that was there before it."""
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "single": ("/v1/agent/completions", {"agent_config": "Faulty", "task": "go"}),
+    "sequential": ("/v1/swarm/completions", {"agents": ["Good", "Faulty", "Never"], "task": "go"}),
+    "parallel": (
+        "/v1/swarm/completions",
+        {
+            "agents": ["Good", "Faulty", "Never"],
+            "task": "go",
+            "swarm_type": "AgentRearrange",
+            "rearrange_flow": "Good, Faulty -> Never",
+        },
+    ),
+}
+
+
+def _payload(fields: dict[str, Any]) -> dict[str, Any]:
+    """The agents' names become their specs; each tells the provider its name. Only the single one is patient."""
+    retries = 1 if "agent_config" in fields else 0
+
+    def spec(name: str) -> dict[str, Any]:
+        return {"agent_name": name, "system_prompt": name, "num_retries": retries}
+
+    filled = dict(fields)
+    if "agents" in filled:
+        filled["agents"] = [spec(name) for name in filled["agents"]]
+    else:
+        filled["agent_config"] = spec(filled["agent_config"])
+    return filled
+
+
+def _only_faulty(fault: Script) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await (fault if exchange.system == "Faulty" else hello)(exchange)
+
+    return script
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
+    fault: str, shape: str, tmp_path: Path
+) -> None:
+    script, code, before = FAULTS[fault]
+    path, fields = SHAPES[shape]
+    clocks = {"first_token_seconds": 0.3, "idle_seconds": 0.3} if "stall" in fault else {}
+    async with (
+        provider(_only_faulty(script)) as upstream,
+        local_models(upstream, tmp_path, **clocks) as url,
+        client(url) as http,
+        http.stream("POST", path, json={**_payload(fields), "stream": True}) as response,
+    ):
+        assert response.status_code == 200
+        events = [event async for event in events_of(response)]
+        with anyio.fail_after(2):
+            await upstream.idle()
+
+    check_stream(events)
+    assert events[-1].data["status"] == "failed"
+    assert events[-1].data["failed_agents"] == ["Faulty"]
+    assert [event.data["code"] for event in events if event.event == "error"] == [code]
+    error, end = _around_the_error(events)
+    assert end.event == "agent_end"
+    assert (end.data["agent"], end.data["status"], end.data["output"]) == ("Faulty", "failed", before)
+    assert error.data["attempts"] == (2 if shape == "single" and _is_repeated(code) else 1)
+    assert not [event for event in events if event.data.get("agent") == "Never"]
+    if shape != "single":
+        good = next(e for e in events if e.event == "agent_end" and e.data["agent"] == "Good")
+        assert good.data["status"] == "success"
+    assert PROVIDER_KEY not in str(events)
+
+
+def _around_the_error(events: list[ServerEvent]) -> tuple[ServerEvent, ServerEvent]:
+    place = next(index for index, event in enumerate(events) if event.event == "error")
+    return events[place], events[place + 1]
+
+
+def _is_repeated(code: str) -> bool:
+    return code in {"provider_rate_limited", "provider_error", "first_token_timeout", "provider_unreachable"}
+
+
+async def test_a_provider_that_nobody_listens_for_is_unreachable(tmp_path: Path, free_tcp_port: int) -> None:
+    upstream = Upstream(hello)
+    upstream.base_url = f"http://127.0.0.1:{free_tcp_port}/v1"
+    async with local_models(upstream, tmp_path) as url, client(url) as http:
+        answer = await http.post("/v1/agent/completions", json=_payload(SHAPES["single"][1]))
+    assert answer.status_code == 502
+    assert answer.json()["code"] == "provider_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("401", 502), ("stall in the stream", 504), ("clean truncation", 502), ("garbage", 502)]
+)
+async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_there_was(
+    fault: str, status: int, tmp_path: Path
+) -> None:
+    script, code, before = FAULTS[fault]
+    async with (
+        provider(_only_faulty(script)) as upstream,
+        local_models(upstream, tmp_path, idle_seconds=0.3) as url,
+        client(url) as http,
+    ):
+        answer: httpx.Response = await http.post("/v1/swarm/completions", json=_payload(SHAPES["sequential"][1]))
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-should-retry"] == "false"
+    assert body["output"] == [{"role": "Good", "content": "Good says hello"}, {"role": "Faulty", "content": before}]
+    assert body["job_id"].startswith("swarms-")
+    assert body["usage"]["total_tokens"] >= 10
+    assert PROVIDER_KEY not in answer.text
+
+
+async def test_a_provider_that_recovers_before_its_first_token_is_asked_again(tmp_path: Path) -> None:
+    answers = [_rate_limited, _server_error, hello]
+
+    async def script(exchange: Exchange) -> None:
+        await answers.pop(0)(exchange)
+
+    payload = {"agent_config": {"agent_name": "A", "system_prompt": "A"}, "task": "go"}
+    async with provider(script) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        answer = await http.post("/v1/agent/completions", json=payload)
+    assert answer.status_code == 200
+    assert answer.json()["outputs"][0]["content"] == "A says hello"
+    assert [exchange.body for exchange in upstream.exchanges[1:]] == [upstream.exchanges[0].body] * 2
+
+
+async def test_text_cut_anywhere_between_packets_arrives_whole(tmp_path: Path) -> None:
+    text = "naïve 日本 👩‍🔬 end"
+
+    async def byte_by_byte(exchange: Exchange) -> None:
+        await exchange.open()
+        event = f'data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}\n\n'
+        for byte in event.encode():
+            await exchange.chunk(bytes([byte]))
+        await exchange.finish()
+
+    payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
+    async with provider(byte_by_byte) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        answer = await http.post("/v1/agent/completions", json=payload)
+    assert answer.json()["outputs"][0]["content"] == text
+
+
+async def test_half_a_surrogate_pair_waits_for_its_other_half(tmp_path: Path) -> None:
+    async def split(exchange: Exchange) -> None:
+        await exchange.open()
+        for half in ("a\\ud83d", "\\ude00b", "\\ud83d"):
+            content = '{"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}' % half
+            await exchange.chunk(f"data: {content}\n\n".encode())
+        await exchange.finish()
+
+    payload = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
+    async with (
+        provider(split) as upstream,
+        local_models(upstream, tmp_path) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=payload) as response,
+    ):
+        events = [event async for event in events_of(response)]
+    check_stream(events)
+    assert [event.data["content"] for event in events if event.event == "chunk"] == ["a", "😀b", "�"]
+    assert events[-1].data["outputs"][0]["content"] == "a😀b�"
