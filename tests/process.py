@@ -1,0 +1,75 @@
+"""The server as an operator runs it: a process of its own, with an environment of its own."""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+_LISTENING = re.compile(r"Uvicorn running on (http://\S+)")
+COMMAND = Path(sys.executable).with_name("swarmstream")
+
+
+@dataclass
+class ServerProcess:
+    """A running server and what it has written so far."""
+
+    process: asyncio.subprocess.Process
+    url: str = ""
+    out: str = ""
+    log: str = ""
+    _listening: anyio.Event = field(default_factory=anyio.Event)
+
+    async def read_out(self) -> None:
+        assert self.process.stdout
+        while line := await self.process.stdout.readline():
+            self.out += line.decode()
+
+    async def read_log(self) -> None:
+        assert self.process.stderr
+        while line := await self.process.stderr.readline():
+            self.log += line.decode()
+            if found := _LISTENING.search(line.decode()):
+                self.url = found[1]
+                self._listening.set()
+        self._listening.set()
+
+    async def listening(self) -> None:
+        with anyio.fail_after(20):
+            await self._listening.wait()
+        assert self.url, self.log
+
+    async def stopped(self, seconds: float) -> int:
+        """Wait for the process to end, for so long at most; its exit code."""
+        with anyio.fail_after(seconds):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def server_process(*arguments: str, environ: Mapping[str, str]) -> AsyncGenerator[ServerProcess]:
+    """`swarmstream serve` on a free port, ended at the end of the block if it is still there."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        "serve",
+        "--port=0",
+        *arguments,
+        env={"PATH": "/usr/bin:/bin", **environ},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    server = ServerProcess(process)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.read_out)
+        tasks.start_soon(server.read_log)
+        try:
+            await server.listening()
+            yield server
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

@@ -1,0 +1,194 @@
+"""Nothing is buffered on the way: what the provider has said is at the client while the provider is still speaking."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import client, serving
+from tests.local import local_models
+from tests.scripted import ScriptedModel
+from tests.sse import Parser, ServerEvent, check_stream, events_of
+from tests.upstream import Exchange, provider
+
+pytestmark = pytest.mark.anyio
+
+PAYLOAD = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
+
+
+class Held:
+    """A provider that says one word and waits."""
+
+    def __init__(self) -> None:
+        self.go_on = anyio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("first")
+        await self.go_on.wait()
+        await exchange.say(" second")
+        await exchange.finish()
+
+
+async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[ServerEvent]:
+    events: list[ServerEvent] = []
+    async with client(url) as http, http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
+        with anyio.fail_after(10):
+            async for event in events_of(response):
+                events.append(event)
+                if event.event == "chunk" and not held.go_on.is_set():
+                    assert event.data["content"] == "first"
+                    held.go_on.set()
+    check_stream(events)
+    return events
+
+
+async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path) -> None:
+    held = Held()
+    async with provider(held) as upstream, local_models(upstream, tmp_path) as url:
+        events = await _first_chunk_while_the_provider_is_held(url, held)
+    assert events[-1].data["outputs"][0]["content"] == "first second"
+
+
+@asynccontextmanager
+async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[str]:
+    """An nginx with the settings that buffer most, in front of a server."""
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"""
+        daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log stderr error;
+        events {{}}
+        http {{
+            access_log off; gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;
+            client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
+            uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
+            server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}
+        }}
+    """)
+    process = await asyncio.create_subprocess_exec("nginx", "-c", str(config), "-p", str(tmp_path), "-e", "stderr")
+    try:
+        async with client(f"http://127.0.0.1:{port}") as http:
+            with anyio.fail_after(5):
+                while True:
+                    try:
+                        await http.get("/health")
+                        break
+                    except httpx.ConnectError:
+                        await anyio.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
+    held = Held()
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path) as url,
+        nginx_before(url, free_tcp_port, tmp_path) as proxy_url,
+    ):
+        await _first_chunk_while_the_provider_is_held(proxy_url, held)
+
+
+async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing() -> None:
+    async with (
+        serving(default_model="A", models={"demo": ScriptedModel({"A": ["a"]})}, model_aliases={"A": "demo/A"}) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=PAYLOAD, headers={"Accept-Encoding": "gzip"}) as response,
+    ):
+        events = [event async for event in events_of(response)]
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["location"] == f"/v1/runs/{events[0].data['job_id']}/stream"
+    assert "content-encoding" not in response.headers
+    assert "connection" not in response.headers
+
+
+async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
+    held = Held()
+    parser = Parser()
+    body = b""
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response,
+    ):
+        with anyio.fail_after(10):
+            async for content in response.aiter_raw():
+                body += content
+                list(parser.feed(content))
+                if parser.comments >= 3:
+                    held.go_on.set()
+    assert parser.retry == 3000
+    assert body.startswith(b"retry: 3000\nid: 1\nevent: metadata\n")
+    assert b"\n\n: ping\n: ping\n" in body
+    assert b": ping\n\n" not in body
+
+
+async def _lines_of(url: str, payload: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    headers = {"Accept": "application/x-ndjson"}
+    async with client(url) as http:
+        answer = await http.post("/v1/swarm/completions", json=payload, headers=headers)
+    return answer.headers["content-type"], [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def test_json_lines_carry_the_same_events() -> None:
+    models = {"demo": ScriptedModel({"A": ["a1", "ä2"], "B": ["b"]})}
+    payload: dict[str, Any] = {
+        "task": "go",
+        "stream": True,
+        "agents": [{"agent_name": name, "model_name": f"demo/{name}"} for name in ("A", "B")],
+    }
+    async with serving(models=models) as url:
+        content_type, lines = await _lines_of(url, payload)
+        async with client(url) as http, http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+            events = [event async for event in events_of(response)]
+    assert content_type == "application/x-ndjson"
+    assert [(line["id"], line["event"]) for line in lines] == [(event.id, event.event) for event in events]
+    assert [line["data"].keys() for line in lines] == [event.data.keys() for event in events]
+
+
+async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
+    held = Held()
+
+    async def let_go() -> None:
+        await anyio.sleep(0.2)
+        held.go_on.set()
+
+    payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
+    async with provider(held) as upstream, local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(let_go)
+            _, lines = await _lines_of(url, payload)
+    assert [line["event"] for line in lines][-1] == "end"
+
+
+async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:
+    tokens = [f"t{number} " for number in range(50)]
+    payload = {
+        "agent_config": {"agent_name": "A", "model_name": "demo/A"},
+        "task": "go",
+        "stream": True,
+        "stream_options": {"coalesce_ms": 50, "include_output": False},
+    }
+    async with (
+        serving(models={"demo": ScriptedModel({"A": tokens})}) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=payload) as response,
+    ):
+        events = [event async for event in events_of(response)]
+    chunks = [event for event in events if event.event == "chunk"]
+    assert len(chunks) < 50
+    assert "".join(chunk.data["content"] for chunk in chunks) == "".join(tokens)
+    assert events[-1].id == 50 + 6
+    assert all("output" not in chunk.data for chunk in chunks)

@@ -1,0 +1,68 @@
+"""SIGTERM: every open stream gets its end, and the process leaves in time (WIRE.md, section 5)."""
+
+import signal
+import time
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import KEY, client
+from tests.process import server_process
+from tests.sse import ServerEvent, check_stream, events_of
+from tests.upstream import Exchange, provider
+
+pytestmark = pytest.mark.anyio
+
+STREAMS = 50
+PAYLOAD = {"agent_config": {"agent_name": "A", "model_name": "gpt-4.1"}, "task": "go", "stream": True}
+
+
+async def _one_word_and_silence(exchange: Exchange) -> None:
+    await exchange.open()
+    await exchange.say("word")
+    await anyio.sleep_forever()
+
+
+async def test_fifty_open_streams_get_fifty_ends() -> None:
+    streams: list[list[ServerEvent]] = [[] for _ in range(STREAMS)]
+    speaking = anyio.Semaphore(0)
+
+    async def read(http: httpx.AsyncClient, events: list[ServerEvent]) -> None:
+        async with http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
+            async for event in events_of(response):
+                events.append(event)
+                if event.event == "chunk":
+                    speaking.release()
+
+    async with provider(_one_word_and_silence) as upstream:
+        environ = {
+            "SWARMSTREAM_API_KEYS": KEY,
+            "SWARMSTREAM_DRAIN_SECONDS": "1",
+            "OPENAI_API_KEY": "sk-upstream-0123456789",
+            "OPENAI_BASE_URL": upstream.base_url,
+        }
+        async with server_process(environ=environ) as server, client(server.url) as http:
+            http.timeout = httpx.Timeout(30)
+            async with anyio.create_task_group() as tasks:
+                for events in streams:
+                    tasks.start_soon(read, http, events)
+                with anyio.fail_after(30):
+                    for _ in range(STREAMS):
+                        await speaking.acquire()
+                server.process.send_signal(signal.SIGTERM)
+                began = time.monotonic()
+            assert await server.stopped(3) == 0
+            assert time.monotonic() - began < 3, "drain + 2 s"
+        with anyio.fail_after(2):
+            await upstream.idle()
+
+    for events in streams:
+        check_stream(events)
+        assert [event.data["code"] for event in events if event.event == "error"] == ["interrupted"]
+        assert events[-1].data["status"] == "interrupted"
+        assert events[-1].data["outputs"][0]["content"] == "word"
+    assert "Traceback" not in server.log
+    assert "ERROR" not in server.log
+    assert "sk-upstream" not in server.log
+    assert all(exchange.headers["authorization"] == "Bearer sk-upstream-0123456789" for exchange in upstream.exchanges)
