@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 from typing import cast
 
@@ -72,8 +73,14 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
         timeout_graceful_shutdown=_FLUSH_SECONDS,
     )
     server = DrainingServer(config, app, drain_seconds=settings.drain_seconds, dev_key=dev_key)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _already_stopped)
     server.run()
     return 0 if server.started else 1
+
+
+def _already_stopped(*_: object) -> None:
+    """uvicorn raises a signal again once it has shut down for it; having been stopped is no failure."""
 
 
 def _welcome(url: str, key: str) -> str:

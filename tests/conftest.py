@@ -1,6 +1,7 @@
 """What tests share: one event loop, servers on free ports, clients that talk to them over real sockets."""
 
 import logging
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,9 +26,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True, scope="session")
-async def _one_loop_for_all(anyio_backend: str) -> AsyncGenerator[None]:  # pyright: ignore[reportUnusedFunction]
+async def _one_loop_for_all(anyio_backend: str) -> None:  # pyright: ignore[reportUnusedFunction]
     """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
-    yield
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,14 @@ class TestServer(uvicorn.Server):
 
     __test__ = False
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = anyio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
     @property
     def url(self) -> str:
         host, port = self.servers[0].sockets[0].getsockname()
@@ -58,15 +66,15 @@ async def serving(
     **settings: Any,
 ) -> AsyncGenerator[str]:
     """The URL of a server with these settings, for the length of the block."""
-    values = {"api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)), "drain_seconds": 0.0, **settings}
+    values: dict[str, Any] = {"api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)), "drain_seconds": 0.0, **settings}
     app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server._serve)  # pyright: ignore[reportPrivateUsage] # serve() would take the test's signals
+        # serve() would take over the signals of the test's process.
+        tasks.start_soon(server._serve)  # pyright: ignore[reportPrivateUsage]
         with anyio.fail_after(10):
-            while not server.started:
-                await anyio.sleep(0.01)
+            await server.listening.wait()
         try:
             yield server.url
         finally:

@@ -3,7 +3,6 @@
 Quoted because the contract is that these very lines run against us (tests/test_sequential_streaming.py and
 tests/test_rearrange_streaming.py).
 """
-# ruff: noqa: PERF401
 # pyright: basic
 
 import json
@@ -140,9 +139,7 @@ def count_flips(events):
     parallel_agents_seen = [
         e["data"].get("agent") for e in chunk_events if e["data"].get("agent") in ("Optimist", "Pessimist")
     ]
-    return sum(
-        1 for i in range(1, len(parallel_agents_seen)) if parallel_agents_seen[i] != parallel_agents_seen[i - 1]
-    )
+    return sum(1 for i in range(1, len(parallel_agents_seen)) if parallel_agents_seen[i] != parallel_agents_seen[i - 1])
 
 
 def render_per_agent(response):

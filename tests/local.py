@@ -1,4 +1,4 @@
-"""A server whose models are a fake provider's: what a client's wish for `gpt-4.1-mini` comes to on an operator's own."""
+"""A server whose models are a fake provider's, whatever name a client asks for."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

@@ -17,7 +17,7 @@ class ScriptedModel:
     """Speaks each model's lines; `order="ABBAC"` forces whose text comes when: a step is taken only once the one before
     it was. A `ModelError` among the lines is raised. A model called again goes on with its next list of lines."""
 
-    def __init__(self, lines: Mapping[str, Sequence[Line] | Sequence[Sequence[Line]]], order: str = "") -> None:
+    def __init__(self, lines: Mapping[str, Sequence[Line | list[Line]]], order: str = "") -> None:
         self._scenes = {name: _scenes(script) for name, script in lines.items()}
         self._order = list(order)
         self._turned = anyio.Event()
@@ -66,10 +66,9 @@ class ScriptedModel:
         ]
 
 
-def _scenes(script: Sequence[Line] | Sequence[Sequence[Line]]) -> list[list[Line]]:
-    if script and all(isinstance(scene, list | tuple) for scene in script):
-        return [list(scene) for scene in script]  # pyright: ignore[reportArgumentType]
-    return [list(script)]  # pyright: ignore[reportArgumentType]
+def _scenes(script: Sequence[Line | list[Line]]) -> list[list[Line]]:
+    scenes = [list(scene) for scene in script if isinstance(scene, list)]
+    return scenes or [[line for line in script if not isinstance(line, list)]]  # pyright: ignore[reportReturnType]
 
 
 class AnyModel:

@@ -1,4 +1,4 @@
-"""A strict reader of our event streams, as the WHATWG's specification has it, that refuses what the contract forbids."""
+"""A strict reader of our event streams: the WHATWG's parser, refusing what our contract forbids."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -68,9 +68,9 @@ def check_stream(events: list[ServerEvent]) -> None:
     assert names.count("usage") == 1
     speaking: dict[int, str] = {}
     for event in events:
-        turn = event.data.get("turn")
+        turn: int = event.data.get("turn", 0)
         if event.event == "agent_start":
-            speaking[event.data["turn"]] = ""
+            speaking[turn] = ""
         elif event.event in ("chunk", "reasoning"):
             assert turn in speaking, "a chunk lies between its turn's start and end"
             if event.event == "chunk":

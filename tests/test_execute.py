@@ -59,7 +59,7 @@ async def test_agents_of_a_stage_interleave_and_the_next_stage_reads_them_all() 
 async def test_answers_are_handed_on_in_flow_order_whoever_ends_first() -> None:
     model = ScriptedModel({"A": ["late"], "B": ["early"], "C": ["c"]}, order="BAC")
     _, events = await carry_out(swarm("A, B -> C"), model)
-    assert [event.agent for event in events if isinstance(event, TurnEnded)][0] == "B"
+    assert next(event.agent for event in events if isinstance(event, TurnEnded)) == "B"
     assert model.prompts("C")[0][1:] == [("user", "A: late"), ("user", "B: early")]
 
 

@@ -16,6 +16,7 @@ from tests.upstream import Exchange, Script, Upstream, hello, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
 
+
 async def _rate_limited(exchange: Exchange) -> None:
     await exchange.refuse(429, f'{{"error": {{"message": "slow down {PROVIDER_KEY}"}}}}'.encode())
 
@@ -165,9 +166,7 @@ def _only_faulty(fault: Script) -> Script:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
-    fault: str, shape: str, tmp_path: Path
-) -> None:
+async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: str, shape: str, tmp_path: Path) -> None:
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
     clocks = {"first_token_seconds": 0.3, "idle_seconds": 0.3} if "stall" in fault else {}
@@ -272,8 +271,8 @@ async def test_half_a_surrogate_pair_waits_for_its_other_half(tmp_path: Path) ->
     async def split(exchange: Exchange) -> None:
         await exchange.open()
         for half in ("a\\ud83d", "\\ude00b", "\\ud83d"):
-            content = '{"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}' % half
-            await exchange.chunk(f"data: {content}\n\n".encode())
+            line = f'data: {{"choices":[{{"index":0,"delta":{{"content":"{half}"}},"finish_reason":null}}]}}'
+            await exchange.chunk(line.encode() + b"\n\n")
         await exchange.finish()
 
     payload = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}

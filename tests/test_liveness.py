@@ -20,6 +20,7 @@ from tests.upstream import Exchange, provider
 
 pytestmark = pytest.mark.anyio
 
+NDJSON = {"Accept": "application/x-ndjson"}
 PAYLOAD = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
 
 
@@ -136,9 +137,8 @@ async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path)
 
 
 async def _lines_of(url: str, payload: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    headers = {"Accept": "application/x-ndjson"}
     async with client(url) as http:
-        answer = await http.post("/v1/swarm/completions", json=payload, headers=headers)
+        answer = await http.post("/v1/swarm/completions", json=payload, headers=NDJSON)
     return answer.headers["content-type"], [json.loads(line) for line in answer.text.splitlines()]
 
 
@@ -160,17 +160,20 @@ async def test_json_lines_carry_the_same_events() -> None:
 
 async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
     held = Held()
-
-    async def let_go() -> None:
-        await anyio.sleep(0.2)
-        held.go_on.set()
-
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
-    async with provider(held) as upstream, local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(let_go)
-            _, lines = await _lines_of(url, payload)
-    assert [line["event"] for line in lines][-1] == "end"
+    body = b""
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/swarm/completions", json=payload, headers=NDJSON) as response,
+    ):
+        with anyio.fail_after(10):
+            async for content in response.aiter_raw():
+                body += content
+                if body.endswith(b"  "):
+                    held.go_on.set()
+    assert [json.loads(line)["event"] for line in body.splitlines()][-1] == "end"
 
 
 async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:

@@ -39,8 +39,8 @@ class Exchange:
 
     async def refuse(self, status: int, body: bytes, content_type: str = "application/json", **headers: str) -> None:
         """A whole answer that is no stream."""
-        lines = [f"HTTP/1.1 {status} Status", "connection: close", f"content-type: {content_type}", f"content-length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        headers |= {"content-type": content_type, "content-length": str(len(body)), "connection": "close"}
+        lines = [f"HTTP/1.1 {status} Status", *(f"{name}: {value}" for name, value in headers.items())]
         await self.raw("\r\n".join(lines).encode() + CRLF + CRLF + body)
 
     async def delta(self, **delta: Any) -> None:

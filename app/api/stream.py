@@ -120,8 +120,9 @@ class RunDocument(Response):
     """What a run came to, once it is over; the client waits."""
 
     def __init__(self, reader: Reader, *, request_id: str, headers: Mapping[str, str]) -> None:
-        super().__init__(headers=headers)
+        super().__init__()
         self._reader = reader
+        self._headers = headers
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +133,9 @@ class RunDocument(Response):
                 summary = await self._summary()
                 tasks.cancel_scope.cancel()
         if summary is not None:
-            await self._document(summary)(scope, receive, send)
+            response = self._document(summary)
+            response.headers.update(self._headers)
+            await response(scope, receive, send)
 
     async def _summary(self) -> Summary:
         summary = Summary()
