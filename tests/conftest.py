@@ -47,6 +47,12 @@ class TestServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = anyio.Event()
+        self.stopped = anyio.Event()
+
+    async def live(self) -> None:
+        # serve() would take over the signals of the test's process.
+        await self._serve()
+        self.stopped.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -71,14 +77,16 @@ async def serving(
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
-        # serve() would take over the signals of the test's process.
-        tasks.start_soon(server._serve)  # pyright: ignore[reportPrivateUsage]
+        tasks.start_soon(server.live)
         with anyio.fail_after(10):
             await server.listening.wait()
         try:
             yield server.url
         finally:
             server.should_exit = True
+            # Also when the test has failed: what it opened is closed before the next one begins.
+            with anyio.move_on_after(5, shield=True):
+                await server.stopped.wait()
 
 
 @asynccontextmanager

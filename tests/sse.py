@@ -53,7 +53,7 @@ class Parser:
 async def events_of(response: httpx.Response) -> AsyncIterator[ServerEvent]:
     """The events of an open answer, each as soon as it is there."""
     parser = Parser()
-    async for content in response.aiter_raw():
+    async for content in response.aiter_bytes():
         for event in parser.feed(content):
             yield event
 

@@ -57,7 +57,7 @@ def problem(
     detail = detail[:_MAX_DETAIL]
     errors = errors[:_MAX_ERRORS]
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    param = ".".join(str(part) for part in errors[0].loc) if errors else None
+    param = ".".join(str(part) for part in errors[0].loc) if errors and errors[0].loc else None
     return Problem(
         type=f"urn:swarmstream:problem:{code}",
         title=HTTPStatus(status).phrase,

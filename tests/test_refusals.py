@@ -1,0 +1,296 @@
+"""Bad input gets a 4xx before the first byte, in one shape, and nothing is asked of a provider."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import KEY, client, serving
+from tests.scripted import ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+SWARM = "/v1/swarm/completions"
+AGENT = "/v1/agent/completions"
+MAX_ERROR_BYTES = 4096
+
+
+def agent(name: str = "A", **fields: Any) -> dict[str, Any]:
+    return {"agent_name": name, "model_name": f"demo/{name}", **fields}
+
+
+def swarm(**fields: Any) -> dict[str, Any]:
+    return {"task": "go", "agents": [agent("A"), agent("B")], **fields}
+
+
+def check_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Whether an answer has the error body that all routes share; the body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) <= MAX_ERROR_BYTES
+    body = answer.json()
+    assert body.keys() >= {"type", "title", "status", "detail", "code", "request_id", "errors", "error"}
+    assert body["status"] == status
+    assert body["code"] == body["error"]["code"] == code
+    assert body["error"]["message"] == body["detail"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert "Traceback" not in answer.text
+    return body
+
+
+@asynccontextmanager
+async def refusing_server(**settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of a server whose model must not be asked."""
+    model = ScriptedModel({"A": ["a"], "B": ["b"]})
+    async with serving(models={"demo": model}, **settings) as url, client(url) as http:
+        yield http
+    assert not model.calls
+
+
+REFUSED: dict[str, tuple[str, Any, int, str, list[str | int]]] = {
+    "unknown swarm type": (SWARM, swarm(swarm_type="MixtureOfAgents"), 400, "unknown_swarm_type", ["swarm_type"]),
+    "flow missing": (SWARM, swarm(swarm_type="AgentRearrange"), 400, "invalid_request", ["rearrange_flow"]),
+    "flow syntax": (SWARM, swarm(rearrange_flow="A -> -> B"), 400, "flow_syntax", ["rearrange_flow"]),
+    "flow with an unknown name": (SWARM, swarm(rearrange_flow="A -> C"), 400, "unknown_agent", ["rearrange_flow"]),
+    "flow with a name twice": (SWARM, swarm(rearrange_flow="A, A"), 400, "flow_syntax", ["rearrange_flow"]),
+    "duplicate names": (SWARM, swarm(agents=[agent(), agent()]), 400, "duplicate_agent", ["agents", 1, "agent_name"]),
+    "no agents": (SWARM, swarm(agents=[]), 400, "invalid_request", ["agents"]),
+    "agents missing": (SWARM, {"task": "go"}, 400, "invalid_request", ["agents"]),
+    "no task": (SWARM, swarm(task=None), 400, "no_task", ["task"]),
+    "a blank task": (SWARM, swarm(task=" \n"), 400, "no_task", ["task"]),
+    "no task for an agent": (AGENT, {"agent_config": agent()}, 400, "no_task", ["task"]),
+    "no agent_config": (AGENT, {"task": "go"}, 422, "invalid_schema", ["agent_config"]),
+    "agents of a wrong type": (SWARM, swarm(agents="A"), 422, "invalid_schema", ["agents"]),
+    "a null agent": (SWARM, swarm(agents=[None]), 422, "invalid_schema", ["agents", 0]),
+    "a number for text": (SWARM, swarm(task=5), 422, "invalid_schema", ["task"]),
+    "text for a number": (SWARM, swarm(max_loops="2"), 422, "invalid_schema", ["max_loops"]),
+    "a bool for a number": (SWARM, swarm(max_loops=True), 422, "invalid_schema", ["max_loops"]),
+    "zero loops": (SWARM, swarm(max_loops=0), 422, "invalid_schema", ["max_loops"]),
+    "zero loops of an agent": (
+        SWARM,
+        swarm(agents=[agent(max_loops=0)]),
+        422,
+        "invalid_schema",
+        ["agents", 0, "max_loops"],
+    ),
+    "text for a bool": (SWARM, swarm(stream="yes"), 422, "invalid_schema", ["stream"]),
+    "a list": (SWARM, [], 422, "invalid_schema", []),
+    "a name with a line break": (
+        SWARM,
+        swarm(agents=[agent("x\nevent: end\ndata: {}")]),
+        422,
+        "invalid_schema",
+        ["agents", 0, "agent_name"],
+    ),
+    "a name that is too long": (
+        SWARM,
+        swarm(agents=[agent("x" * 101)]),
+        422,
+        "invalid_schema",
+        ["agents", 0, "agent_name"],
+    ),
+    "an empty name": (SWARM, swarm(agents=[agent("")]), 422, "invalid_schema", ["agents", 0, "agent_name"]),
+    "a wrong role": (
+        AGENT,
+        {"agent_config": agent(), "history": [{"role": "boss", "content": "x"}]},
+        422,
+        "invalid_schema",
+        ["history", 0, "role"],
+    ),
+    "metadata that is too large": (SWARM, swarm(metadata={"k": "x" * 5000}), 422, "invalid_schema", ["metadata"]),
+    "a wrong on_error": (SWARM, swarm(on_error="ignore"), 422, "invalid_schema", ["on_error"]),
+    "a timeout of nothing": (SWARM, swarm(timeout=0), 422, "invalid_schema", ["timeout"]),
+    "llm_args that we do not know": (
+        SWARM,
+        swarm(agents=[agent(llm_args={"api_base": "http://elsewhere"})]),
+        400,
+        "unsupported_option",
+        ["agents", 0, "llm_args", "api_base"],
+    ),
+    "a model of nobody": (
+        SWARM,
+        swarm(agents=[agent(model_name="no-such-model")]),
+        400,
+        "unknown_model",
+        ["agents", 0, "model_name"],
+    ),
+    "a model without credentials": (
+        SWARM,
+        swarm(agents=[agent(model_name="claude-sonnet-4-20250514")]),
+        400,
+        "no_credentials",
+        ["agents", 0, "model_name"],
+    ),
+    "a fallback without credentials": (
+        SWARM,
+        swarm(agents=[agent(fallbacks=["gpt-4.1"])]),
+        400,
+        "no_credentials",
+        ["agents", 0, "fallbacks"],
+    ),
+    "too many agents": (SWARM, swarm(agents=[agent(f"A{n}") for n in range(65)]), 400, "limit_exceeded", ["agents"]),
+    "too many turns": (SWARM, swarm(max_loops=501), 400, "limit_exceeded", ["max_loops"]),
+    "too many stages": (
+        SWARM,
+        swarm(rearrange_flow="->".join(["A", "B"] * 129)),
+        400,
+        "limit_exceeded",
+        ["rearrange_flow"],
+    ),
+    "tools": (
+        SWARM,
+        swarm(agents=[agent(selected_tools=["x"])]),
+        400,
+        "unsupported_option",
+        ["agents", 0, "selected_tools"],
+    ),
+    "a file for an image": (SWARM, swarm(img="/etc/passwd"), 400, "invalid_request", ["img"]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_refusal_names_its_code_and_its_field(stream: bool) -> None:
+    async with refusing_server() as http:
+        for name, (path, payload, status, code, location) in REFUSED.items():
+            if isinstance(payload, dict) and "stream" not in payload:
+                payload = {**payload, "stream": stream}
+            body = check_problem(await http.post(path, json=payload), status, code)
+            assert (body["errors"][0]["loc"] if body["errors"] else []) == location, name
+            assert body["error"]["param"] == (".".join(map(str, location)) or None), name
+
+
+async def test_a_refusal_helps() -> None:
+    async with refusing_server() as http:
+        unknown_type = (await http.post(SWARM, json=swarm(swarm_type="GroupChat"))).json()["detail"]
+        bad_flow = (await http.post(SWARM, json=swarm(rearrange_flow="A -> -> B"))).json()["detail"]
+        no_key = (await http.post(SWARM, json=swarm(agents=[agent(model_name="gpt-4.1")]))).json()["detail"]
+    assert "SequentialWorkflow, AgentRearrange, ConcurrentWorkflow" in unknown_type
+    assert "column 6" in bad_flow
+    assert "OPENAI_API_KEY" in no_key
+
+
+BROKEN: dict[str, tuple[bytes, int, str]] = {
+    "no body": (b"", 422, "invalid_json"),
+    "no JSON": (b"{", 422, "invalid_json"),
+    "NaN": (b'{"task": "go", "agents": [{"agent_name": "A", "temperature": NaN}]}', 422, "invalid_json"),
+    "infinity": (b'{"task": "go", "timeout": 1e999}', 422, "invalid_json"),
+    "a lone surrogate": (rb'{"task": "\ud800"}', 422, "invalid_json"),
+    "NUL in a value": (rb'{"task": "a\u0000b"}', 422, "invalid_json"),
+    "NUL in a key": (rb'{"metadata": {"a\u0000": 1}}', 422, "invalid_json"),
+    "a raw control character": (b'{"task": "a\x01"}', 422, "invalid_json"),
+    "broken UTF-8": (b'{"task": "\xff"}', 422, "invalid_json"),
+    "lists 100,000 deep": (b'{"metadata": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", 422, "invalid_json"),
+    "objects 100,000 deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 422, "invalid_json"),
+    "an endless number": (b'{"task": "go", "max_loops": ' + b"9" * 5000 + b"}", 422, "invalid_json"),
+}
+
+
+async def test_json_that_is_none_or_that_would_hurt_is_refused() -> None:
+    headers = {"content-type": "application/json"}
+    async with refusing_server() as http:
+        for name, (content, status, code) in BROKEN.items():
+            answer = await http.post(SWARM, content=content, headers=headers)
+            assert answer.status_code == status, (name, answer.text)
+            check_problem(answer, status, code)
+
+
+async def test_metadata_comes_back_as_it_was_however_deep() -> None:
+    async with serving(models={"demo": ScriptedModel({"A": ["a"], "B": ["b"]})}) as url, client(url) as http:
+        deep: Any = 1
+        for _ in range(200):
+            deep = [deep]
+        answer = await http.post(SWARM, json=swarm(metadata={"deep": deep}))
+    assert answer.status_code == 200
+    assert answer.json()["metadata"] == {"deep": deep}
+
+
+async def test_a_body_that_is_not_json_is_named_as_such() -> None:
+    async with refusing_server() as http:
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            answer = await http.post(SWARM, content=b"{}", headers={"content-type": content_type})
+            check_problem(answer, 415, "unsupported_media_type")
+
+
+async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:
+    body = b'{"task": "' + b"x" * 50_000_000 + b'"}'
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        for start in range(0, len(body), 1 << 20):
+            yield body[start : start + (1 << 20)]
+
+    headers = {"content-type": "application/json"}
+    async with refusing_server() as http:
+        check_problem(await http.post(SWARM, content=body, headers=headers), 413, "body_too_large")
+        check_problem(await http.post(SWARM, content=pieces(), headers=headers), 413, "body_too_large")
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"task": '])
+async def test_a_body_that_never_arrives_is_not_waited_for(sent: bytes) -> None:
+    async with serving(body_seconds=0.2) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST {SWARM} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-type: application/json\r\n"
+        writer.write(head.encode() + b"content-length: 1000\r\n\r\n" + sent)
+        with anyio.fail_after(5):
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "body_timeout"
+
+
+async def test_the_key_is_asked_for_before_anything_else() -> None:
+    async with serving() as url, client(url, key=None) as http:
+        for headers in (
+            {},
+            {"x-api-key": "wrong"},
+            {"authorization": "Bearer wrong"},
+            {"authorization": f"Basic {KEY}"},
+        ):
+            answer = await http.post(SWARM, content=b"not json", headers=headers)
+            check_problem(answer, 401, "invalid_api_key")
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert "wrong" not in answer.text
+        for path in ("/v1/models", "/v1/models/available", "/v1/swarms/available", "/v1/runs/swarms-0/stream"):
+            check_problem(await http.get(path), 401, "invalid_api_key")
+
+
+async def test_both_ways_to_send_a_key_are_accepted() -> None:
+    async with serving() as url, client(url, key=None) as http:
+        for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}):
+            assert (await http.get("/v1/models", headers=headers)).status_code == 200
+
+
+async def test_unknown_paths_and_methods_have_the_same_error_body() -> None:
+    async with serving() as url, client(url) as http:
+        check_problem(await http.get("/nowhere"), 404, "not_found")
+        answer = await http.get(SWARM)
+        check_problem(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == "POST"
+
+
+async def test_a_full_server_says_so_and_when_to_come_back() -> None:
+    model = ScriptedModel({"A": ["a"]}, order="never")
+    async with serving(models={"demo": model}, max_runs=1) as url, client(url) as http:
+        payload = {"agent_config": agent(), "task": "go", "stream": True}
+        async with http.stream("POST", AGENT, json=payload) as first:
+            assert first.status_code == 200
+            answer = await http.post(AGENT, json=payload)
+        body = check_problem(answer, 503, "unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert body["error"]["type"] == "server_error"
+
+
+async def test_no_name_can_forge_a_frame() -> None:
+    """What is no control character may stand in a name; JSON escapes the rest."""
+    name = 'x"}\\n\\nevent: end data: {}'
+    model = ScriptedModel({name: ["\n\nevent: end\ndata: {}\n\n"]})
+    payload = {"agent_config": {"agent_name": name, "model_name": f"demo/{name}"}, "task": "go", "stream": True}
+    async with serving(models={"demo": model}) as url, client(url) as http:
+        answer = await http.post(AGENT, json=payload)
+    lines = answer.text.split("\n")
+    assert [line for line in lines if line.startswith("event: ")].count("event: end") == 1
+    assert json.loads(lines[-3].removeprefix("data: "))["outputs"][0]["role"] == name
