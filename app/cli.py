@@ -10,9 +10,15 @@ import typer
 from pydantic import SecretStr, ValidationError
 
 from app import __version__
+from app.llm.registry import DEMO_MODEL, Alias, AliasFileError, Registry, aliases_of
 from app.settings import ENV_PREFIX, Settings
 
-cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Teams of LLM agents, streamed token by token.")
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Teams of LLM agents, streamed token by token.",
+)
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _USAGE_ERROR = 2
@@ -48,10 +54,11 @@ def serve(
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
     given: dict[str, Any] = {"host": host, "port": port}
     settings = _settings({name: value for name, value in given.items() if value is not None})
+    aliases = _aliases(settings)
     dev_key = None
     if dev:
         dev_key = f"dev-{secrets.token_urlsafe(18)}"
-        settings = _for_development(settings, dev_key)
+        settings = _for_development(settings, aliases, dev_key)
     elif not settings.api_keys:
         _refuse(
             f"No API keys. Set {ENV_PREFIX}API_KEYS to a comma-separated list of keys that clients may use,\n"
@@ -81,14 +88,18 @@ def _settings(given: dict[str, Any]) -> Settings:
         _refuse(f"These settings cannot be used:\n{problems}")
 
 
-def _for_development(settings: Settings, key: str) -> Settings:
+def _aliases(settings: Settings) -> dict[str, Alias]:
+    try:
+        return aliases_of(settings)
+    except AliasFileError as error:
+        _refuse(f"{ENV_PREFIX}MODELS_FILE cannot be used: {error}")
+
+
+def _for_development(settings: Settings, aliases: dict[str, Alias], key: str) -> Settings:
     if settings.host not in _LOOPBACK:
         _refuse(f"--dev listens on loopback only, not on {settings.host}.")
-    from app.llm.registry import DEMO_MODEL, Registry
-    from app.main import aliases_of
-
     changes: dict[str, Any] = {"api_keys": (*settings.api_keys, SecretStr(key))}
-    registry = Registry(default_model=settings.default_model, environ=os.environ, aliases=aliases_of(settings))
+    registry = Registry(default_model=settings.default_model, environ=os.environ, aliases=aliases)
     if "default_model" not in settings.model_fields_set and not registry.has_any_provider():
         changes["default_model"] = DEMO_MODEL
     return settings.model_copy(update=changes)

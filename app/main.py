@@ -20,7 +20,7 @@ from app.errors import AppError
 from app.llm.base import ChatModel
 from app.llm.demo import DemoModel
 from app.llm.litellm_model import LiteLLMModel
-from app.llm.registry import Alias, Registry, read_aliases
+from app.llm.registry import Registry, aliases_of
 from app.runs.journal import Journal
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import RunLimits, Supervisor
@@ -105,13 +105,6 @@ def create_app(
     app.add_middleware(RequestIds)
     describe(app)
     return app
-
-
-def aliases_of(settings: Settings) -> dict[str, Alias]:
-    """The operator's aliases; the short form wins over the file."""
-    in_short = {name: Alias(model=model) for name, model in settings.model_aliases.items()}
-    in_file = read_aliases(settings.models_file) if settings.models_file else {}
-    return {**in_short, **{name: alias for name, alias in in_file.items() if name not in in_short}}
 
 
 def run_limits(settings: Settings) -> RunLimits:

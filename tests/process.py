@@ -23,11 +23,23 @@ class ServerProcess:
     out: str = ""
     log: str = ""
     _listening: anyio.Event = field(default_factory=anyio.Event)
+    _printed: anyio.Event = field(default_factory=anyio.Event)
 
     async def read_out(self) -> None:
         assert self.process.stdout
         while line := await self.process.stdout.readline():
             self.out += line.decode()
+            self._printed.set()
+            self._printed = anyio.Event()
+
+    async def printed(self, start: str) -> str:
+        """The first line on standard output that begins so, once it is there."""
+        with anyio.fail_after(5):
+            while True:
+                for line in self.out.splitlines():
+                    if line.startswith(start):
+                        return line
+                await self._printed.wait()
 
     async def read_log(self) -> None:
         assert self.process.stderr

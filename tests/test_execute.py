@@ -21,15 +21,23 @@ class Notes:
     """A recorder that keeps everything."""
 
     events: list[Event] = field(default_factory=list[Event])
+    _written: anyio.Event = field(default_factory=anyio.Event)
 
     def now_ms(self) -> int:
         return 0
 
     def record(self, event: Event) -> None:
         self.events.append(event)
+        self._written.set()
+        self._written = anyio.Event()
 
     async def commit(self, event: Event) -> None:
-        self.events.append(event)
+        self.record(event)
+
+    async def until(self, kind: type[Event]) -> None:
+        """Wait until such an event is there."""
+        while not any(isinstance(event, kind) for event in self.events):
+            await self._written.wait()
 
 
 async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any = "fail") -> tuple[bool, list[Event]]:

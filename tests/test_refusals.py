@@ -52,7 +52,7 @@ async def refusing_server(**settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
     assert not model.calls
 
 
-REFUSED: dict[str, tuple[str, Any, int, str, list[str | int]]] = {
+REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
     "unknown swarm type": (SWARM, swarm(swarm_type="MixtureOfAgents"), 400, "unknown_swarm_type", ["swarm_type"]),
     "flow missing": (SWARM, swarm(swarm_type="AgentRearrange"), 400, "invalid_request", ["rearrange_flow"]),
     "flow syntax": (SWARM, swarm(rearrange_flow="A -> -> B"), 400, "flow_syntax", ["rearrange_flow"]),
@@ -79,7 +79,6 @@ REFUSED: dict[str, tuple[str, Any, int, str, list[str | int]]] = {
         ["agents", 0, "max_loops"],
     ),
     "text for a bool": (SWARM, swarm(stream="yes"), 422, "invalid_schema", ["stream"]),
-    "a list": (SWARM, [], 422, "invalid_schema", []),
     "a name with a line break": (
         SWARM,
         swarm(agents=[agent("x\nevent: end\ndata: {}")]),
@@ -157,11 +156,10 @@ REFUSED: dict[str, tuple[str, Any, int, str, list[str | int]]] = {
 async def test_every_refusal_names_its_code_and_its_field(stream: bool) -> None:
     async with refusing_server() as http:
         for name, (path, payload, status, code, location) in REFUSED.items():
-            if isinstance(payload, dict) and "stream" not in payload:
-                payload = {**payload, "stream": stream}
-            body = check_problem(await http.post(path, json=payload), status, code)
-            assert (body["errors"][0]["loc"] if body["errors"] else []) == location, name
-            assert body["error"]["param"] == (".".join(map(str, location)) or None), name
+            answer = await http.post(path, json={"stream": stream, **payload})
+            body = check_problem(answer, status, code)
+            assert body["errors"][0]["loc"] == location, name
+            assert body["error"]["param"] == ".".join(map(str, location)), name
 
 
 async def test_a_refusal_helps() -> None:
@@ -177,6 +175,7 @@ async def test_a_refusal_helps() -> None:
 BROKEN: dict[str, tuple[bytes, int, str]] = {
     "no body": (b"", 422, "invalid_json"),
     "no JSON": (b"{", 422, "invalid_json"),
+    "a list": (b"[]", 422, "invalid_schema"),
     "NaN": (b'{"task": "go", "agents": [{"agent_name": "A", "temperature": NaN}]}', 422, "invalid_json"),
     "infinity": (b'{"task": "go", "timeout": 1e999}', 422, "invalid_json"),
     "a lone surrogate": (rb'{"task": "\ud800"}', 422, "invalid_json"),

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.errors import NoCredentials, UnknownModel, quote
+from app.settings import Settings
 from app.swarm.models import ModelRef, Price, PriceTier
 
 DEMO_PREFIX = "demo/"
@@ -68,13 +69,36 @@ class Alias(BaseModel):
     price: AliasPrice | None = None
 
 
+class AliasFileError(Exception):
+    """The operator's file of aliases cannot be used."""
+
+
 def read_aliases(path: Path) -> dict[str, Alias]:
     """The aliases of a TOML file: a table for each name or glob.
 
     Raises:
-        OSError, tomllib.TOMLDecodeError, pydantic.ValidationError: the file cannot be used.
+        AliasFileError: it cannot be read, is no TOML, or has a field that no alias has.
     """
-    return TypeAdapter(dict[str, Alias]).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    try:
+        return TypeAdapter(dict[str, Alias]).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise AliasFileError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AliasFileError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise AliasFileError(f"{path}: {'; '.join(problems)}") from error
+
+
+def aliases_of(settings: Settings) -> dict[str, Alias]:
+    """The operator's aliases; the short form wins over the file.
+
+    Raises:
+        AliasFileError: as `read_aliases`.
+    """
+    in_short = {name: Alias(model=model) for name, model in settings.model_aliases.items()}
+    in_file = read_aliases(settings.models_file) if settings.models_file else {}
+    return {**in_short, **{name: alias for name, alias in in_file.items() if name not in in_short}}
 
 
 class Registry:

@@ -1,0 +1,100 @@
+"""The command line, as a newcomer and as an operator meet it."""
+
+import asyncio
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import KEY, client
+from tests.process import COMMAND, server_process
+from tests.sse import Parser, check_stream
+
+pytestmark = pytest.mark.anyio
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], env={"PATH": "/usr/bin:/bin", **environ}, capture_output=True, text=True, timeout=20
+    )
+
+
+def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:
+    refused = run("serve")
+    assert refused.returncode == 2
+    assert "SWARMSTREAM_API_KEYS" in refused.stderr
+    assert "serve --dev" in refused.stderr
+
+
+def test_dev_listens_on_loopback_only() -> None:
+    for refused in (run("serve", "--dev", "--host=0.0.0.0"), run("serve", "--dev", SWARMSTREAM_HOST="0.0.0.0")):
+        assert refused.returncode == 2
+        assert "loopback" in refused.stderr
+
+
+def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
+    refused = run("serve", "--dev", SWARMSTREAM_PORT="secret-123", SWARMSTREAM_LOG_LEVEL="LOUD")
+    assert refused.returncode == 2
+    assert "SWARMSTREAM_PORT" in refused.stderr
+    assert "SWARMSTREAM_LOG_LEVEL" in refused.stderr
+    assert "secret-123" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "No such file"), ("[", "TOML"), ('[a]\nmodle = "x"', "modle"), ('["a"]\nmodel = 5', "model")],
+)
+def test_an_alias_file_that_cannot_be_used_is_named(content: str | None, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    if content is not None:
+        path.write_text(content)
+    refused = run("serve", "--dev", SWARMSTREAM_MODELS_FILE=str(path))
+    assert refused.returncode == 2
+    assert "SWARMSTREAM_MODELS_FILE" in refused.stderr
+    assert complaint in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_openapi_document_is_printed() -> None:
+    assert json.loads(run("openapi").stdout)["info"]["title"] == "swarmstream"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_curl_line_of_dev_works_as_pasted_and_three_agents_stream() -> None:
+    async with server_process("--dev", environ={}) as server:
+        line = await server.printed("curl ")
+        pasted = await asyncio.create_subprocess_shell(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        out, _ = await pasted.communicate()
+        key = shlex.split(line)[4].partition(": ")[2]
+        assert f"{server.url}/docs" in server.out
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"{server.url}/docs")).status_code == 200
+        server.process.send_signal(signal.SIGINT)
+        assert await server.stopped(5) == 0
+    events = list(Parser().feed(out))
+    check_stream(events)
+    assert {event.data["agent"] for event in events if event.event == "chunk"} == {"Optimist", "Pessimist", "Summary"}
+    assert events[-1].data["status"] == "success"
+    assert key in server.out
+    assert key not in server.log
+    assert " WARNING " not in server.log
+    assert " ERROR " not in server.log
+
+
+async def test_a_preloaded_server_has_litellm_before_its_first_request() -> None:
+    environ = {"SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_LOG_FORMAT": "json"}
+    async with server_process("--preload", environ=environ) as server, client(server.url, key=None) as http:
+        assert (await http.get("/health/ready")).json() == {"status": "ready"}
+        mapped = await anyio.Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "/tiktoken/" in mapped, "litellm's tokenizer is a library in memory"
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.stopped(5) == 0
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert {line["level"] for line in lines} == {"INFO"}

@@ -1,0 +1,94 @@
+"""The demo model: it answers from the messages alone, and says what it is."""
+
+import anyio
+import pytest
+
+from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from app.llm.demo import DemoModel
+from app.swarm.conversation import ChatMessage
+from app.swarm.models import ModelRef
+from app.swarm.plan import Sampling
+
+pytestmark = pytest.mark.anyio
+
+TASK = {"role": "user", "content": "Compare tea with coffee"}
+
+
+async def deltas(*messages: ChatMessage, max_tokens: int = 8192) -> list[Delta]:
+    model = DemoModel(first_token_seconds=0, token_seconds=0)
+    sampling = Sampling(
+        max_tokens=max_tokens, temperature=None, reasoning_effort=None, thinking_tokens=None, llm_args={}
+    )
+    call = ModelCall(ModelRef("demo/swarm", "swarm", "demo"), messages, sampling)
+    with anyio.fail_after(5):
+        return [delta async for delta in model.stream(call)]
+
+
+def text_of(answer: list[Delta]) -> str:
+    return "".join(delta for delta in answer if isinstance(delta, str))
+
+
+async def test_the_same_messages_get_the_same_answer() -> None:
+    assert await deltas(TASK) == await deltas(TASK)
+
+
+async def test_the_answer_says_that_it_is_a_demo_and_what_would_be_a_real_one() -> None:
+    text = text_of(await deltas(TASK))
+    assert "demo model, not a real LLM" in text
+    assert "OPENAI_API_KEY" in text
+
+
+async def test_the_answer_mentions_the_task_and_the_instructions() -> None:
+    text = text_of(await deltas({"role": "system", "content": "Be brief."}, TASK))
+    assert 'The task is "Compare tea with coffee"' in text
+    assert 'My instructions are "Be brief."' in text
+
+
+async def test_a_long_task_is_quoted_by_its_first_twelve_words() -> None:
+    words = [f"w{number}" for number in range(1, 14)]
+    assert f'"{" ".join(words[:12])}…"' in text_of(await deltas({"role": "user", "content": " ".join(words)}))
+    assert f'"{" ".join(words[:12])}"' in text_of(await deltas({"role": "user", "content": " ".join(words[:12])}))
+
+
+async def test_the_text_of_a_task_with_an_image_is_mentioned() -> None:
+    parts = [
+        {"type": "text", "text": "Describe it"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+    ]
+    text = text_of(await deltas({"role": "user", "content": parts}))
+    assert '"Describe it"' in text
+    assert "example.com" not in text
+
+
+async def test_the_answer_says_whom_it_has_read() -> None:
+    text = text_of(await deltas(TASK, {"role": "user", "content": "Ann: tea it is"}))
+    assert "the 3 words that Ann wrote before me" in text
+    assert "begin from the task alone" not in text
+    assert "begin from the task alone" in text_of(await deltas(TASK))
+
+
+async def test_without_any_message_it_speaks_all_the_same() -> None:
+    assert "demo model" in text_of(await deltas())
+
+
+async def test_the_stream_opens_then_speaks_then_finishes_with_its_figures() -> None:
+    opened, *spoken, finished, count = await deltas({"role": "system", "content": "Be brief."}, TASK)
+    assert opened == Opened()
+    assert spoken
+    assert all(isinstance(token, str) and token for token in spoken)
+    assert finished == Finished("stop")
+    assert count == TokenCount(input_tokens=6, output_tokens=len(spoken))
+
+
+async def test_an_answer_longer_than_max_tokens_is_cut_and_says_so() -> None:
+    whole = await deltas(TASK)
+    _, *spoken, finished, count = await deltas(TASK, max_tokens=5)
+    assert spoken == whole[1:6]
+    assert finished == Finished("length")
+    assert count == TokenCount(input_tokens=4, output_tokens=5)
+
+
+async def test_an_answer_of_exactly_max_tokens_is_complete() -> None:
+    whole = await deltas(TASK)
+    assert await deltas(TASK, max_tokens=len(whole) - 3) == whole
+    assert Finished("length") in await deltas(TASK, max_tokens=len(whole) - 4)

@@ -1,0 +1,211 @@
+"""One agent's turn when its model misbehaves (ENGINE.md, "When the model misbehaves")."""
+
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from app.engine import turn as turn_module
+from app.engine.turn import Speaker, Turn, TurnClocks
+from app.errors import (
+    FirstTokenTimeout,
+    ModelError,
+    ProviderAuth,
+    ProviderBusy,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnreachable,
+    UpstreamTruncated,
+)
+from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
+from app.llm.base import Finished, Opened, Reasoning, TokenCount
+from app.swarm.conversation import ChatMessage
+from app.swarm.models import Price
+from tests.scripted import AnyModel, Line, ScriptedModel, swarm
+from tests.test_execute import Notes
+
+pytestmark = pytest.mark.anyio
+
+
+async def take_turn(model: ScriptedModel, clocks: TurnClocks | None = None, **agent: Any) -> Notes:
+    """What happens in a turn of agent A, and of its fallbacks."""
+    compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", **agent}])
+    turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
+    notes = Notes()
+    speaker = Speaker({"scripted": model}, clocks or TurnClocks())
+    with anyio.fail_after(5):
+        await speaker.take_turn(turn, list(compiled.plan.openings[0]), notes)
+    assert model.open == 0, "every stream was closed"
+    return notes
+
+
+def end_of(notes: Notes) -> TurnEnded:
+    end = notes.events[-1]
+    assert isinstance(end, TurnEnded)
+    return end
+
+
+def failure_of(notes: Notes) -> TurnFailed:
+    failed = notes.events[-2]
+    assert isinstance(failed, TurnFailed)
+    return failed
+
+
+def soon(error: type[ModelError]) -> ModelError:
+    """An error after which the provider asks to come back at once: what is tried again is, without a pause."""
+    return error("no", retry_after_seconds=0)
+
+
+@pytest.mark.parametrize(
+    "error", [ProviderRateLimited, ProviderError, ProviderUnreachable, ProviderBusy, FirstTokenTimeout]
+)
+async def test_what_can_pass_is_tried_again(error: type[ModelError]) -> None:
+    model = ScriptedModel({"A": [[soon(error)], [soon(error)], ["a"]]})
+    end = end_of(await take_turn(model))
+    assert (end.status, end.output) == ("success", "a")
+    assert len(model.calls) == 3
+
+
+@pytest.mark.parametrize("error", [ProviderAuth, ProviderRejected, UpstreamTruncated])
+async def test_what_cannot_pass_is_not(error: type[ModelError]) -> None:
+    model = ScriptedModel({"A": [[soon(error)], ["a"]]})
+    notes = await take_turn(model)
+    assert (failure_of(notes).failure.code, failure_of(notes).attempts) == (error.code, 1)
+    assert len(model.calls) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 1, 5])
+async def test_there_are_as_many_retries_as_the_client_asked_for(retries: int) -> None:
+    model = ScriptedModel({"A": [soon(ProviderError)]})
+    notes = await take_turn(model, num_retries=retries)
+    assert failure_of(notes).attempts == len(model.calls) == retries + 1
+
+
+@pytest.mark.parametrize("token", ["a", Reasoning("hm")])
+async def test_nothing_is_repeated_after_the_first_token(token: Line) -> None:
+    model = ScriptedModel({"A": [[token, soon(ProviderError)], ["again"]], "B": ["b"]})
+    notes = await take_turn(model, fallbacks=["B"])
+    assert len(model.calls) == 1
+    assert (failure_of(notes).failure.code, end_of(notes).status) == ("provider_error", "failed")
+    assert end_of(notes).output == ("a" if token == "a" else "")
+
+
+async def test_a_fallback_speaks_when_the_first_model_could_not_begin() -> None:
+    model = ScriptedModel({"A": [soon(ProviderError)], "B": [soon(ProviderAuth)], "C": ["c"]})
+    end = end_of(await take_turn(model, fallbacks=["B", "C"], num_retries=1))
+    assert (end.status, end.output, end.model) == ("success", "c", "C")
+    assert [call.model.target for call in model.calls] == ["A", "A", "B", "C"]
+
+
+async def test_the_last_models_failure_is_the_turns() -> None:
+    model = ScriptedModel({"A": [soon(ProviderRejected)], "B": [soon(ProviderAuth)]})
+    notes = await take_turn(model, fallbacks=["B"])
+    assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("provider_auth", 2)
+
+
+async def test_a_model_that_does_not_begin_or_falls_silent_is_cut() -> None:
+    silent = ScriptedModel({"A": ["a"]}, order="-")
+    notes = await take_turn(silent, TurnClocks(first_token_seconds=0.05), num_retries=0)
+    assert failure_of(notes).failure.code == "first_token_timeout"
+    halting = ScriptedModel({"A": ["a", "b"]}, order="A-")
+    notes = await take_turn(halting, TurnClocks(idle_seconds=0.05), num_retries=0)
+    assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "a")
+
+
+async def test_a_model_that_thinks_is_not_silent() -> None:
+    model = ScriptedModel({"A": [Reasoning("hm"), Reasoning(" hm"), "a"]})
+    notes = await take_turn(model, TurnClocks(first_token_seconds=1, idle_seconds=1))
+    assert [event.text for event in notes.events if isinstance(event, ReasoningDelta)] == ["hm", " hm"]
+    assert end_of(notes).output == "a", "thoughts are not handed on"
+
+
+async def test_a_turn_has_its_own_clock() -> None:
+    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnClocks(turn_seconds=0.05))
+    assert failure_of(notes).failure.code == "turn_timeout"
+    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=0.05)
+    assert (failure_of(notes).failure.code, end_of(notes).output) == ("turn_timeout", "a")
+
+
+async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
+    model = ScriptedModel({"A": ["a", "b"]}, order="A-")
+    compiled = swarm()
+    turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
+    notes = Notes()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            messages: list[ChatMessage] = []
+            tasks.start_soon(Speaker({"scripted": model}, TurnClocks()).take_turn, turn, messages, notes)
+            await notes.until(TextDelta)
+            tasks.cancel_scope.cancel()
+    assert (end_of(notes).status, end_of(notes).output) == ("cancelled", "a")
+    assert end_of(notes).usage.estimated
+    assert model.open == 0
+
+
+async def test_a_chunk_beyond_all_measure_fails_the_turn() -> None:
+    notes = await take_turn(ScriptedModel({"A": ["x" * (1 << 20), "y" * ((1 << 20) + 1)]}))
+    assert failure_of(notes).failure.code == "upstream_invalid"
+    assert len(end_of(notes).output) == 1 << 20
+
+
+async def test_a_finish_reason_is_passed_on() -> None:
+    notes = await take_turn(ScriptedModel({"A": ["a", Finished("length")]}))
+    assert (end_of(notes).status, end_of(notes).finish_reason) == ("success", "length")
+
+
+async def test_the_providers_figures_are_priced() -> None:
+    usage = end_of(await take_turn(ScriptedModel({"A": ["a", Finished("stop"), TokenCount(1000, 500, 0, 100)]}))).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.reasoning_tokens) == (1000, 500, 100)
+    assert usage.cost_usd == pytest.approx(0.001 + 0.001)
+    assert (usage.priced, usage.estimated) == (True, False)
+
+
+async def test_without_figures_we_count_and_say_so() -> None:
+    usage = end_of(await take_turn(ScriptedModel({"A": ["four" * 10, Finished("stop")]}))).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (1, 10, True)
+
+
+async def test_calls_that_were_cut_after_they_were_accepted_are_counted_too() -> None:
+    model = ScriptedModel({"A": [[Opened(), soon(ProviderError)], ["a"]]})
+    usage = end_of(await take_turn(model)).usage
+    assert usage.input_tokens == 1 + 10
+    assert usage.estimated
+
+
+async def test_calls_that_were_refused_cost_nothing() -> None:
+    usage = end_of(await take_turn(ScriptedModel({"A": [ProviderAuth("no")]}))).usage
+    assert (usage.total_tokens, usage.cost_usd, usage.estimated) == (0, 0, False)
+
+
+async def test_a_fallbacks_tokens_cost_what_the_fallback_costs() -> None:
+    class Dear(AnyModel):
+        def resolve(self, name: str) -> Any:
+            price = Price(input=100.0, output=100.0) if name == "B" else None
+            return replace(super().resolve(name), price=price)
+
+    from app.swarm.plan import PlanLimits, compile_agent
+    from app.swarm.spec import AgentRequest
+
+    model = ScriptedModel({"A": [Opened(), ProviderRejected("no")], "B": ["b"]})
+    request = AgentRequest.model_validate(
+        {"agent_config": {"agent_name": "A", "model_name": "A", "fallbacks": ["B"]}, "task": "go"}
+    )
+    plan = compile_agent(request, Dear(), PlanLimits()).plan
+    notes = Notes()
+    turn = Turn(plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
+    await Speaker({"scripted": model}, TurnClocks()).take_turn(turn, list(plan.openings[0]), notes)
+    usage = end_of(notes).usage
+    assert usage.cost_usd == pytest.approx(11 * 100 / 1e6)
+    assert usage.priced is False, "the first model's price is unknown"
+
+
+def test_pauses_grow_are_jittered_and_capped() -> None:
+    pause = turn_module._pause_seconds  # pyright: ignore[reportPrivateUsage]
+    for retry, longest in enumerate([0.5, 1.0, 2.0, 4.0, 8.0, 8.0]):
+        pauses = [pause(retry, None) for _ in range(50)]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
+    assert pause(0, 3.0) == 3.0
+    assert pause(0, 3600.0) == 30.0
+    assert pause(0, -1.0) == 0.0
