@@ -1,6 +1,7 @@
 """uvicorn around the app: how the process starts, and how it stops without cutting a stream."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,9 @@ from app import __version__
 from app.logs import configure_logging, secret_values
 from app.main import create_app
 from app.runs.supervisor import Supervisor
-from app.settings import Settings
+from app.settings import Settings, unknown_settings
+
+logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1
 """After the drain, for readers to take what is left."""
@@ -62,6 +65,8 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     """Serve until a signal; returns the process's exit code."""
     keys = {key.get_secret_value() for key in settings.api_keys}
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=keys | secret_values(os.environ))
+    for name in sorted(unknown_settings(os.environ)):
+        logger.info("%s is not a setting of this version", name)
     app = create_app(settings, preload=preload)
     config = uvicorn.Config(
         app,

@@ -1,5 +1,6 @@
 """Everything an operator may set: environment variables that begin with `SWARMSTREAM_`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,3 +61,9 @@ class Settings(BaseSettings):
     docs: bool = Field(True, description="Whether `/docs` and `/openapi.json` are served.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+
+
+def unknown_settings(names: Iterable[str]) -> set[str]:
+    """The variables that look like ours and are not: most of them misspelt."""
+    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    return {name for name in names if name.upper().startswith(ENV_PREFIX)} - known

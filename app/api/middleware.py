@@ -12,7 +12,7 @@ from app.logs import request_id_of_context
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 
 class RequestIds:

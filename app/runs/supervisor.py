@@ -252,7 +252,9 @@ class Supervisor:
             await self._idle.wait_for(lambda: not self._live)
 
     async def _own(self, run: Run) -> None:
-        logger.info("run %s started: %s, %d turns", run.job_id, run.job.swarm_type or "agent", run.job.plan.turns)
+        job = run.job
+        trace = f", traceparent {job.traceparent}" if job.traceparent else ""
+        logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
         try:
             async with create_task_group() as tasks:
                 tasks.start_soon(run.stop_when_asked)
