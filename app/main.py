@@ -70,7 +70,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
         if preload:
-            await litellm.load()
+            await litellm.ready()
         its_journal = journal or MemoryJournal(
             retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes
         )

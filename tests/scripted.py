@@ -25,6 +25,9 @@ class ScriptedModel:
         self.open = 0
         """Streams that were begun and not closed."""
 
+    async def ready(self) -> None:
+        pass
+
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         self.calls.append(call)
         name = call.model.target

@@ -1,10 +1,11 @@
 """One agent's turn: model calls with retries, fallbacks and clocks, told as events (ENGINE.md)."""
 
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from anyio import CancelScope, fail_after, get_cancelled_exc_class, sleep
@@ -73,54 +74,50 @@ class TurnResult:
     failure: str | None
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What has come of a turn so far."""
-
-    model: ModelRef
-    pieces: list[str] = field(default_factory=list[str])
-    attempts: int = 0
-    thought_length: int = 0
-    heard: bool = False
-    """Whether the present call has given a token: from then on nothing is repeated."""
-    finish_reason: str | None = None
-    opened: bool = False
-    count: TokenCount | None = None
-    spent: Usage = field(default_factory=Usage)
-    """What earlier calls of this turn consumed."""
-
-
 class Speaker:
-    """Takes turns with the models it is given."""
+    """Takes turns with the models it is given, by lane."""
 
     def __init__(self, models: Mapping[str, ChatModel], clocks: TurnClocks) -> None:
         self._models = models
         self._clocks = clocks
 
     async def take_turn(self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder) -> TurnResult:
-        """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends.
+        """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
+        return await _Speech(turn, messages, recorder, self._models, self._clocks).deliver()
 
-        Nothing is repeated after the first token of a call: the turn then fails with what it has.
-        """
-        agent = turn.agent
-        answer = _Answer(agent.models[0])
-        began_ms = recorder.now_ms()
-        recorder.record(
-            TurnStarted(
-                began_ms,
-                agent=agent.name,
-                turn=turn.number,
-                stage=turn.stage,
-                loop=turn.loop,
-                task_index=turn.task_index,
-                model=answer.model.name,
-                lane=answer.model.lane,
-            )
-        )
+
+class _Speech:
+    """One turn in progress: its model calls, and what has come of them so far."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        messages: Sequence[ChatMessage],
+        recorder: Recorder,
+        models: Mapping[str, ChatModel],
+        clocks: TurnClocks,
+    ) -> None:
+        self._turn = turn
+        self._agent = turn.agent
+        self._messages = messages
+        self._recorder = recorder
+        self._models = models
+        self._clocks = clocks
+        self._began_ms = recorder.now_ms()
+        self._attempts = 0
+        self._pieces: list[str] = []
+        self._spent = Usage()
+        """What the calls before the present one consumed."""
+        self._call = _Call(self._agent.models[0])
+
+    async def deliver(self) -> TurnResult:
+        self._record_start()
         status: TurnStatus = "success"
         failure: AppError | None = None
         try:
-            await self._speak_in_time(turn, messages, answer, recorder)
+            for lane in {model.lane for model in self._agent.models}:
+                await self._models[lane].ready()
+            await self._speak_in_time()
         except ModelError as error:
             status, failure = "failed", error
         except get_cancelled_exc_class():
@@ -131,156 +128,166 @@ class Speaker:
             raise
         finally:
             with CancelScope(shield=True):
-                await self._end(turn, messages, answer, recorder, status, failure, began_ms)
-        return TurnResult(agent.name, "".join(answer.pieces), failure.code if failure else None)
+                await self._record_end(status, failure)
+        return TurnResult(self._agent.name, "".join(self._pieces), failure.code if failure else None)
 
-    async def _speak_in_time(
-        self, turn: Turn, messages: Sequence[ChatMessage], answer: _Answer, recorder: Recorder
-    ) -> None:
-        seconds = min(self._clocks.turn_seconds, turn.agent.timeout_seconds or self._clocks.turn_seconds)
+    async def _speak_in_time(self) -> None:
+        seconds = min(self._clocks.turn_seconds, self._agent.timeout_seconds or math.inf)
         try:
             with fail_after(seconds):
-                await self._speak(turn, messages, answer, recorder)
+                await self._speak()
         except TimeoutError:
             raise TurnTimeout(f"the turn took longer than {seconds:g} s") from None
 
-    async def _speak(self, turn: Turn, messages: Sequence[ChatMessage], answer: _Answer, recorder: Recorder) -> None:
+    async def _speak(self) -> None:
         """Try the agent's models in order, each with its retries, until one has begun to speak."""
-        *others, last = turn.agent.models
+        *others, last = self._agent.models
         for model in others:
             try:
-                await self._speak_with_retries(turn, model, messages, answer, recorder)
+                await self._speak_with_retries(model)
             except ModelError as error:
-                if answer.heard:
+                if self._call.heard:
                     raise
-                logger.info("agent %s: %s of %s, falling back", turn.agent.name, error.code, model.target)
-                _book(answer, messages)
+                logger.info("agent %s: %s of %s, falling back", self._agent.name, error.code, model.target)
             else:
                 return
-        await self._speak_with_retries(turn, last, messages, answer, recorder)
+        await self._speak_with_retries(last)
 
-    async def _speak_with_retries(
-        self, turn: Turn, model: ModelRef, messages: Sequence[ChatMessage], answer: _Answer, recorder: Recorder
-    ) -> None:
-        answer.model = model
-        for retry in range(turn.agent.max_retries + 1):
-            answer.attempts += 1
+    async def _speak_with_retries(self, model: ModelRef) -> None:
+        """Nothing is repeated after the first token of a call: the turn then fails with what it has."""
+        for retry in range(self._agent.max_retries + 1):
+            self._attempts += 1
+            self._spent += self._consumed()
+            self._call = _Call(model)
             try:
-                await self._call(turn, model, messages, answer, recorder)
+                await self._listen()
             except ModelError as error:
-                if answer.heard or not error.repeatable or retry == turn.agent.max_retries:
+                if self._call.heard or not error.repeatable or retry == self._agent.max_retries:
                     raise
-                logger.info("agent %s: %s, trying again", turn.agent.name, error.code)
-                _book(answer, messages)
+                logger.info("agent %s: %s, trying again", self._agent.name, error.code)
                 await sleep(_pause_seconds(retry, error.retry_after_seconds))
             else:
                 return
 
-    async def _call(
-        self, turn: Turn, model: ModelRef, messages: Sequence[ChatMessage], answer: _Answer, recorder: Recorder
-    ) -> None:
-        name, number, now_ms, record = turn.agent.name, turn.number, recorder.now_ms, recorder.record
+    async def _listen(self) -> None:
+        """Make the present call, and pass on what is heard as it is heard."""
+        call = self._call
+        name, number = self._agent.name, self._turn.number
+        now_ms, record, pieces = self._recorder.now_ms, self._recorder.record, self._pieces
         text, thought = SurrogateJoiner(), SurrogateJoiner()
-        call = ModelCall(model, messages, turn.agent.sampling)
         clock = SilenceClock(
             first_token_seconds=self._clocks.first_token_seconds, idle_seconds=self._clocks.idle_seconds
         )
+        stream = self._models[call.model.lane].stream(ModelCall(call.model, self._messages, self._agent.sampling))
         with clock:
-            async with aclosing(self._models[model.lane].stream(call)) as deltas:
+            async with aclosing(stream) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, str):
-                        answer.heard = True
+                        call.heard = True
                         clock.heard()
                         if len(delta) > _MAX_DELTA_LENGTH:
                             raise UpstreamInvalid("the provider sent a chunk that is too large")
                         if piece := text.feed(delta):
-                            answer.pieces.append(piece)
+                            pieces.append(piece)
                             record(TextDelta(now_ms(), name, number, piece))
                     elif isinstance(delta, Reasoning):
-                        answer.heard = True
+                        call.heard = True
                         clock.heard()
                         if piece := thought.feed(delta.text):
-                            answer.thought_length += len(piece)
+                            call.thought_length += len(piece)
                             record(ReasoningDelta(now_ms(), name, number, piece))
                     elif isinstance(delta, Opened):
-                        answer.opened = True
+                        call.opened = True
                     elif isinstance(delta, Finished):
-                        answer.finish_reason = delta.reason
+                        call.finish_reason = delta.reason
                     else:
-                        answer.count = delta
+                        call.count = delta
         if orphan := thought.end():
             record(ReasoningDelta(now_ms(), name, number, orphan))
         if orphan := text.end():
-            answer.pieces.append(orphan)
+            pieces.append(orphan)
             record(TextDelta(now_ms(), name, number, orphan))
 
-    async def _end(
-        self,
-        turn: Turn,
-        messages: Sequence[ChatMessage],
-        answer: _Answer,
-        recorder: Recorder,
-        status: TurnStatus,
-        failure: AppError | None,
-        began_ms: int,
-    ) -> None:
-        ended_ms = recorder.now_ms()
-        seconds = (ended_ms - began_ms) / 1000
+    def _consumed(self) -> Usage:
+        """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
+        call = self._call
+        if not call.opened:
+            return Usage()
+        counted = call.count or TokenCount(
+            input_tokens=sum(_estimated_tokens(str(message.get("content") or "")) for message in self._messages),
+            output_tokens=_estimated_tokens("".join(self._pieces)) + call.thought_length // _BYTES_PER_TOKEN,
+        )
+        price = call.model.price
+        usage = (price or _UNKNOWN_PRICE).charge(
+            input_tokens=counted.input_tokens,
+            output_tokens=counted.output_tokens,
+            cached_input_tokens=counted.cached_input_tokens,
+            reasoning_tokens=counted.reasoning_tokens,
+        )
+        return replace(usage, priced=price is not None, estimated=call.count is None)
+
+    def _record_start(self) -> None:
+        turn, model = self._turn, self._call.model
+        self._recorder.record(
+            TurnStarted(
+                self._began_ms,
+                agent=self._agent.name,
+                turn=turn.number,
+                stage=turn.stage,
+                loop=turn.loop,
+                task_index=turn.task_index,
+                model=model.name,
+                lane=model.lane,
+            )
+        )
+
+    async def _record_end(self, status: TurnStatus, failure: AppError | None) -> None:
+        ended_ms = self._recorder.now_ms()
+        seconds = (ended_ms - self._began_ms) / 1000
         if failure is not None:
-            recorder.record(
+            self._recorder.record(
                 TurnFailed(
                     ended_ms,
-                    agent=turn.agent.name,
-                    turn=turn.number,
-                    failure=as_failure(failure, who=turn.agent.name),
-                    attempts=answer.attempts,
+                    agent=self._agent.name,
+                    turn=self._turn.number,
+                    failure=as_failure(failure, who=self._agent.name),
+                    attempts=self._attempts,
                     elapsed_seconds=seconds,
                 )
             )
-        await recorder.commit(
+        await self._recorder.commit(
             TurnEnded(
                 ended_ms,
-                agent=turn.agent.name,
-                turn=turn.number,
-                task_index=turn.task_index,
-                model=answer.model.name,
-                output="".join(answer.pieces),
+                agent=self._agent.name,
+                turn=self._turn.number,
+                task_index=self._turn.task_index,
+                model=self._call.model.name,
+                output="".join(self._pieces),
                 status=status,
-                finish_reason=answer.finish_reason,
-                usage=answer.spent + _consumed(answer, messages),
+                finish_reason=self._call.finish_reason,
+                usage=self._spent + self._consumed(),
                 duration_seconds=seconds,
             )
         )
+
+
+@dataclass(slots=True)
+class _Call:
+    """One model call as far as it has come."""
+
+    model: ModelRef
+    opened: bool = False
+    heard: bool = False
+    """Whether it has given a token: from then on nothing is repeated."""
+    thought_length: int = 0
+    finish_reason: str | None = None
+    count: TokenCount | None = None
 
 
 def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     """The error as events carry it; `who` is the agent it happened to."""
     message = f"{who}: {error.detail}" if who else error.detail
     return Failure(code=error.code, message=message, status=error.status, retryable=error.retryable)
-
-
-def _book(answer: _Answer, messages: Sequence[ChatMessage]) -> None:
-    """Put aside what a failed call consumed, at its model's price, before another one is made."""
-    answer.spent += _consumed(answer, messages)
-    answer.opened, answer.count, answer.finish_reason = False, None, None
-
-
-def _consumed(answer: _Answer, messages: Sequence[ChatMessage]) -> Usage:
-    """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
-    if not answer.opened:
-        return Usage()
-    counted = answer.count or TokenCount(
-        input_tokens=sum(_estimated_tokens(str(message.get("content") or "")) for message in messages),
-        output_tokens=_estimated_tokens("".join(answer.pieces)) + answer.thought_length // _BYTES_PER_TOKEN,
-    )
-    price = answer.model.price
-    usage = (price or _UNKNOWN_PRICE).charge(
-        input_tokens=counted.input_tokens,
-        output_tokens=counted.output_tokens,
-        cached_input_tokens=counted.cached_input_tokens,
-        reasoning_tokens=counted.reasoning_tokens,
-    )
-    return replace(usage, priced=price is not None, estimated=answer.count is None)
 
 
 def _estimated_tokens(text: str) -> int:

@@ -54,6 +54,10 @@ Delta: TypeAlias = str | Opened | Reasoning | Finished | TokenCount
 class ChatModel(Protocol):
     """A way to reach models."""
 
+    async def ready(self) -> None:
+        """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
+        ...
+
     def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         """The answer as it arrives: `Opened`, then text and reasoning, `Finished` and perhaps `TokenCount`.
 

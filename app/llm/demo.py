@@ -24,6 +24,9 @@ class DemoModel:
         self._first_token_seconds = first_token_seconds
         self._token_seconds = token_seconds
 
+    async def ready(self) -> None:
+        pass
+
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         yield Opened()
         tokens = _TOKEN.findall(_answer(call.messages))

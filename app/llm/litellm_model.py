@@ -28,6 +28,12 @@ from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCou
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1.0
+_NEEDED_BY_THE_FIRST_CALL = (
+    "openai.resources",
+    "litellm.litellm_core_utils.llm_response_utils.response_metadata",
+)
+"""What litellm imports late, which would stop the event loop for two seconds."""
+
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
 
@@ -35,7 +41,7 @@ _NO_KEY = "none"
 class LiteLLMModel:
     """Calls `litellm.acompletion`, with its own retries, time limits and telemetry off: those are the engine's.
 
-    litellm is imported by the first call, in a thread, or by `load()`: it takes seconds and 190 MB.
+    litellm is imported by `ready()`, in a thread: it takes seconds and 190 MB.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -43,8 +49,9 @@ class LiteLLMModel:
         self._litellm: Any = None
         self._loading = anyio.Lock()
 
-    async def load(self) -> None:
-        """Import litellm now, off the event loop."""
+    async def ready(self) -> None:
+        if self._litellm is not None:
+            return
         async with self._loading:
             if self._litellm is None:
                 self._litellm = await to_thread.run_sync(_import_litellm)
@@ -55,8 +62,7 @@ class LiteLLMModel:
             await self._litellm.close_litellm_async_clients()
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
-        if self._litellm is None:
-            await self.load()
+        await self.ready()
         opened = False
         stream: Any = None
         litellm: Any = self._litellm
@@ -121,6 +127,8 @@ def _import_litellm() -> Any:
     # Read at import, too: without it litellm loads the nearest .env file into this process.
     os.environ["LITELLM_MODE"] = "PRODUCTION"
     litellm: Any = importlib.import_module("litellm")
+    for name in _NEEDED_BY_THE_FIRST_CALL:
+        importlib.import_module(name)
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
