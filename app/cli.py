@@ -8,9 +8,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
 
 from app import __version__
-from app.llm.registry import DEMO_MODEL, Alias, AliasFileError, Registry, aliases_of
+from app.errors import AppError
+from app.llm.aliases import Alias, AliasError, aliases_of
+from app.llm.registry import DEMO_MODEL, Registry
 from app.settings import ENV_PREFIX, Settings
 
 cli = typer.Typer(
@@ -81,6 +84,9 @@ def openapi() -> None:
 def _settings(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
+    except SettingsError as error:
+        # A list or an object that is no JSON; the variable's value may be a secret and stays out.
+        _refuse(f"These settings cannot be used: {error}")
     except ValidationError as error:
         problems = "\n".join(
             f"  {ENV_PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}" for found in error.errors()
@@ -91,18 +97,25 @@ def _settings(given: dict[str, Any]) -> Settings:
 def _aliases(settings: Settings) -> dict[str, Alias]:
     try:
         return aliases_of(settings)
-    except AliasFileError as error:
-        _refuse(f"{ENV_PREFIX}MODELS_FILE cannot be used: {error}")
+    except AliasError as error:
+        _refuse(f"These aliases cannot be used: {error}")
 
 
 def _for_development(settings: Settings, aliases: dict[str, Alias], key: str) -> Settings:
     if settings.host not in _LOOPBACK:
         _refuse(f"--dev listens on loopback only, not on {settings.host}.")
     changes: dict[str, Any] = {"api_keys": (*settings.api_keys, SecretStr(key))}
-    registry = Registry(default_model=settings.default_model, environ=os.environ, aliases=aliases)
-    if "default_model" not in settings.model_fields_set and not registry.has_any_provider():
+    if "default_model" not in settings.model_fields_set and not _can_be_called(settings.default_model, aliases):
         changes["default_model"] = DEMO_MODEL
     return settings.model_copy(update=changes)
+
+
+def _can_be_called(model: str, aliases: dict[str, Alias]) -> bool:
+    try:
+        Registry(default_model=model, environ=os.environ, aliases=aliases).resolve(model)
+    except AppError:
+        return False
+    return True
 
 
 def _refuse(message: str) -> NoReturn:

@@ -3,40 +3,49 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 request_id_of_context: ContextVar[str] = ContextVar("request_id", default="")
 """The request that this task, or the one that started it, answers."""
 
 _MIN_SECRET_LENGTH = 6
 _MAX_MESSAGE = 4000
-_LOOKS_LIKE_A_KEY = re.compile(
-    r"(?i)(bearer\s+|\b(?:api[-_]?key|token|authorization)\b[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{6,}|\b(?:sk|pk|gsk|xai|AIza)[-_A-Za-z0-9]{12,}"
-)
-
+_REDACTED = "[redacted]"
 
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS")
 
+_NAMED_SECRET = re.compile(
+    r"""(?i)((?:api[-_]?key|token|secret|password|authorization)["']?\s*[:=]\s*["']?(?:(?:bearer|basic)\s+)?
+        |\b(?:bearer|basic)\s+)
+        [^\s"',;&{}]{6,}""",
+    re.VERBOSE,
+)
+_KEY_SHAPED = re.compile(r"\b(?:sk-|pk-|rk-|gsk_|hf_|xai-|AIza)[A-Za-z0-9_-]{12,}")
 
-def secret_values(environ: Mapping[str, str]) -> set[str]:
-    """The values of the variables whose names say that they are secret."""
-    return {value for name, value in environ.items() if name.upper().endswith(_SECRET_NAMES) and value}
+
+def secret_values(environ: Mapping[str, str], *, also: Collection[str] = ()) -> set[str]:
+    """The values of the variables whose names say that they are secret, and of those named in `also`."""
+    return {
+        value for name, value in environ.items() if (name.upper().endswith(_SECRET_NAMES) or name in also) and value
+    }
 
 
 class Redactor:
-    """Blanks out known secrets, and what has the look of one, in finished log lines."""
+    """Blanks out known secrets, and what has the look of one."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first: one secret may begin with another.
         known = sorted((re.escape(secret) for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH), key=len)
         self._known = re.compile("|".join(reversed(known))) if known else None
 
-    def __call__(self, line: str) -> str:
+    def __call__(self, text: str) -> str:
         if self._known is not None:
-            line = self._known.sub("[redacted]", line)
-        return _LOOKS_LIKE_A_KEY.sub(lambda match: (match[1] or "") + "[redacted]", line)
+            text = self._known.sub(_REDACTED, text)
+        text = _NAMED_SECRET.sub(lambda match: match[1] + _REDACTED, text)
+        return _KEY_SHAPED.sub(_REDACTED, text)
 
 
 class TextFormatter(logging.Formatter):
@@ -46,15 +55,19 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._redact = redact
 
-    def format(self, record: logging.LogRecord) -> str:
-        request_id = request_id_of_context.get()
-        line = super().format(record)
-        return self._redact(f"{line} [{request_id}]" if request_id else line)
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        # A message is one line, whatever a client put into it; only tracebacks have more.
-        record.message = "".join(char if char.isprintable() else " " for char in record.message[:_MAX_MESSAGE])
-        return super().formatMessage(record)
+        # Redacted before it is cut, which could leave half a key. A message is one line, whatever a client put into
+        # it, and lines that follow it are indented: neither can be taken for a record of its own.
+        message = self._redact(record.message)[:_MAX_MESSAGE]
+        record.message = "".join(char if char.isprintable() else " " for char in message)
+        request_id = request_id_of_context.get()
+        return super().formatMessage(record) + (f" [{request_id}]" if request_id else "")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(self._redact(super().formatException(ei)))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(self._redact(stack_info))
 
 
 class JsonFormatter(logging.Formatter):
@@ -69,13 +82,19 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
-            "message": self._redact(record.getMessage()[:_MAX_MESSAGE]),
+            "message": self._redact(record.getMessage())[:_MAX_MESSAGE],
         }
         if request_id := request_id_of_context.get():
             line["request_id"] = request_id
         if record.exc_info:
             line["traceback"] = self._redact(self.formatException(record.exc_info))
+        if record.stack_info:
+            line["stack"] = self._redact(record.stack_info)
         return json.dumps(line)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def configure_logging(*, level: str, layout: Literal["text", "json"], secrets: Iterable[str]) -> None:

@@ -17,10 +17,11 @@ from app.api.middleware import RequestIds
 from app.api.openapi import describe
 from app.engine.turn import TurnClocks
 from app.errors import AppError
+from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
 from app.llm.demo import DemoModel
 from app.llm.litellm_model import LiteLLMModel
-from app.llm.registry import Registry, aliases_of
+from app.llm.registry import Registry
 from app.runs.journal import Journal
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import RunLimits, Supervisor
@@ -58,8 +59,9 @@ def create_app(
 ) -> FastAPI:
     """A server made of these parts; those not given are made here.
 
-    `environ` is where providers' keys stand (default: the process's); `models` are the adapters by lane; with
-    `preload`, litellm is imported before the first request instead of by the first call.
+    `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
+    `models` are the adapters by lane; with `preload`, litellm is imported before the first request and not by the
+    first call.
     """
     environ = os.environ if environ is None else environ
     registry = Registry(default_model=settings.default_model, environ=environ, aliases=aliases_of(settings))

@@ -1,17 +1,21 @@
 """uvicorn around the app: how the process starts, and how it stops without cutting a stream."""
 
+import asyncio
 import gc
 import json
 import logging
 import os
 import signal
 import socket
+from types import FrameType
 from typing import cast
 
 import uvicorn
+from anyio import Event, create_task_group
 from fastapi import FastAPI
 
 from app import __version__
+from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
 from app.main import create_app
 from app.runs.supervisor import Supervisor
@@ -50,6 +54,8 @@ class DrainingServer(uvicorn.Server):
         self._dev_key = dev_key
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._forced = Event()
         await super().startup(sockets)
         if self._dev_key is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -58,14 +64,32 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        await cast(Supervisor, self._app.state.supervisor).drain(self._drain_seconds)
+        logger.info("Stopping: no new runs, those that go on get %g s", self._drain_seconds)
+        supervisor = cast(Supervisor, self._app.state.supervisor)
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._hurry_when_forced, supervisor)
+            await supervisor.drain(self._drain_seconds)
+            tasks.cancel_scope.cancel()
+        # The rest takes a second; forced, uvicorn would cut the app's own shutdown short.
+        self.force_exit = False
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            self._loop.call_soon_threadsafe(self._forced.set)
+
+    async def _hurry_when_forced(self, supervisor: Supervisor) -> None:
+        """A second Ctrl-C ends the grace: the runs are interrupted now."""
+        await self._forced.wait()
+        await supervisor.drain(0)
 
 
 def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int:
     """Serve until a signal; returns the process's exit code."""
-    keys = {key.get_secret_value() for key in settings.api_keys}
-    configure_logging(level=settings.log_level, layout=settings.log_format, secrets=keys | secret_values(os.environ))
+    secrets = {key.get_secret_value() for key in settings.api_keys}
+    secrets |= secret_values(os.environ, also=key_variables(aliases_of(settings)))
+    configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
     for name in sorted(unknown_settings(os.environ)):
         logger.info("%s is not a setting of this version", name)
     app = create_app(settings, preload=preload)

@@ -66,4 +66,4 @@ class Settings(BaseSettings):
 def unknown_settings(names: Iterable[str]) -> set[str]:
     """The variables that look like ours and are not: most of them misspelt."""
     known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
-    return {name for name in names if name.upper().startswith(ENV_PREFIX)} - known
+    return {name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known}

@@ -23,14 +23,13 @@ class ServerProcess:
     out: str = ""
     log: str = ""
     _listening: anyio.Event = field(default_factory=anyio.Event)
-    _printed: anyio.Event = field(default_factory=anyio.Event)
+    _written: anyio.Event = field(default_factory=anyio.Event)
 
     async def read_out(self) -> None:
         assert self.process.stdout
         while line := await self.process.stdout.readline():
             self.out += line.decode()
-            self._printed.set()
-            self._printed = anyio.Event()
+            self._write()
 
     async def printed(self, start: str) -> str:
         """The first line on standard output that begins so, once it is there."""
@@ -39,12 +38,23 @@ class ServerProcess:
                 for line in self.out.splitlines():
                     if line.startswith(start):
                         return line
-                await self._printed.wait()
+                await self._written.wait()
+
+    async def logged(self, words: str) -> None:
+        """Wait until these words are in the log."""
+        with anyio.fail_after(5):
+            while words not in self.log:
+                await self._written.wait()
+
+    def _write(self) -> None:
+        self._written.set()
+        self._written = anyio.Event()
 
     async def read_log(self) -> None:
         assert self.process.stderr
         while line := await self.process.stderr.readline():
             self.log += line.decode()
+            self._write()
             if found := _LISTENING.search(line.decode()):
                 self.url = found[1]
                 self._listening.set()

@@ -24,7 +24,14 @@ async def _event(exchange: Exchange, kind: str, **fields: Any) -> None:
 async def _begin(exchange: Exchange) -> None:
     await exchange.open()
     usage = {"input_tokens": 20, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 0, "output_tokens": 1}
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "content": [], "usage": usage}
+    message: dict[str, Any] = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [],
+        "usage": usage,
+    }
     await _event(exchange, "message_start", message=message)
     await _event(exchange, "content_block_start", index=0, content_block={"type": "text", "text": ""})
 

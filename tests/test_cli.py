@@ -45,11 +45,21 @@ def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
     assert "SWARMSTREAM_LOG_LEVEL" in refused.stderr
     assert "secret-123" not in refused.stderr
     assert "Traceback" not in refused.stderr
+    refused = run("serve", "--dev", SWARMSTREAM_MODEL_ALIASES="{secret-123")
+    assert refused.returncode == 2
+    assert "model_aliases" in refused.stderr
+    assert "secret-123" not in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(None, "No such file"), ("[", "TOML"), ('[a]\nmodle = "x"', "modle"), ('["a"]\nmodel = 5', "model")],
+    [
+        (None, "No such file"),
+        ("[", "TOML"),
+        ('[a]\nmodle = "x"', "modle"),
+        ('["a"]\nmodel = 5', "model"),
+        ('["a"]\nmodel = "nobodys-model"', "no provider is known"),
+    ],
 )
 def test_an_alias_file_that_cannot_be_used_is_named(content: str | None, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"

@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
         swarm(agents=[agent(fallbacks=["gpt-4.1"])]),
         400,
         "no_credentials",
-        ["agents", 0, "fallbacks"],
+        ["agents", 0, "fallbacks", 0],
     ),
     "too many agents": (SWARM, swarm(agents=[agent(f"A{n}") for n in range(65)]), 400, "limit_exceeded", ["agents"]),
     "too many turns": (SWARM, swarm(max_loops=501), 400, "limit_exceeded", ["max_loops"]),

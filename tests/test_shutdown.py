@@ -23,6 +23,26 @@ async def _one_word_and_silence(exchange: Exchange) -> None:
     await anyio.sleep_forever()
 
 
+async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:
+    environ = {"SWARMSTREAM_DRAIN_SECONDS": "60", "SWARMSTREAM_IDLE_SECONDS": "60"}
+    payload = {"agents": [{"agent_name": "A"}], "task": "go", "max_loops": 100, "stream": True}
+    events: list[ServerEvent] = []
+    async with server_process("--dev", environ=environ) as server:
+        key = (await server.printed("  key:")).split()[1]
+        async with client(server.url, key=key) as http:
+            async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+                async for event in events_of(response):
+                    events.append(event)
+                    if event.event == "chunk" and not any(e.event == "chunk" for e in events[:-1]):
+                        server.process.send_signal(signal.SIGINT)
+                        await server.logged("Stopping")
+                        server.process.send_signal(signal.SIGINT)
+            assert await server.stopped(3) == 0
+    check_stream(events)
+    assert events[-1].data["status"] == "interrupted"
+    assert "Traceback" not in server.log
+
+
 async def test_fifty_open_streams_get_fifty_ends() -> None:
     streams: list[list[ServerEvent]] = [[] for _ in range(STREAMS)]
     speaking = anyio.Semaphore(0)

@@ -14,6 +14,7 @@ _TOKEN_SECONDS = 0.025
 
 _TOKEN = re.compile(r"\S+\s*|\s+")
 _EXCERPT_WORDS = 12
+_FAILED = re.compile(r".+ failed: [a-z_]+")
 _SPEAKER = re.compile(r"([^:\n]{1,100}): (.+)", re.DOTALL)
 
 
@@ -30,7 +31,7 @@ class DemoModel:
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         yield Opened()
         tokens = _TOKEN.findall(_answer(call.messages))
-        spoken = tokens[: call.sampling.max_tokens]
+        spoken = tokens[: call.sampling.max_tokens_of(call.model)]
         await sleep(self._first_token_seconds)
         for token in spoken:
             yield token
@@ -53,7 +54,7 @@ def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
     if system:
         yield f'My instructions are "{_excerpt(system)}".'
     yield f'The task is "{_excerpt(task)}", and a real model would now think about it.'
-    heard = [match for text in earlier if (match := _SPEAKER.fullmatch(text))]
+    heard = [match for text in earlier if (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)]
     for match in heard:
         yield f"I have read the {len(match[2].split())} words that {match[1]} wrote before me."
     if not heard:

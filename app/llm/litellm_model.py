@@ -60,6 +60,8 @@ class LiteLLMModel:
         """Close the connections that litellm keeps for reuse."""
         if self._litellm is not None:
             await self._litellm.close_litellm_async_clients()
+            # It would hand the closed ones out again.
+            self._litellm.in_memory_llm_clients_cache.flush_cache()
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         await self.ready()
@@ -97,7 +99,7 @@ class LiteLLMModel:
             "messages": list(call.messages),
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": sampling.max_tokens_of(model),
             "max_retries": 0,
             "num_retries": 0,
             "timeout": _LONGER_THAN_ANY_TURN_SECONDS,
@@ -230,7 +232,13 @@ def _retry_after_seconds(causes: list[BaseException]) -> float | None:
 
 
 def _is_transport(cause: BaseException) -> bool:
-    return isinstance(cause, httpx.TransportError | OSError) or type(cause).__module__.startswith("aiohttp.")
+    if isinstance(cause, httpx.TransportError | OSError):
+        return True
+    kind = type(cause)
+    return kind.__module__.startswith("aiohttp.") or (kind.__module__, kind.__name__) == (
+        "openai",
+        "APIConnectionError",
+    )
 
 
 def _is_stream_error(causes: list[BaseException]) -> bool:

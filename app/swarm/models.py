@@ -27,7 +27,7 @@ class Price:
             if input_tokens > tier.above_tokens:
                 rates = tier
         cached_rate = rates.input if rates.cached_input is None else rates.cached_input
-        reasoning_rate = rates.output if self.reasoning is None else self.reasoning
+        reasoning_rate = rates.output if rates.reasoning is None else rates.reasoning
         fresh = max(0, input_tokens - cached_input_tokens)
         spoken = max(0, output_tokens - reasoning_tokens)
         return Usage(
@@ -48,6 +48,7 @@ class PriceTier:
     input: float
     output: float
     cached_input: float | None = None
+    reasoning: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,18 @@ from app.errors import (
 )
 from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
-from app.swarm.images import check_parts, image_part
+from app.swarm.images import image_url
 from app.swarm.models import ModelRef, ModelRegistry
-from app.swarm.spec import AgentRequest, AgentSpec, Message, RunSpec, SwarmRequest, unknown_fields
+from app.swarm.spec import (
+    DEFAULT_MAX_TOKENS,
+    AgentRequest,
+    AgentSpec,
+    ImagePart,
+    Message,
+    RunSpec,
+    SwarmRequest,
+    unknown_fields,
+)
 
 _MAX_WARNINGS = 20
 _MAX_WARNING_LENGTH = 100
@@ -53,11 +62,15 @@ class PlanLimits:
 class Sampling:
     """The parameters of an agent's model calls; None and absent keys are not sent."""
 
-    max_tokens: int
+    max_tokens: int | None
     temperature: float | None
     reasoning_effort: str | None
     thinking_tokens: int | None
     llm_args: dict[str, Any]
+
+    def max_tokens_of(self, model: ModelRef) -> int:
+        """What the client asked for; else the default, only as far as the model goes."""
+        return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +219,7 @@ def compile_agent(request: AgentRequest, models: ModelRegistry, limits: PlanLimi
     agent = _agent(request.agent_config, models, at=("agent_config",), rules=None)
     opening = [_message(message, at=("history", index)) for index, message in enumerate(request.history)]
     named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
-    images = [image_part(image, location=at) for image, at in named if image]
+    images = [_image(image, at) for image, at in named if image]
     if request.task is not None and _given(request.task):
         opening.append(_user(request.task, images))
     elif images:
@@ -251,15 +264,14 @@ def _agent(spec: AgentSpec, models: ModelRegistry, *, at: Location, rules: str |
             raise UnsupportedOption(
                 f"llm_args accepts {', '.join(sorted(_LLM_ARGS))}; not {quote(name)}", location=(*at, "llm_args", name)
             )
-    asked = [(spec.model_name or models.default_model, "model_name")]
-    asked += [(name, "fallbacks") for name in spec.fallbacks]
-    refs = tuple(_resolve(models, name, (*at, field)) for name, field in asked)
+    own = _resolve(models, spec.model_name or models.default_model, (*at, "model_name"))
+    fallbacks = [_resolve(models, name, (*at, "fallbacks", index)) for index, name in enumerate(spec.fallbacks)]
     return Agent(
         name=spec.agent_name,
         system_prompt="\n\n".join(text for text in (rules, spec.system_prompt) if text) or None,
-        models=refs,
+        models=(own, *fallbacks),
         sampling=Sampling(
-            max_tokens=_max_tokens(spec, refs[0]),
+            max_tokens=spec.max_tokens if "max_tokens" in spec.model_fields_set else None,
             temperature=spec.temperature,
             reasoning_effort=spec.reasoning_effort,
             thinking_tokens=spec.thinking_tokens,
@@ -278,16 +290,9 @@ def _resolve(models: ModelRegistry, name: str, location: Location) -> ModelRef:
         raise
 
 
-def _max_tokens(spec: AgentSpec, model: ModelRef) -> int:
-    """What the client asked for; our default, which is the hosted API's, only as far as the model goes."""
-    if "max_tokens" in spec.model_fields_set or model.max_output_tokens is None:
-        return spec.max_tokens
-    return min(spec.max_tokens, model.max_output_tokens)
-
-
 def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
     """`task` wins over `messages` wins over `tasks`."""
-    images = [image_part(request.img, location=("img",))] if request.img else []
+    images = [_image(request.img, ("img",))] if request.img else []
     if request.task is not None and _given(request.task):
         return ((_user(request.task, images),),)
     if request.messages:
@@ -312,10 +317,22 @@ def _user(task: str, images: Sequence[dict[str, Any]]) -> ChatMessage:
 
 
 def _message(message: Message, *, at: Location) -> ChatMessage:
-    known = {name: value for name in Message.model_fields if (value := getattr(message, name)) is not None}
-    check_parts(known, location=at)
+    """The message as providers get it: what is known of it, its images made URLs."""
+    known: ChatMessage = {name: value for name in Message.model_fields if (value := getattr(message, name)) is not None}
+    if isinstance(message.content, list):
+        known["content"] = [
+            _image(part.image_url.url, (*at, "content", index), detail=part.image_url.detail)
+            if isinstance(part, ImagePart)
+            else part.model_dump(include=set(type(part).model_fields), exclude_none=True)
+            for index, part in enumerate(message.content)
+        ]
     # OpenAI's protocol has the key also where it is null: an assistant message that only calls tools.
     return {"content": None, **known}
+
+
+def _image(image: str, at: Location, *, detail: str | None = None) -> dict[str, Any]:
+    url = {"url": image_url(image, location=at)}
+    return {"type": "image_url", "image_url": {**url, "detail": detail} if detail else url}
 
 
 def _within(limits: PlanLimits, plan: Plan) -> None:

@@ -40,6 +40,9 @@ _WITHOUT_EFFECT = frozenset(
 
 _METADATA_BYTES = 4096
 
+DEFAULT_MAX_TOKENS = 8192
+"""The hosted API's."""
+
 
 def _without_controls(name: str) -> str:
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
@@ -49,6 +52,10 @@ def _without_controls(name: str) -> str:
 
 def _as_list(history: Any) -> Any:
     return list(history.values()) if isinstance(history, dict) else history  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _without_nulls(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 Name = Annotated[
@@ -74,11 +81,55 @@ class Payload(BaseModel):
         return {key: item for key, item in value.items() if item is not None}  # pyright: ignore[reportUnknownVariableType]
 
 
+class TextPart(Payload):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Payload):
+    url: str
+    detail: str | None = None
+
+
+def _as_image_url(image: Any) -> Any:
+    return {"url": image} if isinstance(image, str) else image
+
+
+class ImagePart(Payload):
+    """An image; `image_url` may be the bare URL. What counts as one, see `app.swarm.images`."""
+
+    type: Literal["image_url"]
+    image_url: Annotated[ImageUrl, BeforeValidator(_as_image_url)]
+
+
+class InputAudio(Payload):
+    data: str
+    format: str
+
+
+class AudioPart(Payload):
+    """Sound, as base64."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class RefusalPart(Payload):
+    """What a model said instead of an answer."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+ContentPart = Annotated[TextPart | ImagePart | AudioPart | RefusalPart, Field(discriminator="type")]
+"""Parts that name a file or hold a document are none: adapters would read files and reach hosts on their own."""
+
+
 class Message(Payload):
     """One message of a conversation, in OpenAI's chat format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, JsonValue]] | None = None
+    content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
     tool_calls: list[dict[str, JsonValue]] | None = None
@@ -94,9 +145,9 @@ class AgentSpec(Payload):
     model_name: ModelName | None = None
     role: str = "worker"
     max_loops: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    max_tokens: Annotated[int, Field(ge=1)] = 8192
+    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
     temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    llm_args: dict[str, JsonValue] = {}
+    llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
     reasoning_effort: str | None = None
     thinking_tokens: Annotated[int, Field(ge=1)] | None = None
     streaming_on: bool = False

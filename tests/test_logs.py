@@ -1,0 +1,286 @@
+"""Log lines: one for each message, and no key in any of them."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from app.logs import (
+    JsonFormatter,
+    Redactor,
+    TextFormatter,
+    configure_logging,
+    request_id_of_context,
+    secret_values,
+)
+
+SECRET = "correct-horse-battery"
+Formatter = type[TextFormatter] | type[JsonFormatter]
+
+pytestmark = pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+
+
+def written(formatter: Formatter, write: Callable[[logging.Logger], object], secrets: Iterable[str] = (SECRET,)) -> str:
+    """What a logger that belongs to no other writes."""
+    logger = logging.Logger("throwaway")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter(Redactor(secrets)))
+    logger.addHandler(handler)
+    write(logger)
+    return stream.getvalue()
+
+
+def message_of(formatter: Formatter, line: str) -> str:
+    """The message alone, as whoever reads the line sees it."""
+    if formatter is JsonFormatter:
+        return json.loads(line)["message"]
+    return line.partition("throwaway: ")[2].removesuffix("\n")
+
+
+def test_a_line_says_when_how_bad_where_and_what(formatter: Formatter) -> None:
+    line = written(formatter, lambda log: log.warning("%s is %d", "answer", 42))
+    assert message_of(formatter, line) == "answer is 42"
+    if formatter is JsonFormatter:
+        assert json.loads(line).keys() == {"time", "level", "logger", "message"}
+        assert json.loads(line)["logger"] == "throwaway"
+    assert "WARNING" in line
+    assert line.endswith("\n")
+
+
+def test_a_line_names_the_request_that_it_belongs_to(formatter: Formatter) -> None:
+    token = request_id_of_context.set("req-7")
+    try:
+        line = written(formatter, lambda log: log.info("hi"))
+    finally:
+        request_id_of_context.reset(token)
+    if formatter is JsonFormatter:
+        assert json.loads(line)["request_id"] == "req-7"
+    else:
+        assert line.endswith("hi [req-7]\n")
+    assert "req-7" not in written(formatter, lambda log: log.info("hi"))
+
+
+# --- Secrets --------------------------------------------------------------------------------------------------------
+
+
+def look_up(secret: str) -> None:
+    raise KeyError(f"first {secret}")
+
+
+def parse(secret: str) -> None:
+    try:
+        look_up(secret)
+    except KeyError as error:
+        raise ValueError(f"then {secret}") from error
+
+
+def log_a_failure(log: logging.Logger, secret: str) -> None:
+    try:
+        parse(secret)
+    except ValueError:
+        log.exception("it failed with %s", secret)
+
+
+WRITERS: list[Callable[[logging.Logger], object]] = [
+    lambda log: log.info(f"the key is {SECRET}."),
+    lambda log: log.info("the key is %s", SECRET),
+    lambda log: log.info("%(key)s", {"key": SECRET}),
+    lambda log: log.info("%r", {"key": [SECRET]}),
+    lambda log: log.info("%s%s", SECRET, SECRET),
+    lambda log: log.error("%s", ValueError(SECRET)),
+    lambda log: log_a_failure(log, SECRET),
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_known_secret_is_blanked_out(formatter: Formatter, write: Callable[[logging.Logger], object]) -> None:
+    text = written(formatter, write)
+    assert SECRET not in text
+    assert "[redacted]" in text
+
+
+def test_a_traceback_is_written_without_the_secrets_in_it(formatter: Formatter) -> None:
+    text = written(formatter, lambda log: log_a_failure(log, SECRET))
+    assert text.count("[redacted]") == 3
+    for expected in ("Traceback", "KeyError", "ValueError: then [redacted]", "test_logs.py"):
+        assert expected in text
+
+
+def test_key_like_text_in_a_traceback_is_blanked_out(formatter: Formatter) -> None:
+    text = written(formatter, lambda log: log_a_failure(log, "sk-abcdefghijklmnop"))
+    assert "sk-abcdefghijklmnop" not in text
+    assert text.count("[redacted]") == 3
+
+
+def test_of_two_secrets_the_longer_one_goes_whole(formatter: Formatter) -> None:
+    line = written(
+        formatter, lambda log: log.info("%s", "shared-prefix-and-tail"), ["shared-prefix", "shared-prefix-and-tail"]
+    )
+    assert message_of(formatter, line) == "[redacted]"
+
+
+def test_a_secret_is_no_pattern(formatter: Formatter) -> None:
+    line = written(formatter, lambda log: log.info("a+b(c).*d and aab(c)xxd"), ["a+b(c).*d"])
+    assert message_of(formatter, line) == "[redacted] and aab(c)xxd"
+
+
+def test_what_is_too_short_to_be_a_secret_does_not_blank_out_words(formatter: Formatter) -> None:
+    line = written(formatter, lambda log: log.info("a test of tests, sixsix"), ["test", "", "sixsix"])
+    assert message_of(formatter, line) == "a test of tests, [redacted]"
+
+
+KEY = "wJalrXUtnFEMI"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Bearer {KEY}",
+        f"bearer   {KEY}",
+        f"api_key={KEY}",
+        f"api-key: {KEY}",
+        f"apikey:{KEY}",
+        f"x-api-key: {KEY}",
+        f'{{"api_key": "{KEY}"}}',
+        f"{{'api_key': '{KEY}'}}",
+        f"https://example.com/v1?api_key={KEY}&x=1",
+        f"token={KEY}",
+        f"Authorization: {KEY}",
+        f"Incorrect API key provided: sk-{KEY}",
+        f"sk-proj-{KEY}_{KEY}",
+        f"sk-ant-api03-{KEY}",
+        f"gsk_{KEY}",
+        f"xai-{KEY}",
+        f"AIza{KEY}",
+        f"Authorization: Bearer {KEY}",
+        f"{{'Authorization': 'Bearer {KEY}'}}",
+        f"Authorization: Basic {KEY}",
+        f"access_token={KEY}",
+        f"OPENAI_API_KEY={KEY}",
+    ],
+)
+def test_what_looks_like_a_key_is_blanked_out(formatter: Formatter, text: str) -> None:
+    line = written(formatter, lambda log: log.info("before %s", text))
+    assert KEY not in line
+    assert "before" in line
+    assert "[redacted]" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12 tokens: 3 cached",
+        "the token budget is spent",
+        "POST /v1/swarm/completions 200 13ms",
+        "model openai/gpt-4.1-mini: provider_auth",
+        "asked for skills and tasks",
+    ],
+)
+def test_ordinary_words_stay(formatter: Formatter, text: str) -> None:
+    assert message_of(formatter, written(formatter, lambda log: log.info(text))) == text
+
+
+def test_a_secret_where_a_long_message_is_cut_leaves_nothing(formatter: Formatter) -> None:
+    line = written(formatter, lambda log: log.info("%s%s", "x" * 3990, SECRET))
+    assert SECRET[:10] not in line
+
+
+def test_a_secret_of_several_lines_is_blanked_out(formatter: Formatter) -> None:
+    secret = "-----BEGIN-----\nMIIEvQIBADAN\n-----END-----"
+    line = written(formatter, lambda log: log.info("credentials %s", secret), [secret])
+    assert "MIIEvQIBADAN" not in line
+
+
+# --- One message, one line ------------------------------------------------------------------------------------------
+
+BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\0", "\x1b[2K", "\b\b\b", "\u202e"]
+
+
+@pytest.mark.parametrize("control", BREAKS)
+def test_nothing_in_a_message_makes_a_second_line(formatter: Formatter, control: str) -> None:
+    forged = f"hello{control}2026-01-01 00:00:00,000 ERROR app: forged"
+    given = written(formatter, lambda log: log.info(forged))
+    filled_in = written(formatter, lambda log: log.info("%s", forged))
+    for text in (given, filled_in):
+        (line,) = text.splitlines()
+        assert text == f"{line}\n"
+        assert line.isprintable()
+        assert "hello" in line
+        assert "forged" in line
+
+
+def test_a_message_keeps_what_can_be_printed(formatter: Formatter) -> None:
+    line = written(formatter, lambda log: log.info("é 日本 \U0001f600"))
+    assert message_of(formatter, line) == "é 日本 \U0001f600"
+
+
+def test_a_long_message_is_cut(formatter: Formatter) -> None:
+    message = message_of(formatter, written(formatter, lambda log: log.info("x" * 100_000)))
+    assert message == "x" * 4000
+
+
+def test_a_message_that_cannot_be_encoded_is_written_all_the_same(formatter: Formatter) -> None:
+    written(formatter, lambda log: log.info("half \ud83d a pair")).encode()
+
+
+def test_a_traceback_in_json_stays_on_the_line(formatter: Formatter) -> None:
+    text = written(formatter, lambda log: log_a_failure(log, "x\n2026-01-01 00:00:00,000 ERROR app: forged"))
+    if formatter is JsonFormatter:
+        (line,) = text.splitlines()
+        assert "Traceback" in json.loads(line)["traceback"]
+    else:
+        assert "Traceback" not in text.splitlines()[0]
+
+
+# --- All loggers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, which afterwards is what it was."""
+    logger, httpx = logging.getLogger(), logging.getLogger("httpx")
+    handlers, level, httpx_level = logger.handlers[:], logger.level, httpx.level
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    httpx.setLevel(httpx_level)
+
+
+def test_all_loggers_write_to_stderr_in_one_format_without_secrets(
+    formatter: Formatter, root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout: Any = "json" if formatter is JsonFormatter else "text"
+    for _ in range(2):
+        configure_logging(level="INFO", layout=layout, secrets=[SECRET])
+    logging.getLogger("some.library").info("its key is %s", SECRET)
+    logging.getLogger("some.library").debug("too quiet")
+    logging.getLogger("httpx").info("HTTP Request: POST https://example.com")
+    logging.getLogger("httpx").warning("a warning")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [type(handler.formatter) for handler in root.handlers] == [formatter]
+    first, second = err.splitlines()
+    assert "some.library" in first
+    assert "its key is [redacted]" in first
+    assert "a warning" in second
+
+
+def test_a_variable_whose_name_says_so_holds_a_secret(formatter: Formatter) -> None:
+    environ = {
+        "OPENAI_API_KEY": "value-1",
+        "AWS_BEARER_TOKEN": "value-2",
+        "db_password": "value-3",
+        "AZURE_CLIENT_SECRET": "value-4",
+        "VERTEXAI_CREDENTIALS": "value-5",
+        "EMPTY_KEY": "",
+        "HOME": "/home/someone",
+        "KEYBOARD": "qwertz-layout",
+    }
+    assert secret_values(environ) == {f"value-{number}" for number in range(1, 6)}
+    text = written(formatter, lambda log: log.info(" ".join(environ.values())), secret_values(environ))
+    assert "value-" not in text
+    assert "/home/someone" in text

@@ -1,0 +1,470 @@
+"""README is true: its examples run, its tables say what the code says."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from app.errors import AppError
+from app.llm.aliases import read_aliases
+from app.llm.demo import DemoModel
+from app.settings import ENV_PREFIX, Settings
+from app.swarm.plan import SWARM_TYPES
+from app.swarm.spec import AgentSpec, RunSpec
+from tests.conftest import KEY, client, serving
+from tests.sse import Parser, ServerEvent, check_stream
+from tests.upstream import Upstream, hello, provider
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEV_URL = "http://127.0.0.1:8000"
+DEMO: dict[str, Any] = {"default_model": "demo/swarm"}
+NOTHING: dict[str, Any] = {}
+AGENT = {"agent_name": "A"}
+
+BROWSER = """
+class Element {
+  parts = [];
+  append(...parts) { this.parts.push(...parts); }
+  get text() { return this.parts.map((part) => part.text ?? part).join(""); }
+}
+globalThis.document = { body: new Element(), createElement: () => new Element() };
+globalThis.prompt = () => process.env.KEY;
+"""
+"""As much of a browser as the page needs."""
+
+BYTEWISE = """
+const bytes = Array.from(new TextEncoder().encode(process.argv[2]), (byte) => Uint8Array.of(byte));
+for await (const event of events(ReadableStream.from(bytes))) console.log(JSON.stringify(event));
+"""
+"""What the page's parser makes of a body that comes byte by byte."""
+
+SEEN = "console.log(JSON.stringify([document.title, ...document.body.parts.map((part) => part.text ?? part)]));"
+
+
+def section(title: str) -> str:
+    """What stands under a heading."""
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced code of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def table(first_heading: str) -> list[list[str]]:
+    """The rows of the table whose first column has this heading."""
+    found = re.search(rf"^\| {re.escape(first_heading)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    assert found, first_heading
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
+
+
+def quoted(text: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def events_in(text: str) -> list[ServerEvent]:
+    return list(Parser().feed(text.encode()))
+
+
+@asynccontextmanager
+async def quick_demo(**settings: Any) -> AsyncGenerator[str]:
+    """The URL of a server with the demo model, who here speaks as fast as it can."""
+    models = {"demo": DemoModel(first_token_seconds=0, token_seconds=0)}
+    async with serving(models=models, **DEMO, **settings) as url:
+        yield url
+
+
+async def run(*command: str, url: str, code: int = 0) -> tuple[str, str]:
+    """What an example writes to its two streams, run with URL and KEY as README has them."""
+    environ = {"PATH": os.environ["PATH"], "URL": url, "KEY": KEY, "PYTHONIOENCODING": "utf-8"}
+    with anyio.fail_after(10):
+        ended = await anyio.run_process(command, env=environ, check=False)
+    out, err = ended.stdout.decode(), ended.stderr.decode()
+    assert ended.returncode == code, err
+    return out, err
+
+
+BEGUN = ': ping\nid: 1\nevent: agent_start\ndata: {"agent":"A","turn":1}\n\n'
+SPOKEN = ': ping\n: ping\nid: 2\nevent: chunk\ndata: {"agent":"A","turn":1,"content":"a: b\\n"}\n\n'
+ENDED = 'id: 3\nevent: end\ndata: {"status":"success","execution_time":1.5}\n\n'
+
+
+@asynccontextmanager
+async def answering(*frames: str) -> AsyncGenerator[str]:
+    """The URL of something that answers every request with these frames."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        assert length
+        await reader.readexactly(int(length[1]))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n"
+            + "".join(frames).encode()
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port: int = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+
+
+# --- Examples -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="curl or bash is not installed")
+async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None:
+    [command] = [block for block in blocks("bash") if block.startswith("curl ")]
+    async with quick_demo() as url:
+        out, _ = await run("bash", "-c", command, url=url)
+    events = events_in(out)
+    check_stream(events)
+    answers = events[-1].data["output"]
+    assert [answer["role"] for answer in answers] == ["Optimist", "Pessimist", "Summary"]
+    assert "that Pessimist wrote before me" in answers[-1]["content"]
+
+    def essence(event: ServerEvent) -> tuple[str, dict[str, Any]]:
+        return event.event, {**event.data, "t": 0}
+
+    [excerpt] = blocks("text")
+    shown = [essence(event) for event in events_in(excerpt + "\n")]
+    assert len(shown) == excerpt.count("id: ") >= 2
+    assert all(event in [essence(event) for event in events] for event in shown)
+
+
+async def test_the_python_example_prints_each_agents_text() -> None:
+    [example] = blocks("python")
+    async with quick_demo() as url:
+        out, _ = await run(sys.executable, "-c", example, url=url)
+    found = re.fullmatch(r"\n\nResearcher:\n(.*)\n\nWriter:\n(.*)\n\nsuccess after .* s\n", out)
+    assert found, out
+    assert '"Why do cats purr?"' in found[1]
+    assert "words that Researcher wrote before me" in found[2]
+
+
+async def test_the_python_example_shows_what_was_refused() -> None:
+    [example] = blocks("python")
+    async with serving() as url:
+        _, err = await run(sys.executable, "-c", example, url=url, code=1)
+    assert err.startswith('this server has no credentials for the model "gpt-4.1-mini" of openai: set OPENAI_API_KEY')
+
+
+async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_end() -> None:
+    [example] = blocks("python")
+    async with answering(BEGUN, SPOKEN, ENDED) as url:
+        out, _ = await run(sys.executable, "-c", example, url=url)
+    assert out == "\n\nA:\na: b\n\n\nsuccess after 1.5 s\n"
+    async with answering(BEGUN, SPOKEN) as url:
+        _, err = await run(sys.executable, "-c", example, url=url, code=1)
+    assert err.endswith("ConnectionError: the stream broke off before its end\n")
+
+
+def _script() -> str:
+    """The script of README's page."""
+    [page] = blocks("html")
+    [script] = re.findall(r'<script type="module">\n(.*)</script>', page, re.DOTALL)
+    return script
+
+
+async def _page(url: str, tmp_path: Path) -> list[str]:
+    """The title of README's page, and its panels, after its script has run."""
+    script = _script()
+    assert script.count(DEV_URL) == 1
+    file = tmp_path / "page.mjs"
+    file.write_text(BROWSER + script.replace(DEV_URL, url) + SEEN)
+    out, _ = await run("node", str(file), url=url)
+    return json.loads(out)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+async def test_the_browser_example_fills_a_panel_for_each_agent(tmp_path: Path) -> None:
+    async with quick_demo() as url:
+        title, *panels = await _page(url, tmp_path)
+    assert title == "success"
+    assert [panel.split("\n")[0] for panel in panels] == ["Optimist", "Pessimist", "Summary"]
+    assert all('The task is "AI in healthcare"' in panel for panel in panels)
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+async def test_the_browser_example_bears_heartbeats_and_notices_a_stream_without_end(tmp_path: Path) -> None:
+    async with answering(BEGUN, SPOKEN, ENDED) as url:
+        assert await _page(url, tmp_path) == ["success", "A\na: b\n"]
+    async with answering(BEGUN, SPOKEN) as url:
+        assert await _page(url, tmp_path) == ["the stream broke off before its end", "A\na: b\n"]
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+async def test_the_browser_example_reads_frames_however_they_are_cut(tmp_path: Path) -> None:
+    [parser] = re.findall(r"^async function\* events.*?^}\n", _script(), re.DOTALL | re.MULTILINE)
+    file = tmp_path / "parser.mjs"
+    file.write_text(parser + BYTEWISE)
+    out, _ = await run("node", str(file), "".join((BEGUN, SPOKEN, ENDED)), url="")
+    seen = [json.loads(line) for line in out.splitlines()]
+    assert [event for event, _ in seen] == ["agent_start", "chunk", "end"]
+    assert seen[1][1] == {"agent": "A", "turn": 1, "content": "a: b\n"}
+
+
+def environments() -> Iterator[dict[str, str]]:
+    """The variables that README sets for a command, a mapping for each command."""
+    for line in [*"".join(blocks("bash")).splitlines(), *quoted(README)]:
+        if re.match("[A-Z_]+=", line):
+            yield dict(word.split("=", 1) for word in shlex.split(line) if re.match("[A-Z_]+=", word))
+
+
+async def test_a_page_of_the_listed_origin_may_call() -> None:
+    [origins] = [environ[name] for environ in environments() for name in environ if name.endswith("CORS_ORIGINS")]
+    assert f"python3 -m http.server {origins.rsplit(':')[-1]}\n" in README
+    preflight = {
+        "Origin": origins,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-api-key",
+    }
+    async with serving(cors_origins=(origins,)) as url, client(url, key=None) as http:
+        answer = await http.options("/v1/swarm/completions", headers=preflight)
+        foreign = await http.options("/v1/swarm/completions", headers={**preflight, "Origin": "http://example.com"})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == origins
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_the_settings_in_commands_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = [
+        {name: value for name, value in environ.items() if name.startswith(ENV_PREFIX)} for environ in environments()
+    ]
+    assert sum(len(environ) for environ in ours) >= 4
+    for environ in ours:
+        with monkeypatch.context() as context:
+            for name, value in environ.items():
+                context.setenv(name, value)
+            given = {f"{ENV_PREFIX}{name.upper()}" for name in Settings(**NOTHING).model_fields_set}
+        assert environ.keys() <= given
+
+
+# --- Models ---------------------------------------------------------------------------------------------------------
+
+
+async def _asked(upstream: Upstream, url: str, model: str) -> tuple[str, str, dict[str, Any]]:
+    """Which model the provider is asked for, with what credentials, and the usage, when a client asks for this one."""
+    payload: dict[str, Any] = {"task": "go", "agents": [{**AGENT, "model_name": model}]}
+    async with client(url) as http:
+        answer = await http.post("/v1/swarm/completions", json=payload)
+    assert answer.status_code == 200, answer.text
+    exchange = upstream.exchanges[-1]
+    return exchange.body["model"], exchange.headers.get("authorization", ""), answer.json()["usage"]
+
+
+async def test_the_alias_file_sends_a_key_only_where_it_says(tmp_path: Path) -> None:
+    [example] = blocks("toml")
+    aliases = tmp_path / "models.toml"
+    aliases.write_text(example)
+    read = read_aliases(aliases)
+    assert list(read) == ["gpt-4.1", "claude-*"]
+    environ = {"OPENAI_API_KEY": "sk-openai", "MY_LLM_KEY": "sk-mine"}
+    async with provider(hello) as upstream:
+        for alias in read.values():
+            assert alias.api_base
+            aliases.write_text(aliases.read_text().replace(alias.api_base, upstream.base_url))
+        async with serving(models_file=aliases, environ=environ) as url:
+            plain = await _asked(upstream, url, "gpt-4.1")
+            keyed = await _asked(upstream, url, "claude-sonnet-4-5")
+    assert plain[0] == keyed[0] == "my-model"
+    assert "sk-" not in plain[1]
+    assert keyed[1] == "Bearer sk-mine"
+    assert plain[2]["priced"] is False
+    assert keyed[2]["priced"] is True
+    usage = keyed[2]
+    assert usage["billing_info"]["total_cost"] == pytest.approx(
+        (usage["input_tokens"] * 0.5 + usage["output_tokens"] * 1.5) / 1e6
+    )
+
+
+async def test_one_variable_serves_everything_from_ones_own_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    [environ] = [environ for environ in environments() if "HOSTED_VLLM_API_BASE" in environ]
+    aliases = json.loads(environ["SWARMSTREAM_MODEL_ALIASES"])
+    async with provider(hello) as upstream:
+        # litellm reads such variables from the process's environment itself.
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", upstream.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+        async with serving(model_aliases=aliases, environ=os.environ) as url:
+            model, credentials, _ = await _asked(upstream, url, "gpt-4.1-mini")
+    assert model == "my-model"
+    assert "sk-" not in credentials
+
+
+# --- Tables ---------------------------------------------------------------------------------------------------------
+
+
+def _shown(default: object) -> str:
+    if default in (None, (), {}):
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert table("variable") == [
+        [f"`{ENV_PREFIX}{name.upper()}`", _shown(field.default), field.description]
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_no_other_variable_of_ours_is_mentioned() -> None:
+    mentioned = set(re.findall(rf"{ENV_PREFIX}\w+", README))
+    assert mentioned == {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+def test_the_table_of_events_is_that_of_the_code() -> None:
+    rows = {quoted(name)[0]: quoted(fields) for name, _, fields in table("event")}
+    assert rows.keys() == SWARM_FRAMES.keys()
+    for name, fields in rows.items():
+        assert fields
+        assert set(fields) <= SWARM_FRAMES[name].model_fields.keys()
+    assert {"outputs", "complete"} <= AGENT_FRAMES["end"].model_fields.keys()
+
+
+def _kinds(kind: type[AppError]) -> Iterator[type[AppError]]:
+    for its in kind.__subclasses__():
+        yield its
+        yield from _kinds(its)
+
+
+async def test_the_table_of_codes_is_that_of_the_code() -> None:
+    said = {code: (int(status), retryable) for codes, status, retryable, _ in table("code") for code in quoted(codes)}
+    own: dict[str, tuple[int, str]] = {}
+    for kind in _kinds(AppError):
+        # A subclass that shares its parent's code is told apart in the row's words.
+        if "code" in vars(kind):
+            own[kind.code] = (kind.status, "yes" if kind.retryable else "no")
+    async with serving() as url, client(url) as http:
+        framework = [
+            await http.post("/v1/swarm/completions", json={"agents": 1}),
+            await http.get("/v1/swarm/completions"),
+        ]
+    for answer in framework:
+        own.setdefault(answer.json()["code"], (answer.status_code, "no"))
+    assert said == own
+
+
+def test_the_table_of_run_options_is_that_of_the_code() -> None:
+    said = {quoted(option)[0]: json.loads(quoted(default)[0]) for option, default, _ in table("option")}
+    assert said.keys() == RunSpec.model_fields.keys() - OF_RUNS.keys() - {"img"}
+    assert RunSpec.model_validate(said) == RunSpec()
+
+
+def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
+    assert [quoted(name)[0] for name, _ in table("`swarm_type`")] == list(SWARM_TYPES)
+
+
+# --- Claims ---------------------------------------------------------------------------------------------------------
+
+OF_AGENTS: dict[str, dict[str, Any]] = {
+    "selected_tools": {"selected_tools": ["search"]},
+    "tools_list_dictionary": {"tools_list_dictionary": [{"type": "function"}]},
+    "mcp_url": {"mcp_url": "http://localhost/mcp"},
+    "mcp_config": {"mcp_config": {"url": "http://localhost/mcp"}},
+    "mcp_configs": {"mcp_configs": [{"url": "http://localhost/mcp"}]},
+    "handoffs": {"handoffs": [{"agent_name": "B"}]},
+    '"max_loops": "auto"': {"max_loops": "auto"},
+    "response_format": {"response_format": {"type": "json_object"}},
+}
+OF_RUNS: dict[str, dict[str, Any]] = {
+    "background": {"background": True},
+    "max_cost_usd": {"max_cost_usd": 1.0},
+    "max_total_tokens": {"max_total_tokens": 1000},
+}
+OF_SINGLE_AGENTS: dict[str, dict[str, Any]] = {"tools_enabled": {"tools_enabled": ["search"]}}
+"""How what is not there yet is asked for."""
+
+
+async def test_what_is_not_there_is_refused() -> None:
+    listed = [name for line in section("Not there yet").splitlines() if line.startswith("- ") for name in quoted(line)]
+    assert sorted(listed) == sorted({**OF_AGENTS, **OF_RUNS, **OF_SINGLE_AGENTS})
+    swarms = [{"agents": [{**AGENT, **fields}]} for fields in OF_AGENTS.values()]
+    swarms += [{"agents": [AGENT], **fields} for fields in OF_RUNS.values()]
+    agents = [{"agent_config": {**AGENT, **fields}} for fields in OF_AGENTS.values()]
+    agents += [{"agent_config": AGENT, **fields} for fields in {**OF_RUNS, **OF_SINGLE_AGENTS}.values()]
+    async with quick_demo() as url, client(url) as http:
+        for path, payloads in {"swarm": swarms, "agent": agents}.items():
+            for payload in payloads:
+                answer = await http.post(f"/v1/{path}/completions", json={"task": "go", **payload})
+                assert (answer.status_code, answer.json()["code"]) == (400, "unsupported_option"), payload
+
+
+async def test_what_has_no_effect_and_what_has_no_route() -> None:
+    async with quick_demo() as url, client(url) as http:
+        runs = [
+            await http.post(
+                "/v1/swarm/completions", json={"task": "go", "agents": [AGENT]}, headers={"Idempotency-Key": "same"}
+            )
+            for _ in range(2)
+        ]
+        missing = [
+            await http.post("/v1/chat/completions", json={}),
+            await http.post("/v1/swarm/batch/completions", json=[]),
+            await http.post("/v1/agent/batch/completions", json=[]),
+            await http.get("/v1/runs"),
+            await http.post(f"/v1/runs/{runs[0].json()['job_id']}/cancel"),
+        ]
+    assert [run.status_code for run in runs] == [200, 200]
+    assert runs[0].json()["job_id"] != runs[1].json()["job_id"]
+    assert [answer.status_code for answer in missing] == [404] * 5
+
+
+async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
+    [shown] = [json.loads(block) for block in blocks("json")]
+    async with quick_demo() as url, client(url) as http:
+        answer = await http.post(
+            "/v1/swarm/completions", json={"task": "go", "rearrange_flow": "A,,B", "agents": [AGENT]}
+        )
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {**shown, "request_id": answer.headers["x-request-id"]}
+
+
+def test_the_files_that_readme_names_exist() -> None:
+    named = re.findall(r"\]\(([^)#]+)\)", README)
+    named += re.findall(r"(?<![\w/])(?:\./)?((?:scripts|app|openapi)/[\w./]*\w)", README)
+    assert {"LICENSE", "scripts/serve", "scripts/test", "openapi/openapi.json", "app/swarm"} <= set(named)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert [name for name in named if name.startswith("scripts/") and not os.access(ROOT / name, os.X_OK)] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "words"),
+    [
+        (Settings, "port", "listens on http://127.0.0.1:{}"),
+        (Settings, "default_model", f"`{ENV_PREFIX}DEFAULT_MODEL`, which is `{{}}`"),
+        (Settings, "heartbeat_seconds", "After {:g} s of silence comes a comment"),
+        (Settings, "heartbeat_seconds", "the heartbeat every {:g} s stays below"),
+        (Settings, "heartbeat_seconds", "there is a heartbeat every {:g}\n"),
+        (Settings, "disconnect_grace_seconds", "no new agent starts, and {:g} s later the run is cancelled"),
+        (Settings, "retain_seconds", "a finished one is forgotten after {:g} s"),
+        (Settings, "retain_seconds", "A finished run can be read for {:g} s"),
+        (Settings, "drain_seconds", "Runs get {:g} s to finish"),
+        (Settings, "first_token_seconds", "{:g} s to the first token"),
+        (Settings, "idle_seconds", "{:g} s of silence"),
+        (Settings, "turn_seconds", "{:g} s for a turn with its retries"),
+        (Settings, "run_seconds", "{:,g} s for a run"),
+        (AgentSpec, "max_tokens", "`max_tokens` ({})"),
+        (AgentSpec, "num_retries", "`num_retries` ({}, at most 5)"),
+    ],
+)
+def test_defaults_in_sentences_are_those_of_the_code(model: type[BaseModel], field: str, words: str) -> None:
+    assert words.format(model.model_fields[field].default) in README
