@@ -58,10 +58,14 @@ class LiteLLMModel:
 
     async def close(self) -> None:
         """Close the connections that litellm keeps for reuse."""
-        if self._litellm is not None:
-            await self._litellm.close_litellm_async_clients()
-            # It would hand the closed ones out again.
-            self._litellm.in_memory_llm_clients_cache.flush_cache()
+        litellm: Any = self._litellm
+        if litellm is not None:
+            await litellm.close_litellm_async_clients()
+            # It would hand the closed ones out again, and forgets this one, which it makes anew when asked for it.
+            litellm.in_memory_llm_clients_cache.flush_cache()
+            names: dict[str, Any] = vars(litellm)
+            if shared := names.pop("module_level_aclient", None):
+                await shared.close()
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         await self.ready()
