@@ -63,7 +63,7 @@ class LiteLLMModel:
             await litellm.close_litellm_async_clients()
             # It would hand the closed ones out again, and forgets this one, which it makes anew when asked for it.
             litellm.in_memory_llm_clients_cache.flush_cache()
-            names: dict[str, Any] = vars(litellm)
+            names: dict[str, Any] = litellm.__dict__
             if shared := names.pop("module_level_aclient", None):
                 await shared.close()
 
