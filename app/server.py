@@ -11,7 +11,7 @@ from types import FrameType
 from typing import cast
 
 import uvicorn
-from anyio import Event, create_task_group
+from anyio import Event, create_task_group, move_on_after, sleep
 from fastapi import FastAPI
 
 from app import __version__
@@ -70,9 +70,20 @@ class DrainingServer(uvicorn.Server):
             tasks.start_soon(self._hurry_when_forced, supervisor)
             await supervisor.drain(self._drain_seconds)
             tasks.cancel_scope.cancel()
-        # The rest takes a second; forced, uvicorn would cut the app's own shutdown short.
+        await self._hang_up()
+        # The rest takes a moment; forced, uvicorn would cut the app's own shutdown short.
         self.force_exit = False
         await super().shutdown(sockets)
+
+    async def _hang_up(self) -> None:
+        """Give clients a moment to take what is left, then close on those who do not: they neither read nor send."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with move_on_after(_FLUSH_SECONDS):
+            while self.server_state.tasks:  # noqa: ASYNC110  # uvicorn keeps a set, no event
+                await sleep(_FLUSH_SECONDS / 20)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

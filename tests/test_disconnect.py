@@ -131,6 +131,19 @@ async def test_within_the_grace_no_new_agent_starts_until_a_reader_is_back(tmp_p
     assert rest[-1].data["status"] == "success"
 
 
+async def test_a_later_reader_may_want_it_written_otherwise(tmp_path: Path) -> None:
+    gated = Gated()
+    gated.go_on.set()
+    async with provider(gated) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        answer = await http.post("/v1/swarm/completions", json=_payload(stream=False))
+        path = answer.headers["location"]
+        whole, lean = await _rest_of(http, path), await _rest_of(http, f"{path}?include_output=false&coalesce_ms=1")
+        refused = await http.get(f"{path}?coalesce_ms=-1")
+    assert all("output" in event.data for event in whole if event.event == "chunk")
+    assert not any("output" in event.data for event in lean if event.event == "chunk")
+    assert refused.status_code == 422
+
+
 async def test_a_run_is_not_there_for_another_key(tmp_path: Path) -> None:
     gated = Gated()
     gated.go_on.set()

@@ -267,6 +267,27 @@ async def test_text_cut_anywhere_between_packets_arrives_whole(tmp_path: Path) -
     assert answer.json()["outputs"][0]["content"] == text
 
 
+async def test_what_is_odd_and_no_fault_is_borne(tmp_path: Path) -> None:
+    """Dashes in as many chunks, a second choice, thoughts, calls of tools that nobody offered."""
+
+    async def odd(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.chunk(b": a comment\n\n")
+        await exchange.delta(role="assistant", content=None, reasoning_content="hm")
+        await exchange.say(*["----"] * 150)
+        other = {"index": 1, "delta": {"content": "ANOTHER"}, "finish_reason": None}
+        await exchange.event({"choices": [other]})
+        call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        await exchange.delta(tool_calls=[call])
+        await exchange.finish()
+
+    payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
+    async with provider(odd) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        answer = await http.post("/v1/agent/completions", json=payload)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["outputs"][0]["content"] == "----" * 150
+
+
 async def test_half_a_surrogate_pair_waits_for_its_other_half(tmp_path: Path) -> None:
     async def split(exchange: Exchange) -> None:
         await exchange.open()

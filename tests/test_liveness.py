@@ -11,10 +11,14 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.types import Message
 
+from app.api.stream import SSE, Reader, RunStream
+from app.runs.memory_journal import MemoryJournal
+from app.runs.supervisor import Job, RunLimits, Supervisor
 from tests.conftest import client, serving
 from tests.local import local_models
-from tests.scripted import ScriptedModel
+from tests.scripted import ScriptedModel, swarm
 from tests.sse import Parser, ServerEvent, check_stream, events_of
 from tests.upstream import Exchange, provider
 
@@ -174,6 +178,24 @@ async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
                 if body.endswith(b"  "):
                     held.go_on.set()
     assert [json.loads(line)["event"] for line in body.splitlines()][-1] == "end"
+
+
+async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> None:
+    """Each chunk repeats its turn's text: a thousand of them would be half a gigabyte in one write."""
+    sizes: list[int] = []
+
+    async def send(message: Message) -> None:
+        sizes.append(len(message.get("body", b"")))
+
+    model = ScriptedModel({"A": ["x" * 1000] * 500})
+    journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
+    async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+        run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
+        tail = await journal.tail(run.job_id)
+        await supervisor.drain(5)
+        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, anyio.sleep_forever, send)
+    assert sum(sizes) > 100_000_000
+    assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
 
 
 async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:

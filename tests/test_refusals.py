@@ -228,6 +228,20 @@ async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:
         check_problem(await http.post(SWARM, content=pieces(), headers=headers), 413, "body_too_large")
 
 
+async def test_a_client_that_leaves_while_it_sends_is_nobodys_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with serving() as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST {SWARM} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-type: application/json\r\n"
+        writer.write(head.encode() + b"content-length: 1000\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        with anyio.fail_after(5):
+            while "POST /v1/swarm/completions 400" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize("sent", [b"", b'{"task": '])
 async def test_a_body_that_never_arrives_is_not_waited_for(sent: bytes) -> None:
     async with serving(body_seconds=0.2) as url:

@@ -1,5 +1,7 @@
 """SIGTERM: every open stream gets its end, and the process leaves in time (WIRE.md, section 5)."""
 
+import asyncio
+import json
 import signal
 
 import anyio
@@ -21,6 +23,46 @@ async def _one_word_and_silence(exchange: Exchange) -> None:
     await exchange.open()
     await exchange.say("word")
     await anyio.sleep_forever()
+
+
+async def test_clients_who_neither_read_nor_send_do_not_hold_the_process_up() -> None:
+    """One stops reading in the middle of a long answer, one never sends the rest of its body."""
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.open()
+        while True:
+            await exchange.say("x" * 10_000)
+
+    async with provider(endless) as upstream:
+        environ = {
+            "SWARMSTREAM_API_KEYS": KEY,
+            "SWARMSTREAM_DRAIN_SECONDS": "0",
+            "OPENAI_API_KEY": "sk-upstream-0123456789",
+            "OPENAI_BASE_URL": upstream.base_url,
+        }
+        async with server_process("--preload", environ=environ) as server:
+            body = json.dumps(PAYLOAD).encode()
+            writers = [
+                await _post(server.url, length=len(body), sent=body),
+                await _post(server.url, length=1000, sent=b"{"),
+            ]
+            with anyio.fail_after(10):
+                await upstream.asked(1)
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.stopped(4) == 0
+            for writer in writers:
+                writer.transport.abort()
+    assert "Traceback" not in server.log
+    assert "ERROR" not in server.log
+
+
+async def _post(url: str, *, length: int, sent: bytes) -> asyncio.StreamWriter:
+    """A request whose answer nobody reads."""
+    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1024)
+    head = f"POST /v1/agent/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {length}\r\n\r\n"
+    writer.write(head.encode() + sent)
+    await writer.drain()
+    return writer
 
 
 async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:

@@ -150,6 +150,27 @@ async def test_a_chunk_beyond_all_measure_fails_the_turn() -> None:
     assert len(end_of(notes).output) == 1 << 20
 
 
+async def test_a_thought_beyond_all_measure_fails_the_turn_too() -> None:
+    notes = await take_turn(ScriptedModel({"A": [Reasoning("y" * ((1 << 20) + 1))]}))
+    assert failure_of(notes).failure.code == "upstream_invalid"
+
+
+async def test_a_model_that_never_pauses_lets_others_have_the_loop() -> None:
+    heartbeats = 0
+
+    async def beat() -> None:
+        nonlocal heartbeats
+        while True:
+            heartbeats += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(beat)
+        await take_turn(ScriptedModel({"A": ["a"] * 1000}))
+        tasks.cancel_scope.cancel()
+    assert heartbeats > 1000 / 32
+
+
 async def test_a_finish_reason_is_passed_on() -> None:
     notes = await take_turn(ScriptedModel({"A": ["a", Finished("length")]}))
     assert (end_of(notes).status, end_of(notes).finish_reason) == ("success", "length")

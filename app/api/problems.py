@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.errors import QUOTE_LIMIT, AppError, InternalError, Location
@@ -123,6 +124,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     code = HTTPStatus(error.status_code).name.lower()
     body = problem(status=error.status_code, code=code, detail=str(error.detail), request_id=request.state.request_id)
     return problem_response(body, error.headers)
+
+
+async def on_disconnect(_: Request, error: Exception) -> Response:
+    """Nobody is there to read this: the client left while its request was still coming."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=400)
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from app.api.deps import Caller, Operator, Runs
 from app.api.stream import SSE, Reader, RunStream
 from app.errors import InvalidRequest, NotFound
+from app.swarm.spec import MAX_COALESCE_MS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -23,9 +24,12 @@ async def read_run(
     runs: Runs,
     last_event_id: Annotated[str | None, Header()] = None,
     starting_after: Annotated[str | None, Query()] = None,
+    include_output: Annotated[bool | None, Query()] = None,
+    coalesce_ms: Annotated[int | None, Query(ge=0, le=MAX_COALESCE_MS)] = None,
 ) -> Response:
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
-    has been read to its end answers 204, at which a browser's EventSource stops."""
+    has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
+    what was posted."""
     after = _cursor(last_event_id if last_event_id is not None else starting_after)
     status = await runs.journal.status(job_id)
     if status.record.owner != caller:
@@ -37,8 +41,8 @@ async def read_run(
         await runs.journal.tail(job_id),
         run.reader if run else nullcontext,
         after=after,
-        include_output=status.record.include_output,
-        coalesce_ms=status.record.coalesce_ms,
+        include_output=status.record.include_output if include_output is None else include_output,
+        coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
     )
     return RunStream(reader, SSE, heartbeat_seconds=settings.heartbeat_seconds, headers={})
 

@@ -1,13 +1,14 @@
 """Answers that follow a run while it goes on: as Server-Sent Events, as JSON lines, as one JSON document."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import anyio
 from anyio import create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,8 @@ from app.api.problems import failed_run
 from app.events import RunEnded
 from app.runs.journal import Entry, Tail
 from app.runs.summary import Summary
+
+_BLOCK_LENGTH = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +84,19 @@ class RunStream(EventSourceResponse):
     async def _follow(self, send: Send) -> None:
         reader = self._reader
         rendering = wire.Rendering(include_output=reader.include_output)
-        waiting = self._framing.preamble
+        preamble = self._framing.preamble
         with _Heart(reader.tail, self._heartbeat_seconds) as heart:
             ended = False
             while not ended:
                 entries = await self._read()
-                if entries:
-                    ended = isinstance(entries[-1][1], RunEnded)
-                    text = waiting + self._rendered(rendering, entries)
-                    body = text.encode("ascii")
-                elif heart.is_due():
-                    body = self._framing.heartbeat
-                else:
-                    continue
-                if body:
-                    waiting = ""
+                if not entries and heart.is_due():
                     heart.beat()
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                    await _send_part(send, self._framing.heartbeat)
+                for block in self._blocks(rendering, entries):
+                    heart.beat()
+                    await _send_part(send, (preamble + block).encode("ascii"))
+                    preamble = ""
+                ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
 
     async def _read(self) -> Sequence[Entry]:
         entries = await self._reader.tail.read()
@@ -106,14 +105,23 @@ class RunStream(EventSourceResponse):
             return wire.join_deltas([*entries, *self._reader.tail.available()])
         return entries
 
-    def _rendered(self, rendering: wire.Rendering, entries: Sequence[Entry]) -> str:
+    def _blocks(self, rendering: wire.Rendering, entries: Sequence[Entry]) -> Iterator[str]:
+        """The frames of these events, joined into blocks: few writes, and never much text at once, for each `chunk`
+        may repeat all that its turn has said."""
         frame, after = self._framing.frame, self._reader.after
         frames: list[str] = []
+        length = 0
         for number, event in entries:
             name, data = rendering.render(event)
-            if number > after:
-                frames.append(frame(number, name, data))
-        return "".join(frames)
+            if number <= after:
+                continue
+            frames.append(frame(number, name, data))
+            length += len(data)
+            if length >= _BLOCK_LENGTH:
+                yield "".join(frames)
+                frames, length = [], 0
+        if frames:
+            yield "".join(frames)
 
 
 class RunDocument(Response):
@@ -153,6 +161,12 @@ class RunDocument(Response):
         is_swarm = summary.described.kind == "swarm"
         answer = answers.swarm_answer(summary) if is_swarm else answers.agent_answer(summary)
         return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+async def _send_part(send: Send, body: bytes) -> None:
+    """Send a part of the body. A server that has lost its client takes it without waiting: let the news be heard."""
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await checkpoint()
 
 
 class _Heart:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from anyio import CancelScope, fail_after, get_cancelled_exc_class, sleep
+from anyio.lowlevel import checkpoint
 
 from app.engine.clocks import SilenceClock
 from app.engine.text import SurrogateJoiner
@@ -25,6 +26,7 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_DELTA_LENGTH = 1 << 20
+_DELTAS_A_BREATH = 32
 _BYTES_PER_TOKEN = 4
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -185,14 +187,16 @@ class _Speech:
                     if isinstance(delta, str):
                         call.heard = True
                         clock.heard()
-                        if len(delta) > _MAX_DELTA_LENGTH:
-                            raise UpstreamInvalid("the provider sent a chunk that is too large")
+                        _check_length(delta)
                         if piece := text.feed(delta):
                             pieces.append(piece)
                             record(TextDelta(now_ms(), name, number, piece))
+                        if not len(pieces) % _DELTAS_A_BREATH:
+                            await checkpoint()  # a provider may send faster than this loop would ever wait
                     elif isinstance(delta, Reasoning):
                         call.heard = True
                         clock.heard()
+                        _check_length(delta.text)
                         if piece := thought.feed(delta.text):
                             call.thought_length += len(piece)
                             record(ReasoningDelta(now_ms(), name, number, piece))
@@ -288,6 +292,11 @@ def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     """The error as events carry it; `who` is the agent it happened to."""
     message = f"{who}: {error.detail}" if who else error.detail
     return Failure(code=error.code, message=message, status=error.status, retryable=error.retryable)
+
+
+def _check_length(delta: str) -> None:
+    if len(delta) > _MAX_DELTA_LENGTH:
+        raise UpstreamInvalid("the provider sent a chunk that is too large")
 
 
 def _estimated_tokens(text: str) -> int:

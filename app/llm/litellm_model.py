@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
@@ -28,12 +29,14 @@ from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCou
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1.0
+_MAX_LOGGED_ERROR = 300
 _NEEDED_BY_THE_FIRST_CALL = (
     "openai.resources",
     "litellm.litellm_core_utils.llm_response_utils.response_metadata",
 )
 """What litellm imports late, which would stop the event loop for two seconds."""
 
+_OLLAMA = ("ollama", "ollama_chat")
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
 
@@ -73,6 +76,7 @@ class LiteLLMModel:
         stream: Any = None
         litellm: Any = self._litellm
         try:
+            _keep_from_asking_ollama(litellm, call.model.target)
             stream = await litellm.acompletion(**self._arguments(call))
             async for chunk in stream:
                 if not opened:
@@ -88,7 +92,7 @@ class LiteLLMModel:
         except Exception as error:
             # litellm raises what it likes, its provider adapters more: this is where foreign errors become ours.
             failure = _translate(error, opened=opened)
-            logger.warning("model %s: %s: %s", call.model.target, failure.code, error)
+            logger.warning("model %s: %s: %s", call.model.target, failure.code, _first_words(error))
             raise failure from error
         finally:
             if stream is not None:
@@ -136,6 +140,8 @@ def _import_litellm() -> Any:
     for name in _NEEDED_BY_THE_FIRST_CALL:
         importlib.import_module(name)
     litellm.telemetry = False
+    # It takes a model that draws a line of dashes for one that is stuck, and breaks the stream off.
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
     litellm.suppress_debug_info = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
@@ -145,8 +151,24 @@ def _import_litellm() -> Any:
     return litellm
 
 
+def _keep_from_asking_ollama(litellm: Any, target: str) -> None:
+    """litellm asks an Ollama server about every model that its table lacks, several times a call and waiting for the
+    answer on the event loop. What it would learn is that the model is free."""
+    provider, _, name = target.partition("/")
+    if provider in _OLLAMA:
+        entry = {
+            "litellm_provider": "ollama",
+            "mode": "chat",
+            "input_cost_per_token": 0.0,
+            "output_cost_per_token": 0.0,
+        }
+        litellm.model_cost.setdefault(f"ollama/{name}", entry)
+
+
 def _deltas(chunk: Any) -> Iterator[Delta]:
-    for choice in chunk.choices[:1]:
+    for choice in chunk.choices:
+        if choice.index:
+            continue  # we ask for one answer; who gives more means the first
         delta = choice.delta
         if thought := getattr(delta, "reasoning_content", None):
             yield Reasoning(thought)
@@ -182,6 +204,11 @@ def _token_count(stream: Any) -> TokenCount | None:
                 reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
             )
     return None
+
+
+def _first_words(error: Exception) -> str:
+    """As much of a foreign error as tells what happened; litellm puts whole tracebacks into some."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:_MAX_LOGGED_ERROR]
 
 
 def _translate(error: Exception, *, opened: bool) -> ModelError:

@@ -32,12 +32,15 @@ def parse_flow(flow: str) -> list[list[FlowName]]:
     if not flow.strip():
         raise FlowSyntaxError("the flow is empty", column=1)
     stages: list[list[FlowName]] = [[]]
+    siblings: set[str] = set()
     for item in _names_and_arrows(flow):
         if item is None:
             stages.append([])
+            siblings = set()
             continue
-        if any(item.name == sibling.name for sibling in stages[-1]):
+        if item.name in siblings:
             raise FlowSyntaxError(f"{quote(item.name)} stands twice in one stage", column=item.column)
+        siblings.add(item.name)
         stages[-1].append(item)
     return stages
 

@@ -26,6 +26,7 @@ from app.swarm.spec import (
     AgentSpec,
     ImagePart,
     Message,
+    Payload,
     RunSpec,
     SwarmRequest,
     unknown_fields,
@@ -194,6 +195,7 @@ def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimi
                 f"two agents are named {quote(spec.agent_name)}", location=("agents", index, "agent_name")
             )
         agents[spec.agent_name] = _agent(spec, models, at=("agents", index), rules=request.rules)
+    _within_sight(limits, request.rearrange_flow or "")
     plan = Plan(
         stages=swarm_type.stages(request, agents),
         openings=_openings(request),
@@ -323,16 +325,32 @@ def _message(message: Message, *, at: Location) -> ChatMessage:
         known["content"] = [
             _image(part.image_url.url, (*at, "content", index), detail=part.image_url.detail)
             if isinstance(part, ImagePart)
-            else part.model_dump(include=set(type(part).model_fields), exclude_none=True)
+            else _known(part)
             for index, part in enumerate(message.content)
         ]
+    if message.tool_calls:
+        known["tool_calls"] = [{**_known(call), "function": _known(call.function)} for call in message.tool_calls]
     # OpenAI's protocol has the key also where it is null: an assistant message that only calls tools.
     return {"content": None, **known}
+
+
+def _known(part: Payload) -> dict[str, Any]:
+    """The fields of a part that we know, without what is not given."""
+    return part.model_dump(include=set(type(part).model_fields), exclude_none=True)
 
 
 def _image(image: str, at: Location, *, detail: str | None = None) -> dict[str, Any]:
     url = {"url": image_url(image, location=at)}
     return {"type": "image_url", "image_url": {**url, "detail": detail} if detail else url}
+
+
+def _within_sight(limits: PlanLimits, flow: str) -> None:
+    """Refuse a flow that is too long to be worth reading: it fits the body and would hold everybody up."""
+    if flow.count("->") >= limits.max_stages or flow.count(",") >= limits.max_turns:
+        raise LimitExceeded(
+            f"the flow has more than this server's {limits.max_stages} stages or {limits.max_turns} turns",
+            location=("rearrange_flow",),
+        )
 
 
 def _within(limits: PlanLimits, plan: Plan) -> None:

@@ -40,6 +40,8 @@ _WITHOUT_EFFECT = frozenset(
 
 _METADATA_BYTES = 4096
 
+MAX_COALESCE_MS = 10_000
+
 DEFAULT_MAX_TOKENS = 8192
 """The hosted API's."""
 
@@ -125,6 +127,19 @@ ContentPart = Annotated[TextPart | ImagePart | AudioPart | RefusalPart, Field(di
 """Parts that name a file or hold a document are none: adapters would read files and reach hosts on their own."""
 
 
+class FunctionCall(Payload):
+    name: str
+    arguments: str
+
+
+class ToolCall(Payload):
+    """A call that a model asked for in an earlier turn of the conversation."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class Message(Payload):
     """One message of a conversation, in OpenAI's chat format."""
 
@@ -132,7 +147,7 @@ class Message(Payload):
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[dict[str, JsonValue]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -169,7 +184,7 @@ class StreamOptions(Payload):
 
     include_output: bool = True
     """Whether each `chunk` repeats what its turn has said so far."""
-    coalesce_ms: Annotated[int, Field(ge=0, le=10_000)] = 0
+    coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
     """Joins one turn's tokens over a window of this many milliseconds."""
 
 
