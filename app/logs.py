@@ -60,7 +60,7 @@ class TextFormatter(logging.Formatter):
         # it, and lines that follow it are indented: neither can be taken for a record of its own.
         message = self._redact(record.message)[:_MAX_MESSAGE]
         record.message = "".join(char if char.isprintable() else " " for char in message)
-        request_id = request_id_of_context.get()
+        request_id = self._redact(request_id_of_context.get())
         return super().formatMessage(record) + (f" [{request_id}]" if request_id else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -85,7 +85,7 @@ class JsonFormatter(logging.Formatter):
             "message": self._redact(record.getMessage())[:_MAX_MESSAGE],
         }
         if request_id := request_id_of_context.get():
-            line["request_id"] = request_id
+            line["request_id"] = self._redact(request_id)
         if record.exc_info:
             line["traceback"] = self._redact(self.formatException(record.exc_info))
         if record.stack_info:

@@ -77,11 +77,12 @@ def create_app(
         its_journal = journal or MemoryJournal(
             retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes
         )
-        async with Supervisor(its_journal, lanes, run_limits(settings)) as supervisor:
-            app.state.supervisor = supervisor
-            yield Parts(settings=settings, keys=keys, registry=registry, supervisor=supervisor)
-        await its_journal.close()
-        await litellm.close()
+        try:
+            async with Supervisor(its_journal, lanes, run_limits(settings)) as supervisor:
+                yield Parts(settings=settings, keys=keys, registry=registry, supervisor=supervisor)
+        finally:
+            await its_journal.close()
+            await litellm.close()
 
     app = FastAPI(
         title="swarmstream",
@@ -90,13 +91,15 @@ def create_app(
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
+        # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
+        redirect_slashes=False,
     )
     for module in (completions, runs, catalog, health):
         app.include_router(module.router)
     app.add_exception_handler(AppError, problems.on_app_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
-    app.add_exception_handler(ClientDisconnect, problems.on_disconnect)
+    app.add_exception_handler(ClientDisconnect, problems.on_client_gone)
     app.add_exception_handler(Exception, problems.on_bug)
     if settings.cors_origins:
         app.add_middleware(

@@ -12,7 +12,6 @@ from typing import cast
 
 import uvicorn
 from anyio import Event, create_task_group, move_on_after, sleep
-from fastapi import FastAPI
 
 from app import __version__
 from app.llm.aliases import aliases_of, key_variables
@@ -47,9 +46,8 @@ class DrainingServer(uvicorn.Server):
     uvicorn by itself waits for open connections, and a stream's stays open as long as its run.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_seconds: float, dev_key: str | None) -> None:
+    def __init__(self, config: uvicorn.Config, *, drain_seconds: float, dev_key: str | None) -> None:
         super().__init__(config)
-        self._app = app
         self._drain_seconds = drain_seconds
         self._dev_key = dev_key
 
@@ -65,7 +63,7 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         logger.info("Stopping: no new runs, those that go on get %g s", self._drain_seconds)
-        supervisor = cast(Supervisor, self._app.state.supervisor)
+        supervisor = cast(Supervisor, self.lifespan.state["supervisor"])
         async with create_task_group() as tasks:
             tasks.start_soon(self._hurry_when_forced, supervisor)
             await supervisor.drain(self._drain_seconds)
@@ -113,7 +111,7 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
         server_header=False,
         timeout_graceful_shutdown=_FLUSH_SECONDS,
     )
-    server = DrainingServer(config, app, drain_seconds=settings.drain_seconds, dev_key=dev_key)
+    server = DrainingServer(config, drain_seconds=settings.drain_seconds, dev_key=dev_key)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _already_stopped)
     server.run()

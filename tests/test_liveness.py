@@ -187,13 +187,17 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
     async def send(message: Message) -> None:
         sizes.append(len(message.get("body", b"")))
 
+    async def never() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError("for ever is over")
+
     model = ScriptedModel({"A": ["x" * 1000] * 500})
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
     async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
         run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
         tail = await journal.tail(run.job_id)
         await supervisor.drain(5)
-        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, anyio.sleep_forever, send)
+        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, never, send)
     assert sum(sizes) > 100_000_000
     assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
 

@@ -42,9 +42,9 @@ async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, sec
 
 async def _read(request: Request, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the request's body is larger than this server's {max_bytes} bytes")
-    if int(request.headers.get("content-length", 0)) > max_bytes and "100-continue" in request.headers.get(
-        "expect", ""
-    ):
+    declared = request.headers.get("content-length", "")
+    waits = "100-continue" in request.headers.get("expect", "")
+    if waits and declared.isdecimal() and int(declared) > max_bytes:
         raise too_large
     body = bytearray()
     size = 0

@@ -1,10 +1,10 @@
 """Whether the server lives, and whether it takes new runs."""
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
 
 from app.api.deps import Runs
 from app.api.schema import Status
+from app.errors import Unavailable
 
 router = APIRouter(tags=["health"])
 
@@ -24,7 +24,9 @@ async def live() -> Status:
     return Status(status="ok")
 
 
-@router.get("/health/ready", summary="Whether new runs are welcome", response_model=Status)
-async def ready(runs: Runs) -> Response:
+@router.get("/health/ready", summary="Whether new runs are welcome")
+async def ready(runs: Runs) -> Status:
     """503 from the moment the server begins to stop."""
-    return JSONResponse({"status": "ready"} if runs.ready else {"status": "draining"}, 200 if runs.ready else 503)
+    if not runs.ready:
+        raise Unavailable("the server is about to stop", retry_after_seconds=1)
+    return Status(status="ready")

@@ -94,7 +94,10 @@ def refusal(error: AppError, request_id: str) -> Response:
 def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
     """The answer to a run that failed and was not streamed; repeating it would be paid for again."""
     body = problem(status=failure.status, code=failure.code, detail=failure.message, request_id=request_id)
-    return problem_response({**body, **so_far}, {"x-should-retry": "false"})
+    headers = {"x-should-retry": "false"}
+    if failure.status == 503:
+        headers["Retry-After"] = "1"
+    return problem_response({**body, **so_far}, headers)
 
 
 async def on_app_error(request: Request, error: Exception) -> Response:
@@ -126,7 +129,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return problem_response(body, error.headers)
 
 
-async def on_disconnect(_: Request, error: Exception) -> Response:
+async def on_client_gone(_: Request, error: Exception) -> Response:
     """Nobody is there to read this: the client left while its request was still coming."""
     assert isinstance(error, ClientDisconnect)
     return Response(status_code=400)
@@ -140,7 +143,8 @@ async def on_bug(request: Request, error: Exception) -> Response:
         detail="something went wrong in this server",
         request_id=request.state.request_id,
     )
-    return problem_response(body, {"x-should-retry": "false"})
+    # Starlette answers for bugs outside of our middleware, which would have set the id.
+    return problem_response(body, {"x-should-retry": "false", "X-Request-Id": request.state.request_id})
 
 
 def _field_problem(location: Location, message: str, kind: str) -> FieldProblem:

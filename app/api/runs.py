@@ -30,7 +30,10 @@ async def read_run(
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
     has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
     what was posted."""
-    after = _cursor(last_event_id if last_event_id is not None else starting_after)
+    if last_event_id is not None:
+        after = _cursor(last_event_id, "Last-Event-ID")
+    else:
+        after = _cursor(starting_after, "starting_after")
     status = await runs.journal.status(job_id)
     if status.record.owner != caller:
         raise NotFound("there is no such run")
@@ -47,9 +50,9 @@ async def read_run(
     return RunStream(reader, SSE, heartbeat_seconds=settings.heartbeat_seconds, headers={})
 
 
-def _cursor(given: str | None) -> int:
+def _cursor(given: str | None, name: str) -> int:
     if given is None:
         return 0
     if not (given.isascii() and given.isdigit() and len(given) <= _MAX_CURSOR_DIGITS):
-        raise InvalidRequest("the cursor is the number of an event", location=("Last-Event-ID",))
+        raise InvalidRequest("the cursor is the number of an event", location=(name,))
     return int(given)

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.api import answers, wire
 from app.api.problems import failed_run
-from app.events import RunEnded
+from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Tail
 from app.runs.summary import Summary
 
@@ -99,11 +99,16 @@ class RunStream(EventSourceResponse):
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
 
     async def _read(self) -> Sequence[Entry]:
-        entries = await self._reader.tail.read()
-        if self._reader.coalesce_ms and entries:
-            await anyio.sleep(self._reader.coalesce_ms / 1000)
-            return wire.join_deltas([*entries, *self._reader.tail.available()])
-        return entries
+        reader = self._reader
+        entries = await reader.tail.read()
+        if not reader.coalesce_ms or not entries:
+            return entries
+        window = list(entries)
+        if isinstance(window[-1][1], TextDelta):
+            await anyio.sleep(reader.coalesce_ms / 1000)
+            while more := reader.tail.available():
+                window += more
+        return wire.join_deltas(window, after=reader.after)
 
     def _blocks(self, rendering: wire.Rendering, entries: Sequence[Entry]) -> Iterator[str]:
         """The frames of these events, joined into blocks: few writes, and never much text at once, for each `chunk`

@@ -123,8 +123,9 @@ class Rendering:
                 assert_never(event)
 
 
-def join_deltas(entries: Sequence[Entry]) -> list[Entry]:
-    """Neighbouring deltas of one turn as one, numbered as the last of them.
+def join_deltas(entries: Sequence[Entry], *, after: int) -> list[Entry]:
+    """Neighbouring deltas of one turn as one, numbered as the last of them; never across the place `after`, up to
+    which the reader has them already.
 
     Only neighbours: were deltas of one turn joined across another turn's, a reader cut off between the two frames
     could not name a place to go on from without losing or repeating text.
@@ -132,8 +133,9 @@ def join_deltas(entries: Sequence[Entry]) -> list[Entry]:
     joined: list[Entry] = []
     for number, event in entries:
         if joined and isinstance(event, TextDelta):
-            _, before = joined[-1]
-            if isinstance(before, TextDelta) and (before.turn, before.step) == (event.turn, event.step):
+            last, before = joined[-1]
+            is_new = last > after or number <= after
+            if isinstance(before, TextDelta) and is_new and (before.turn, before.step) == (event.turn, event.step):
                 text = before.text + event.text
                 joined[-1] = (number, TextDelta(event.t_ms, event.agent, event.turn, text, event.step))
                 continue

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Literal
 
 from anyio import create_task_group
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.engine.turn import Recorder, Speaker, Turn, TurnResult
 from app.swarm.conversation import ChatMessage, Said, prompt
@@ -51,6 +52,7 @@ class Execution:
         results: dict[int, TurnResult] = {}
 
         async def take(turn: Turn) -> None:
+            await checkpoint_if_cancelled()  # what was cancelled starts nothing more
             messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
             results[turn.number] = await self.speaker.take_turn(turn, messages, self.recorder)
 

@@ -181,36 +181,38 @@ class _Speech:
             first_token_seconds=self._clocks.first_token_seconds, idle_seconds=self._clocks.idle_seconds
         )
         stream = self._models[call.model.lane].stream(ModelCall(call.model, self._messages, self._agent.sampling))
-        with clock:
-            async with aclosing(stream) as deltas:
-                async for delta in deltas:
-                    if isinstance(delta, str):
-                        call.heard = True
-                        clock.heard()
-                        _check_length(delta)
-                        if piece := text.feed(delta):
-                            pieces.append(piece)
-                            record(TextDelta(now_ms(), name, number, piece))
-                        if not len(pieces) % _DELTAS_A_BREATH:
+        try:
+            with clock:
+                async with aclosing(stream) as deltas:
+                    async for delta in deltas:
+                        if isinstance(delta, str):
+                            call.heard += 1
+                            clock.heard()
+                            _check_length(delta)
+                            if piece := text.feed(delta):
+                                pieces.append(piece)
+                                record(TextDelta(now_ms(), name, number, piece))
+                        elif isinstance(delta, Reasoning):
+                            call.heard += 1
+                            clock.heard()
+                            _check_length(delta.text)
+                            if piece := thought.feed(delta.text):
+                                call.thought_length += len(piece)
+                                record(ReasoningDelta(now_ms(), name, number, piece))
+                        elif isinstance(delta, Opened):
+                            call.opened = True
+                        elif isinstance(delta, Finished):
+                            call.finish_reason = delta.reason
+                        else:
+                            call.count = delta
+                        if not call.heard % _DELTAS_A_BREATH:
                             await checkpoint()  # a provider may send faster than this loop would ever wait
-                    elif isinstance(delta, Reasoning):
-                        call.heard = True
-                        clock.heard()
-                        _check_length(delta.text)
-                        if piece := thought.feed(delta.text):
-                            call.thought_length += len(piece)
-                            record(ReasoningDelta(now_ms(), name, number, piece))
-                    elif isinstance(delta, Opened):
-                        call.opened = True
-                    elif isinstance(delta, Finished):
-                        call.finish_reason = delta.reason
-                    else:
-                        call.count = delta
-        if orphan := thought.end():
-            record(ReasoningDelta(now_ms(), name, number, orphan))
-        if orphan := text.end():
-            pieces.append(orphan)
-            record(TextDelta(now_ms(), name, number, orphan))
+        finally:
+            if orphan := thought.end():
+                record(ReasoningDelta(now_ms(), name, number, orphan))
+            if orphan := text.end():
+                pieces.append(orphan)
+                record(TextDelta(now_ms(), name, number, orphan))
 
     def _consumed(self) -> Usage:
         """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
@@ -281,8 +283,8 @@ class _Call:
 
     model: ModelRef
     opened: bool = False
-    heard: bool = False
-    """Whether it has given a token: from then on nothing is repeated."""
+    heard: int = 0
+    """How many deltas it has given: from the first one on, nothing is repeated."""
     thought_length: int = 0
     finish_reason: str | None = None
     count: TokenCount | None = None

@@ -59,7 +59,7 @@ class ChatModel(Protocol):
         ...
 
     def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
-        """The answer as it arrives: `Opened`, then text and reasoning, `Finished` and perhaps `TokenCount`.
+        """The answer as it arrives: `Opened`, then text and reasoning, `Finished`, and a `TokenCount` if there is one.
 
         The caller closes the generator; closing it, or cancelling the task that reads it, closes the provider's
         connection. It repeats nothing by itself and keeps no clock.

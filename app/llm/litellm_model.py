@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 from anyio import CancelScope, to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 from pydantic import ValidationError
 
 from app.errors import (
@@ -28,7 +29,6 @@ from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCou
 
 logger = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 1.0
 _MAX_LOGGED_ERROR = 300
 _NEEDED_BY_THE_FIRST_CALL = (
     "openai.resources",
@@ -36,7 +36,6 @@ _NEEDED_BY_THE_FIRST_CALL = (
 )
 """What litellm imports late, which would stop the event loop for two seconds."""
 
-_OLLAMA = ("ollama", "ollama_chat")
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
 
@@ -57,7 +56,8 @@ class LiteLLMModel:
             return
         async with self._loading:
             if self._litellm is None:
-                self._litellm = await to_thread.run_sync(_import_litellm)
+                # Whoever is cancelled need not wait: the import goes on, and the next one to ask waits for its lock.
+                self._litellm = await to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
 
     async def close(self) -> None:
         """Close the connections that litellm keeps for reuse."""
@@ -72,11 +72,11 @@ class LiteLLMModel:
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
         await self.ready()
+        await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         opened = False
         stream: Any = None
         litellm: Any = self._litellm
         try:
-            _keep_from_asking_ollama(litellm, call.model.target)
             stream = await litellm.acompletion(**self._arguments(call))
             async for chunk in stream:
                 if not opened:
@@ -84,9 +84,10 @@ class LiteLLMModel:
                     yield Opened()
                 for delta in _deltas(chunk):
                     yield delta
-            yield _finish(stream)
+            # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(stream):
                 yield count
+            yield _finish(stream)
         except ModelError:
             raise
         except Exception as error:
@@ -97,7 +98,7 @@ class LiteLLMModel:
         finally:
             if stream is not None:
                 # Without this its connection stays open, and the provider goes on generating and billing.
-                with CancelScope(shield=True), anyio.move_on_after(_CLOSE_SECONDS):
+                with CancelScope(shield=True):
                     await stream.aclose()
 
     def _arguments(self, call: ModelCall) -> dict[str, Any]:
@@ -143,6 +144,9 @@ def _import_litellm() -> Any:
     # It takes a model that draws a line of dashes for one that is stuck, and breaks the stream off.
     litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
     litellm.suppress_debug_info = True
+    # It asks an Ollama server about a model several times a call, and waits for the answer on the event loop.
+    ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils")
+    ollama.OllamaModelInfo.get_runtime_model_info = _free_of_charge
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
         its = logging.getLogger(name)
@@ -151,18 +155,11 @@ def _import_litellm() -> Any:
     return litellm
 
 
-def _keep_from_asking_ollama(litellm: Any, target: str) -> None:
-    """litellm asks an Ollama server about every model that its table lacks, several times a call and waiting for the
-    answer on the event loop. What it would learn is that the model is free."""
-    provider, _, name = target.partition("/")
-    if provider in _OLLAMA:
-        entry = {
-            "litellm_provider": "ollama",
-            "mode": "chat",
-            "input_cost_per_token": 0.0,
-            "output_cost_per_token": 0.0,
-        }
-        litellm.model_cost.setdefault(f"ollama/{name}", entry)
+def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key: str | None = None) -> dict[str, Any]:
+    """What litellm says of an Ollama model when the server does not answer its question about it."""
+    costs = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    limits = {"max_tokens": None, "max_input_tokens": None, "max_output_tokens": None}
+    return {"key": model, "litellm_provider": "ollama", "mode": "chat", **costs, **limits}
 
 
 def _deltas(chunk: Any) -> Iterator[Delta]:
@@ -172,7 +169,7 @@ def _deltas(chunk: Any) -> Iterator[Delta]:
         delta = choice.delta
         if thought := getattr(delta, "reasoning_content", None):
             yield Reasoning(thought)
-        if text := delta.content:
+        if text := delta.content or getattr(delta, "refusal", None):
             yield text
 
 

@@ -54,9 +54,10 @@ class _Book:
         self._waiting.append(waiter)
         try:
             await waiter
-        finally:
+        except asyncio.CancelledError:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
+            raise
 
     def weigh(self) -> int:
         return sum(_EVENT_BYTES + _text_bytes(event) for _, event in self.entries)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import anyio
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.engine.execute import Execution
 from app.engine.turn import Speaker, TurnClocks, as_failure
@@ -29,6 +30,7 @@ from app.swarm.plan import Plan
 
 logger = logging.getLogger(__name__)
 
+_FIRST_READER_SECONDS = 10.0
 _RETRY_AFTER_FULL_SECONDS = 5.0
 _RETRY_AFTER_DRAINING_SECONDS = 1.0
 
@@ -90,12 +92,12 @@ class Run:
         return int((time.monotonic() - self._began) * 1000)
 
     def record(self, event: Event) -> None:
-        self.summary.observe(event)
         self._log.append(event)
+        self.summary.observe(event)
 
     async def commit(self, event: Event) -> None:
-        self.summary.observe(event)
         await self._log.commit(event)
+        self.summary.observe(event)
 
     # Its end.
 
@@ -107,8 +109,12 @@ class Run:
 
     async def stop_when_asked(self) -> None:
         """Carry out a cancellation that comes through the journal."""
-        await self._log.cancel_requested()
-        self.stop(RunCancelled("the run was cancelled"))
+        try:
+            await self._log.cancel_requested()
+        except Exception:
+            logger.exception("run %s: nobody can cancel it through the journal", self.job_id)
+        else:
+            self.stop(RunCancelled("the run was cancelled"))
 
     # Its readers.
 
@@ -130,33 +136,47 @@ class Run:
     def _abandon(self) -> None:
         """Nobody pays for what nobody reads: no new turn starts, and after the grace period the run is cancelled."""
         self._read.clear()
-        loop = asyncio.get_running_loop()
+        self._leave_in(self._grace_seconds)
+
+    def expect_reader(self) -> None:
+        """Whoever posted the run reads it, if nothing comes between; nobody else will."""
+        if self.job.on_disconnect == "cancel":
+            self._leave_in(max(self._grace_seconds, _FIRST_READER_SECONDS))
+
+    def _leave_in(self, seconds: float) -> None:
         reason = RunCancelled("the client went away")
-        self._leaving = loop.call_later(self._grace_seconds, self.stop, reason)
+        self._leaving = asyncio.get_running_loop().call_later(seconds, self.stop, reason)
 
     async def _while_unread(self) -> None:
         await self._read.wait()
+        await checkpoint_if_cancelled()  # what was cancelled starts nothing more
 
     # Its course.
 
     async def live(self, speaker: Speaker, run_seconds: float) -> None:
         """Carry the plan out, and write the end of the journal whatever came of it."""
         timeout = min(run_seconds, self.job.timeout_seconds or run_seconds)
-        reason: RunError | None = None
+        # Unless we learn otherwise: only a cancellation from outside leaves it at this.
+        reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread)
         try:
             with self._scope, anyio.fail_after(timeout):
                 succeeded = await execution.run()
-            if succeeded is None:
-                reason = self._stopped_by
+            reason = self._stopped_by if succeeded is None else None
         except TimeoutError:
             reason = RunTimedOut(f"the run took longer than {timeout:g} s")
         except Exception:
             logger.exception("run %s: a bug of ours ended it", self.job_id)
             reason = InternalError("something went wrong in this server")
+        finally:
+            with CancelScope(shield=True):
+                await self._finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
+
+    async def never_began(self) -> None:
+        """Write the end of a run that could not be started."""
         with CancelScope(shield=True):
-            await self._finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
+            await self._finish(InternalError("the run could not be started"), succeeded=False, timeout_seconds=0)
 
     async def _finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float) -> None:
         if self._leaving is not None:
@@ -194,7 +214,8 @@ class Supervisor:
         self._live: dict[str, Run] = {}
         self._admitting = 0
         self._draining = False
-        self._idle = asyncio.Condition()
+        self._interrupting = False
+        self._changed = anyio.Event()
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> "Supervisor":
@@ -226,11 +247,19 @@ class Supervisor:
             record = _record(job)
             log = await self.journal.submit(record)
             run = Run(record, job, log, grace_seconds=self._limits.disconnect_grace_seconds)
-            run.record(_description(record, job))
-            await run.commit(RunStarted(run.now_ms()))
+            try:
+                run.record(_description(record, job))
+                await run.commit(RunStarted(run.now_ms()))
+            except BaseException:
+                await run.never_began()
+                raise
             self._live[run.job_id] = run
         finally:
             self._admitting -= 1
+            self._change()
+        run.expect_reader()
+        if self._interrupting:
+            run.stop(RunInterrupted("the server stopped"))
         self._tasks.start_soon(self._own, run, name=f"run {run.job_id}")
         return run
 
@@ -243,13 +272,19 @@ class Supervisor:
         self._draining = True
         with anyio.move_on_after(seconds):
             await self._no_more_runs()
+        self._interrupting = True
         for run in list(self._live.values()):
             run.stop(RunInterrupted("the server stopped"))
         await self._no_more_runs()
 
     async def _no_more_runs(self) -> None:
-        async with self._idle:
-            await self._idle.wait_for(lambda: not self._live)
+        while self._live or self._admitting:
+            await self._changed.wait()
+
+    def _change(self) -> None:
+        """A run has come or gone."""
+        self._changed.set()
+        self._changed = anyio.Event()
 
     async def _own(self, run: Run) -> None:
         job = run.job
@@ -264,8 +299,7 @@ class Supervisor:
             logger.exception("run %s: its journal cannot be written", run.job_id)
         finally:
             del self._live[run.job_id]
-            async with self._idle:
-                self._idle.notify_all()
+            self._change()
             ended = run.summary.ended
             logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
 

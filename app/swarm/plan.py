@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from app.errors import (
@@ -383,5 +384,6 @@ def _silent(plan: Plan, agents: dict[str, Agent]) -> list[str]:
 
 
 def _warnings(request: RunSpec, notes: Sequence[str]) -> tuple[str, ...]:
-    warnings = [f"unknown field {path}" for path in unknown_fields(request)] + list(notes)
-    return tuple(warning[:_MAX_WARNING_LENGTH] for warning in warnings[:_MAX_WARNINGS])
+    unknown = (f"unknown field {path}" for path in unknown_fields(request))
+    warnings = islice(chain(unknown, notes), _MAX_WARNINGS)
+    return tuple(warning[:_MAX_WARNING_LENGTH] for warning in warnings)

@@ -5,7 +5,7 @@ Optional fields accept `null` as "not given"; unknown ones are kept aside to be 
 
 import unicodedata
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -41,6 +41,7 @@ _WITHOUT_EFFECT = frozenset(
 _METADATA_BYTES = 4096
 
 MAX_COALESCE_MS = 10_000
+MAX_FALLBACKS = 8
 
 DEFAULT_MAX_TOKENS = 8192
 """The hosted API's."""
@@ -68,6 +69,10 @@ Name = Annotated[
 OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+ItemT = TypeVar("ItemT")
+Items = Annotated[list[ItemT], Field(fail_fast=True)]
+"""A list that is given up at its first wrong item: a body holds half a million, and each would be a complaint."""
 
 
 class Payload(BaseModel):
@@ -144,10 +149,10 @@ class Message(Payload):
     """One message of a conversation, in OpenAI's chat format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: str | Items[ContentPart] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Items[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -168,15 +173,15 @@ class AgentSpec(Payload):
     streaming_on: bool = False
     timeout: Seconds | None = None
     num_retries: Annotated[int, Field(ge=0, le=5)] = 2
-    fallbacks: list[ModelName] = []
+    fallbacks: Annotated[Items[ModelName], Field(max_length=MAX_FALLBACKS)] = []
     # What agents need to act. Refused by `compile` while this server has no tools.
     response_format: dict[str, JsonValue] | None = None
-    tools_list_dictionary: list[dict[str, JsonValue]] | None = None
-    selected_tools: str | list[str] | None = None
+    tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
+    selected_tools: str | Items[str] | None = None
     mcp_url: str | None = None
     mcp_config: dict[str, JsonValue] | None = None
-    mcp_configs: dict[str, JsonValue] | list[JsonValue] | None = None
-    handoffs: list[dict[str, JsonValue]] | None = None
+    mcp_configs: dict[str, JsonValue] | Items[JsonValue] | None = None
+    handoffs: Items[dict[str, JsonValue]] | None = None
 
 
 class StreamOptions(Payload):
@@ -214,9 +219,9 @@ class AgentRequest(RunSpec):
 
     agent_config: AgentSpec
     task: str | None = None
-    history: Annotated[list[Message], BeforeValidator(_as_list)] = []
-    imgs: list[str] = []
-    tools_enabled: list[str] = []
+    history: Annotated[Items[Message], BeforeValidator(_as_list)] = []
+    imgs: Items[str] = []
+    tools_enabled: Items[str] = []
 
     @property
     def streams(self) -> bool:
@@ -228,12 +233,12 @@ class SwarmRequest(RunSpec):
 
     name: OptionalName | None = None
     description: str | None = None
-    agents: list[AgentSpec] = []
+    agents: Items[AgentSpec] = []
     swarm_type: str | None = None
     rearrange_flow: str | None = None
     task: str | None = None
-    tasks: list[str] = []
-    messages: list[Message] = []
+    tasks: Items[str] = []
+    messages: Items[Message] = []
     max_loops: Annotated[int, Field(ge=1)] = 1
     rules: str | None = None
     service_tier: str = "standard"
