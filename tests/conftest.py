@@ -69,16 +69,17 @@ async def serving(
     *,
     models: Mapping[str, ChatModel] | None = None,
     environ: Mapping[str, str] | None = None,
+    preload: bool = False,
     **settings: Any,
 ) -> AsyncGenerator[str]:
-    """The URL of a server with these settings, for the length of the block."""
+    """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
     values: dict[str, Any] = {"api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)), "drain_seconds": 0.0, **settings}
-    app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models)
+    app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models, preload=preload)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
-        with anyio.fail_after(10):
+        with anyio.fail_after(40):
             await server.listening.wait()
         try:
             yield server.url

@@ -19,5 +19,5 @@ async def local_models(upstream: Upstream, tmp_path: Path, **settings: Any) -> A
         f'["*"]\nmodel = "openai/local"\napi_base = "{upstream.base_url}"\napi_key_env = "LOCAL_KEY"\n'
         "price = { input = 1.0, output = 2.0 }\n"
     )
-    async with serving(models_file=aliases, environ={"LOCAL_KEY": PROVIDER_KEY}, **settings) as url:
+    async with serving(models_file=aliases, environ={"LOCAL_KEY": PROVIDER_KEY}, preload=True, **settings) as url:
         yield url

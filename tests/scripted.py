@@ -60,6 +60,10 @@ class ScriptedModel:
         self._turned.set()
         self._turned = anyio.Event()
 
+    def skip(self) -> None:
+        """Take the next step for nobody."""
+        self._next()
+
     def prompts(self, name: str) -> list[list[tuple[str, str]]]:
         """What a model was told, call by call, as (role, content)."""
         return [

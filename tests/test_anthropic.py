@@ -84,7 +84,7 @@ async def _stream(script: Script, tmp_path: Path) -> AsyncGenerator[tuple[list[S
         agent = {"agent_name": "A", "model_name": "claude-sonnet-4-20250514", "system_prompt": "S", "num_retries": 0}
         payload = {"agent_config": agent, "task": "go", "stream": True}
         async with (
-            serving(models_file=aliases, environ={"ANT_KEY": KEY}) as url,
+            serving(models_file=aliases, environ={"ANT_KEY": KEY}, preload=True) as url,
             client(url) as http,
             http.stream("POST", "/v1/agent/completions", json=payload) as response,
         ):

@@ -169,7 +169,8 @@ def _only_faulty(fault: Script) -> Script:
 async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: str, shape: str, tmp_path: Path) -> None:
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
-    clocks = {"first_token_seconds": 0.3, "idle_seconds": 0.3} if "stall" in fault else {}
+    waits = {"stall before": {"first_token_seconds": 0.5}, "stall in the": {"idle_seconds": 0.5}}
+    clocks = next((clock for start, clock in waits.items() if fault.startswith(start)), {})
     async with (
         provider(_only_faulty(script)) as upstream,
         local_models(upstream, tmp_path, **clocks) as url,
@@ -235,6 +236,83 @@ async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_th
     assert body["job_id"].startswith("swarms-")
     assert body["usage"]["total_tokens"] >= 10
     assert PROVIDER_KEY not in answer.text
+
+
+async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(tmp_path: Path) -> None:
+    """The provider hangs up on every second request of a connection, as one does whose patience has run out."""
+    counts: dict[str, int] = {}
+
+    async def script(exchange: Exchange) -> None:
+        counts[exchange.system] = counts.get(exchange.system, 0) + 1
+        if exchange.system == "Faulty" and counts["Faulty"] == 1:
+            exchange.close()
+        else:
+            await hello(exchange)
+
+    payload = _payload({"agents": ["Good", "Faulty"], "task": "go"})
+    async with (
+        provider(script, keeps_alive=True) as upstream,
+        local_models(upstream, tmp_path) as url,
+        client(url) as http,
+    ):
+        answer = await http.post("/v1/swarm/completions", json=payload)
+    assert answer.status_code == 200, answer.text
+    assert [output["content"] for output in answer.json()["output"]] == ["Good says hello", "Faulty says hello"]
+    assert counts == {"Good": 1, "Faulty": 2}
+
+
+async def test_the_figures_of_an_answer_that_was_cut_are_the_providers(tmp_path: Path) -> None:
+    async def cut(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("half a ")
+        usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+        await exchange.event({"choices": [], "usage": usage})
+        await exchange.end()
+
+    payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
+    async with provider(cut) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        body = (await http.post("/v1/agent/completions", json=payload)).json()
+    assert body["code"] == "upstream_truncated"
+    assert (body["usage"]["input_tokens"], body["usage"]["output_tokens"]) == (100, 50)
+    assert body["usage"]["estimated"] is False
+
+
+async def test_a_provider_without_figures_is_counted_by_us(tmp_path: Path) -> None:
+    async def mute(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("four" * 10)
+        await exchange.finish(usage=None)
+
+    payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
+    async with provider(mute) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        usage = (await http.post("/v1/agent/completions", json=payload)).json()["usage"]
+    assert (usage["output_tokens"], usage["estimated"]) == (10, True)
+
+
+async def test_what_a_client_asks_for_reaches_the_provider(tmp_path: Path) -> None:
+    agent = {
+        "agent_name": "A",
+        "temperature": 0.5,
+        "max_tokens": 77,
+        "llm_args": {"top_p": 0.9, "seed": 7, "stop": ["END"], "frequency_penalty": None},
+    }
+    plain = {"agent_name": "B"}
+    payload = {"task": "go", "img": "https://example.com/a.png", "agents": [agent, plain]}
+    async with provider(hello) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+        assert (await http.post("/v1/swarm/completions", json=payload)).status_code == 200
+    asked, default = (exchange.body for exchange in upstream.exchanges)
+    wanted = {"model": "local", "stream": True, "stream_options": {"include_usage": True}}
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    assert {name: value for name, value in asked.items() if name != "messages"} == wanted | {
+        "temperature": 0.5,
+        "max_tokens": 77,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["END"],
+    }
+    assert asked["messages"] == [{"role": "user", "content": [{"type": "text", "text": "go"}, image]}]
+    assert {name: value for name, value in default.items() if name != "messages"} == wanted | {"max_tokens": 8192}
+    assert upstream.exchanges[0].headers["authorization"] == f"Bearer {PROVIDER_KEY}"
 
 
 async def test_a_provider_that_recovers_before_its_first_token_is_asked_again(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ async def test_a_local_model_is_called_and_asked_nothing_else(tmp_path: Path) ->
         base = upstream.base_url.removesuffix("/v1")
         aliases.write_text(f'[local]\nmodel = "ollama_chat/house-model:7b"\napi_base = "{base}"\n')
         payload = {"agent_config": {"agent_name": "A", "model_name": "local"}, "task": "go", "stream": True}
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with (
-                serving(models_file=aliases) as url,
+                serving(models_file=aliases, preload=True) as url,
                 client(url) as http,
                 http.stream("POST", "/v1/agent/completions", json=payload) as response,
             ):

@@ -198,6 +198,20 @@ async def test_json_that_is_none_or_that_would_hurt_is_refused() -> None:
             check_problem(answer, status, code)
 
 
+async def test_a_body_full_of_mistakes_holds_nobody_up() -> None:
+    """Half a million wrong items; a server that collected a complaint for each would stand still for seconds."""
+    bodies: list[dict[str, Any]] = [
+        {"agents": [1] * 400_000},
+        {"messages": [{}] * 300_000},
+        {"task": "go", "tasks": [1] * 400_000},
+    ]
+    async with refusing_server() as http:
+        for body in bodies:
+            with anyio.fail_after(2):
+                problem = check_problem(await http.post(SWARM, json=body), 422, "invalid_schema")
+            assert len(problem["errors"]) == 1
+
+
 async def test_metadata_comes_back_as_it_was_however_deep() -> None:
     async with serving(models={"demo": ScriptedModel({"A": ["a"], "B": ["b"]})}) as url, client(url) as http:
         deep: Any = 1

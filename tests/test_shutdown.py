@@ -127,3 +127,29 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
     assert "ERROR" not in server.log
     assert "sk-upstream" not in server.log
     assert all(exchange.headers["authorization"] == "Bearer sk-upstream-0123456789" for exchange in upstream.exchanges)
+
+
+async def test_who_is_still_connected_hears_that_the_server_stops() -> None:
+    async with provider(_one_word_and_silence) as upstream:
+        environ = {
+            "SWARMSTREAM_API_KEYS": KEY,
+            "SWARMSTREAM_DRAIN_SECONDS": "5",
+            "OPENAI_API_KEY": "sk-upstream-0123456789",
+            "OPENAI_BASE_URL": upstream.base_url,
+        }
+        async with server_process("--preload", environ=environ) as server, client(server.url) as http:
+            async with http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
+                events = events_of(response)
+                assert (await anext(events)).event == "metadata"
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+                writer.write(b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+                before = await reader.readuntil(b'"ready"}')
+                server.process.send_signal(signal.SIGTERM)
+                await server.logged("Stopping")
+                writer.write(b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+                after = await reader.readuntil(b"unavailable")
+                writer.close()
+            server.process.send_signal(signal.SIGINT)
+    assert before.startswith(b"HTTP/1.1 200 ")
+    assert after.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in after.lower()

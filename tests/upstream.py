@@ -19,7 +19,10 @@ CRLF = b"\r\n"
 class Exchange:
     """One request to the provider, and the means to answer it."""
 
-    def __init__(self, path: str, headers: dict[str, str], body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, path: str, headers: dict[str, str], body: dict[str, Any], writer: asyncio.StreamWriter, connection: str
+    ) -> None:
+        self._connection = connection
         self.path = path
         self.headers = headers
         self.body = body
@@ -33,8 +36,8 @@ class Exchange:
 
     async def open(self, content_type: str = "text/event-stream") -> None:
         await self.raw(
-            b"HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n"
-            b"content-type: " + content_type.encode() + CRLF + CRLF
+            f"HTTP/1.1 200 OK\r\nconnection: {self._connection}\r\ntransfer-encoding: chunked\r\n"
+            f"content-type: {content_type}\r\n\r\n".encode()
         )
 
     async def refuse(self, status: int, body: bytes, content_type: str = "application/json", **headers: str) -> None:
@@ -97,8 +100,10 @@ Script = Callable[[Exchange], Awaitable[None]]
 class Upstream:
     """The provider: what it was asked, and what is still going on."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, keeps_alive: bool = False) -> None:
         self.script = script
+        self.keeps_alive = keeps_alive
+        """Whether connections serve a second request; without it, each answer says that it is the last."""
         self.exchanges: list[Exchange] = []
         self.base_url = ""
         self._open: set[Exchange] = set()
@@ -126,9 +131,10 @@ class Upstream:
         self._changed = anyio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # One exchange a connection: the answer's end closes it, which every client must bear.
         try:
             await self._exchange(reader, writer)
+            if self.keeps_alive and not reader.at_eof():
+                await self._exchange(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client hung up, as many tests want it to
         finally:
@@ -139,11 +145,12 @@ class Upstream:
         request_line, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        exchange = Exchange(request_line.split()[1], headers, body, writer)
+        connection = "keep-alive" if self.keeps_alive else "close"
+        exchange = Exchange(request_line.split()[1], headers, body, writer, connection)
         self.exchanges.append(exchange)
         self._open.add(exchange)
         self._change()
-        gone = asyncio.ensure_future(reader.read(1))
+        gone = asyncio.ensure_future(_eof(reader))
         script = asyncio.ensure_future(self.script(exchange))
         try:
             await asyncio.wait((gone, script), return_when=asyncio.FIRST_COMPLETED)
@@ -159,10 +166,16 @@ class Upstream:
             self._change()
 
 
+async def _eof(reader: asyncio.StreamReader) -> None:
+    """Returns when the client has hung up; takes nothing of a request that may follow."""
+    while not reader.at_eof():  # noqa: ASYNC110  # a reader tells of its end only by what it is asked to take
+        await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
-async def provider(script: Script) -> AsyncGenerator[Upstream]:
+async def provider(script: Script, *, keeps_alive: bool = False) -> AsyncGenerator[Upstream]:
     """A provider on a free port of this machine, for the length of the block."""
-    upstream = Upstream(script)
+    upstream = Upstream(script, keeps_alive=keeps_alive)
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     upstream.base_url = f"http://127.0.0.1:{port}/v1"

@@ -26,6 +26,7 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCount
+from app.swarm.models import ModelRef
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class LiteLLMModel:
         self._environ = environ
         self._litellm: Any = None
         self._loading = anyio.Lock()
+        self._reusable: set[str] = set()
+        """Hosts whose last answer left its connection open."""
 
     async def ready(self) -> None:
         if self._litellm is not None:
@@ -77,7 +80,7 @@ class LiteLLMModel:
         stream: Any = None
         litellm: Any = self._litellm
         try:
-            stream = await litellm.acompletion(**self._arguments(call))
+            stream = await self._open(litellm, call)
             async for chunk in stream:
                 if not opened:
                     opened = True
@@ -88,6 +91,7 @@ class LiteLLMModel:
             if count := _token_count(stream):
                 yield count
             yield _finish(stream)
+            self._note_reuse(call.model, stream)
         except ModelError:
             raise
         except Exception as error:
@@ -100,6 +104,24 @@ class LiteLLMModel:
                 # Without this its connection stays open, and the provider goes on generating and billing.
                 with CancelScope(shield=True):
                     await stream.aclose()
+
+    async def _open(self, litellm: Any, call: ModelCall) -> Any:
+        """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed,
+        the call is made once more: nobody has seen it."""
+        arguments = self._arguments(call)
+        try:
+            return await litellm.acompletion(**arguments)
+        except Exception as error:
+            host = _host(call.model)
+            if host not in self._reusable or not _hung_up(error):
+                raise
+            self._reusable.discard(host)
+        return await litellm.acompletion(**arguments)
+
+    def _note_reuse(self, model: ModelRef, stream: Any) -> None:
+        response = _response(stream)
+        if response is not None and response.headers.get("connection", "").lower() != "close":
+            self._reusable.add(_host(model))
 
     def _arguments(self, call: ModelCall) -> dict[str, Any]:
         model, sampling = call.model, call.sampling
@@ -184,8 +206,24 @@ def _finish(stream: Any) -> Finished:
 
 def _content_type(stream: Any) -> str | None:
     """What the provider called its answer, where litellm lets us see it (the OpenAI SDK's streams)."""
+    response = _response(stream)
+    return response.headers.get("content-type") if response is not None else None
+
+
+def _response(stream: Any) -> httpx.Response | None:
     response = getattr(stream.completion_stream, "response", None)
-    return response.headers.get("content-type") if isinstance(response, httpx.Response) else None
+    return response if isinstance(response, httpx.Response) else None
+
+
+def _host(model: ModelRef) -> str:
+    return model.api_base or model.target.partition("/")[0]
+
+
+def _hung_up(error: Exception) -> bool:
+    """Whether the provider closed the connection instead of answering."""
+    causes = list(_causes(error))
+    refused = any(isinstance(cause, httpx.ConnectError | httpx.HTTPStatusError) for cause in causes)
+    return not refused and any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes)
 
 
 def _token_count(stream: Any) -> TokenCount | None:

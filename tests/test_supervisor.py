@@ -1,0 +1,184 @@
+"""The life of runs: admission, cancellation, their one end."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from app.errors import RunCancelled, Unavailable
+from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
+from app.runs.journal import Log, RunRecord
+from app.runs.memory_journal import MemoryJournal
+from app.runs.supervisor import Job, Run, RunLimits, Supervisor
+from tests.scripted import ScriptedModel, swarm
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowLog:
+    """A log that takes its time over what has to be safe, as one behind a network does."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.append = log.append
+        self.cancel_requested = log.cancel_requested
+
+    async def commit(self, event: Event) -> int:
+        for _ in range(3):
+            await checkpoint()
+        return await self._log.commit(event)
+
+
+class SlowJournal(MemoryJournal):
+    """The memory journal, as slow as one behind a network. `let_in` holds admission up."""
+
+    def __init__(self) -> None:
+        super().__init__(retain_seconds=60, retain_bytes=1 << 20)
+        self.let_in = anyio.Event()
+        self.let_in.set()
+
+    async def submit(self, record: RunRecord) -> Log:
+        await self.let_in.wait()
+        return SlowLog(await super().submit(record))
+
+
+def job(flow: str = "A -> B") -> Job:
+    return Job(kind="swarm", plan=swarm(flow).plan, owner="o", swarm_type="AgentRearrange")
+
+
+@asynccontextmanager
+async def supervising(
+    model: ScriptedModel, *, limits: RunLimits | None = None
+) -> AsyncGenerator[tuple[Supervisor, SlowJournal]]:
+    journal = SlowJournal()
+    with anyio.fail_after(10):
+        async with Supervisor(journal, {"scripted": model}, limits or RunLimits()) as supervisor:
+            yield supervisor, journal
+    await journal.close()
+
+
+async def events_of(journal: SlowJournal, run: Run) -> list[Event]:
+    tail = await journal.tail(run.job_id)
+    events: list[Event] = []
+    with anyio.fail_after(5):
+        while not (events and isinstance(events[-1], RunEnded)):
+            events += [event for _, event in await tail.read()]
+    return events
+
+
+def outcome(events: list[Event]) -> tuple[str, str | None]:
+    """The end's status, and the code of what the run itself failed with."""
+    assert [isinstance(event, RunEnded) for event in events].count(True) == 1
+    end = events[-1]
+    assert isinstance(end, RunEnded)
+    return end.status, next((event.failure.code for event in events if isinstance(event, RunFailed)), None)
+
+
+async def test_a_run_can_be_cancelled_through_the_journal() -> None:
+    async with supervising(ScriptedModel({"A": ["a", "a"], "B": ["b"]}, order="A-")) as (supervisor, journal):
+        run = await supervisor.start(job())
+        await journal.cancel(run.job_id)
+        events = await events_of(journal, run)
+    assert outcome(events) == ("cancelled", "cancelled")
+
+
+async def test_what_is_cancelled_before_it_began_starts_nobody() -> None:
+    model = ScriptedModel({"A": ["a"], "B": ["b"]})
+    async with supervising(model) as (supervisor, journal):
+        run = await supervisor.start(job("A, B"))
+        run.stop(RunCancelled("now"))
+        events = await events_of(journal, run)
+    assert outcome(events) == ("cancelled", "cancelled")
+    assert not [event for event in events if isinstance(event, TurnStarted)]
+    assert not model.calls
+
+
+async def test_what_is_cancelled_with_its_last_token_starts_no_later_agent() -> None:
+    model = ScriptedModel({"A": ["a"], "B": ["b"]})
+    async with supervising(model) as (supervisor, journal):
+        run = await supervisor.start(job())
+        tail = await journal.tail(run.job_id)
+        while not any(isinstance(event, TextDelta) for _, event in await tail.read()):
+            pass
+        run.stop(RunCancelled("now"))
+        events = await events_of(journal, run)
+    assert outcome(events) == ("cancelled", "cancelled")
+    assert [event.agent for event in events if isinstance(event, TurnStarted)] == ["A"]
+
+
+async def test_the_first_reason_to_stop_counts() -> None:
+    async with supervising(ScriptedModel({"A": ["a"], "B": ["b"]}, order="-")) as (supervisor, journal):
+        run = await supervisor.start(job())
+        run.stop(RunCancelled("first"))
+        await supervisor.drain(0)
+        events = await events_of(journal, run)
+    assert outcome(events) == ("cancelled", "cancelled")
+
+
+async def test_a_turn_that_is_cut_has_its_end_in_the_journal_however_slow() -> None:
+    async with supervising(ScriptedModel({"A": ["a", "a"], "B": ["b"]}, order="A-")) as (supervisor, journal):
+        run = await supervisor.start(job())
+        tail = await journal.tail(run.job_id)
+        while not any(isinstance(event, TextDelta) for _, event in await tail.read()):
+            pass
+        await supervisor.drain(0)
+        events = await events_of(journal, run)
+    assert outcome(events) == ("interrupted", "interrupted")
+    assert [event.status for event in events if isinstance(event, TurnEnded)] == ["cancelled"]
+
+
+async def test_a_run_that_is_admitted_while_the_server_stops_is_interrupted_not_lost() -> None:
+    async with supervising(ScriptedModel({"A": ["a"], "B": ["b"]})) as (supervisor, journal):
+        journal.let_in = anyio.Event()
+        runs: list[Run] = []
+
+        async def admit() -> None:
+            runs.append(await supervisor.start(job()))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(admit)
+            await checkpoint()
+            tasks.start_soon(supervisor.drain, 0)
+            await checkpoint()
+            journal.let_in.set()
+        events = await events_of(journal, runs[0])
+        with pytest.raises(Unavailable):
+            await supervisor.start(job())
+    assert outcome(events) == ("interrupted", "interrupted")
+    assert not supervisor.ready
+
+
+async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
+    limits = RunLimits(disconnect_grace_seconds=0.05)
+    model = ScriptedModel({"A": ["a"], "B": ["b"]}, order="-A")
+    async with supervising(model, limits=limits) as (supervisor, journal):
+        run = await supervisor.start(job("A"))
+        with run.reader():
+            await checkpoint()
+        with run.reader():
+            await anyio.sleep(0.15)  # three times the grace: had the timer gone on, the run would be over
+            model.skip()
+            events = await events_of(journal, run)
+    assert outcome(events) == ("success", None)
+
+
+@pytest.mark.noisy
+async def test_a_journal_that_cannot_tell_of_cancellations_does_not_end_the_run() -> None:
+    class Deaf(SlowJournal):
+        async def submit(self, record: RunRecord) -> Log:
+            log = SlowLog(await MemoryJournal.submit(self, record))
+
+            async def broken() -> None:
+                raise OSError("the network is gone")
+
+            log.cancel_requested = broken
+            return log
+
+    journal = Deaf()
+    async with Supervisor(journal, {"scripted": ScriptedModel({"A": ["a"]})}, RunLimits()) as supervisor:
+        run = await supervisor.start(job("A"))
+        events = await events_of(journal, run)
+    assert outcome(events) == ("success", None)
+    await journal.close()

@@ -1,0 +1,53 @@
+"""Events as clients see them, and how neighbouring ones are joined."""
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.wire import Rendering, join_deltas
+from app.events import ReasoningDelta, RunDescribed, TextDelta
+from app.runs.journal import Entry
+
+
+def text(turn: int, words: str, step: int = 1) -> TextDelta:
+    return TextDelta(t_ms=1, agent=f"A{turn}", turn=turn, text=words, step=step)
+
+
+def shown(entries: list[Entry]) -> list[tuple[int, int, str]]:
+    return [(number, event.turn, event.text) for number, event in entries if isinstance(event, TextDelta)]
+
+
+def test_neighbours_of_one_turn_are_joined_under_the_last_number() -> None:
+    entries: list[Entry] = [(1, text(1, "a")), (2, text(1, "b")), (3, text(2, "c")), (4, text(1, "d"))]
+    assert shown(join_deltas(entries, after=0)) == [(2, 1, "ab"), (3, 2, "c"), (4, 1, "d")]
+
+
+def test_steps_and_thoughts_stay_apart() -> None:
+    entries: list[Entry] = [(1, text(1, "a")), (2, text(1, "b", step=2)), (3, ReasoningDelta(1, "A1", 1, "hm"))]
+    assert [number for number, _ in join_deltas(entries, after=0)] == [1, 2, 3]
+
+
+@given(st.lists(st.integers(1, 2), max_size=12), st.integers(0, 12))
+def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: list[int], after: int) -> None:
+    entries: list[Entry] = [(number, text(turn, str(number % 10))) for number, turn in enumerate(turns, start=1)]
+    for turn in (1, 2):
+        new = "".join(
+            words for number, its, words in shown(join_deltas(entries, after=after)) if its == turn and number > after
+        )
+        assert new == "".join(
+            str(number % 10) for number, its in enumerate(turns, start=1) if its == turn and number > after
+        )
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
+    rendering = Rendering(include_output=True)
+    rendering.render(RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None))
+    rendering.render(text(1, first))
+    name, data = rendering.render(text(1, second))
+    assert name == "chunk"
+    assert data.isascii()
+    assert "\n" not in data
+    assert json.loads(data) == {"agent": "A1", "turn": 1, "content": second, "output": first + second, "t": 1}
