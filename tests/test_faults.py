@@ -170,7 +170,7 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: st
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
     waits = {"stall before": {"first_token_seconds": 0.5}, "stall in the": {"idle_seconds": 0.5}}
-    clocks = next((clock for start, clock in waits.items() if fault.startswith(start)), {})
+    clocks: dict[str, float] = next((clock for start, clock in waits.items() if fault.startswith(start)), {})
     async with (
         provider(_only_faulty(script)) as upstream,
         local_models(upstream, tmp_path, **clocks) as url,
