@@ -121,4 +121,5 @@ async def test_its_faults_are_told_truthfully(script: Script, code: str, text: s
         assert [event.data["code"] for event in events if event.event == "error"] == [code]
         assert events[-1].data["status"] == "failed"
         assert events[-1].data["outputs"][0]["content"] == text
+        assert events[-2].data["input_tokens"] == (25 if text else 0), "what it had said of the input counts"
         assert KEY not in str(events)

@@ -169,8 +169,11 @@ def _only_faulty(fault: Script) -> Script:
 async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: str, shape: str, tmp_path: Path) -> None:
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
-    waits = {"stall before": {"first_token_seconds": 0.5}, "stall in the": {"idle_seconds": 0.5}}
-    clocks: dict[str, float] = next((clock for start, clock in waits.items() if fault.startswith(start)), {})
+    waits: dict[str, dict[str, float]] = {
+        "stall before": {"first_token_seconds": 0.5},
+        "stall in the": {"idle_seconds": 0.5},
+    }
+    clocks = {name: seconds for start in waits if fault.startswith(start) for name, seconds in waits[start].items()}
     async with (
         provider(_only_faulty(script)) as upstream,
         local_models(upstream, tmp_path, **clocks) as url,

@@ -1,12 +1,14 @@
 """The completion routes: a payload becomes a run, its answer a reading of that run."""
 
 import re
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import AgentBody, Caller, Models, Operator, Runs, SwarmBody
 from app.api.stream import NDJSON, SSE, Reader, RunDocument, RunStream
+from app.events import RunKind
 from app.runs.supervisor import Job, Supervisor
 from app.settings import Settings
 from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
@@ -61,35 +63,27 @@ async def _answer(
 
 def _agent_job(payload: AgentRequest, compiled: Compiled, request: Request, caller: str) -> Job:
     agent = payload.agent_config
-    return Job(
-        kind="agent",
-        plan=compiled.plan,
-        owner=caller,
-        name=agent.agent_name,
-        description=agent.description,
-        temperature=agent.temperature,
-        warnings=compiled.warnings,
-        metadata=payload.metadata,
-        on_disconnect=payload.on_disconnect,
-        on_error=payload.on_error,
-        timeout_seconds=payload.timeout,
-        include_output=payload.stream_options.include_output,
-        coalesce_ms=payload.stream_options.coalesce_ms,
-        request_id=request.state.request_id,
-        traceparent=_traceparent(request),
-    )
+    job = _job("agent", payload, compiled, request, caller)
+    return replace(job, name=agent.agent_name, description=agent.description, temperature=agent.temperature)
 
 
 def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, caller: str) -> Job:
-    return Job(
-        kind="swarm",
-        plan=compiled.plan,
-        owner=caller,
+    return replace(
+        _job("swarm", payload, compiled, request, caller),
         name=payload.name,
         description=payload.description,
-        swarm_type=compiled.swarm_type,
         number_of_agents=len(payload.agents),
         service_tier=payload.service_tier,
+    )
+
+
+def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, caller: str) -> Job:
+    """What a job of either kind takes from its request."""
+    return Job(
+        kind=kind,
+        plan=compiled.plan,
+        owner=caller,
+        swarm_type=compiled.swarm_type,
         warnings=compiled.warnings,
         metadata=payload.metadata,
         on_disconnect=payload.on_disconnect,

@@ -219,10 +219,15 @@ class _Speech:
         call = self._call
         if not call.opened:
             return Usage()
-        counted = call.count or TokenCount(
+        ours = TokenCount(
             input_tokens=sum(_estimated_tokens(str(message.get("content") or "")) for message in self._messages),
             output_tokens=_estimated_tokens("".join(self._pieces)) + call.thought_length // _BYTES_PER_TOKEN,
         )
+        counted = call.count or ours
+        # Some providers begin with figures and end with better ones: what was cut in between has only the first.
+        is_stale = call.finish_reason is None and ours.output_tokens > counted.output_tokens
+        if is_stale:
+            counted = replace(counted, output_tokens=ours.output_tokens)
         price = call.model.price
         usage = (price or _UNKNOWN_PRICE).charge(
             input_tokens=counted.input_tokens,
@@ -230,7 +235,7 @@ class _Speech:
             cached_input_tokens=counted.cached_input_tokens,
             reasoning_tokens=counted.reasoning_tokens,
         )
-        return replace(usage, priced=price is not None, estimated=call.count is None)
+        return replace(usage, priced=price is not None, estimated=call.count is None or is_stale)
 
     def _record_start(self) -> None:
         turn, model = self._turn, self._call.model

@@ -1,0 +1,127 @@
+"""What litellm raises, as our errors: told by what lies at the root, for litellm's own classes often mislead."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+from pydantic import ValidationError
+
+from app.errors import (
+    ModelError,
+    ProviderAuth,
+    ProviderBusy,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnreachable,
+    UpstreamInvalid,
+    UpstreamTruncated,
+)
+
+_MAX_LOGGED_ERROR = 300
+
+
+def hung_up(error: Exception) -> bool:
+    """Whether the provider closed the connection instead of answering."""
+    causes = list(_causes(error))
+    refused = any(isinstance(cause, httpx.ConnectError | httpx.HTTPStatusError) for cause in causes)
+    return not refused and any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes)
+
+
+def first_words(error: Exception) -> str:
+    """As much of a foreign error as tells what happened; litellm puts whole tracebacks into some."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:_MAX_LOGGED_ERROR]
+
+
+def translate(error: Exception, *, opened: bool) -> ModelError:
+    """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
+    causes = list(_causes(error))
+    status = None if opened else _http_status(causes)
+    if status is not None:
+        return _refused(status, _retry_after_seconds(causes))
+    if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
+        return UpstreamInvalid("the provider's stream could not be read")
+    if any(_is_transport(cause) for cause in causes):
+        if opened:
+            return UpstreamTruncated("the connection to the provider broke in the middle of its answer")
+        return ProviderUnreachable("the provider could not be reached")
+    if opened or _is_stream_error(causes):
+        return UpstreamInvalid("the provider reported an error in the middle of its answer")
+    if any(isinstance(cause, ImportError) for cause in causes):
+        return ProviderRejected("this server lacks a package that litellm needs for this model")
+    own_status = getattr(error, "status_code", None)
+    return _refused(own_status if isinstance(own_status, int) else 500, None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it, nearest first."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__]
+
+
+def _http_status(causes: list[BaseException]) -> int | None:
+    """The status of the provider's HTTP answer, if it is a refusal."""
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code
+    return None
+
+
+def _retry_after_seconds(causes: list[BaseException]) -> float | None:
+    """How long the provider asks us to wait: a number of seconds or a date (RFC 9110, section 10.2.3)."""
+    for cause in causes:
+        if isinstance(cause, httpx.HTTPStatusError):
+            given = cause.response.headers.get("retry-after", "")
+            try:
+                return float(given)
+            except ValueError:
+                return _seconds_until(given)
+    return None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_transport(cause: BaseException) -> bool:
+    if isinstance(cause, httpx.TransportError | OSError):
+        return True
+    kind = type(cause)
+    return kind.__module__.startswith("aiohttp.") or (kind.__module__, kind.__name__) == (
+        "openai",
+        "APIConnectionError",
+    )
+
+
+def _is_stream_error(causes: list[BaseException]) -> bool:
+    """Whether the OpenAI SDK found an error object in the stream: its bare `APIError`, no subclass, has no status."""
+    return any(type(cause).__module__ == "openai" and type(cause).__name__ == "APIError" for cause in causes)
+
+
+def _refused(status: int, retry_after_seconds: float | None) -> ModelError:
+    kind, words = _refusal(status)
+    return kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
+
+
+def _refusal(status: int) -> tuple[type[ModelError], str]:
+    if status in (401, 403):
+        return ProviderAuth, "the provider refused this server's credentials"
+    if status == 429:
+        return ProviderRateLimited, "the provider's rate limit is reached"
+    if status in (408, 409):
+        return ProviderBusy, "the provider refused the request for now"
+    if 400 <= status < 500:
+        return ProviderRejected, "the provider rejected the request"
+    return ProviderError, "the provider failed"
