@@ -3,13 +3,14 @@
 import asyncio
 import json
 import signal
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 
 from tests.conftest import KEY, client
-from tests.process import server_process
+from tests.process import ServerProcess, server_process
 from tests.sse import ServerEvent, check_stream, events_of
 from tests.upstream import Exchange, provider
 
@@ -68,21 +69,30 @@ async def _post(url: str, *, length: int, sent: bytes) -> asyncio.StreamWriter:
 async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:
     environ = {"SWARMSTREAM_DRAIN_SECONDS": "60", "SWARMSTREAM_IDLE_SECONDS": "60"}
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "max_loops": 100, "stream": True}
-    events: list[ServerEvent] = []
     async with server_process("--dev", environ=environ) as server:
         key = (await server.printed("  key:")).split()[1]
         async with client(server.url, key=key) as http:
-            async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
-                async for event in events_of(response):
-                    events.append(event)
-                    if event.event == "chunk" and not any(e.event == "chunk" for e in events[:-1]):
-                        server.process.send_signal(signal.SIGINT)
-                        await server.logged("Stopping")
-                        server.process.send_signal(signal.SIGINT)
+            with anyio.fail_after(15):
+                events = await _interrupt_twice(server, http, payload)
             assert await server.stopped(3) == 0
     check_stream(events)
     assert events[-1].data["status"] == "interrupted"
     assert "Traceback" not in server.log
+
+
+async def _interrupt_twice(
+    server: ServerProcess, http: httpx.AsyncClient, payload: dict[str, Any]
+) -> list[ServerEvent]:
+    """Ctrl-C at the first token, and again once the server has begun to stop."""
+    events: list[ServerEvent] = []
+    async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+        async for event in events_of(response):
+            events.append(event)
+            if [its.event for its in events].count("chunk") == 1 and event.event == "chunk":
+                server.process.send_signal(signal.SIGINT)
+                await server.logged("Stopping")
+                server.process.send_signal(signal.SIGINT)
+    return events
 
 
 async def test_fifty_open_streams_get_fifty_ends() -> None:

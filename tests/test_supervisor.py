@@ -137,10 +137,14 @@ async def test_a_run_that_is_admitted_while_the_server_stops_is_interrupted_not_
         async def admit() -> None:
             runs.append(await supervisor.start(job()))
 
+        async def drain() -> None:
+            await supervisor.drain(0)
+            assert runs[0].summary.ended, "no run is left when the drain is over"
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(admit)
             await checkpoint()
-            tasks.start_soon(supervisor.drain, 0)
+            tasks.start_soon(drain)
             await checkpoint()
             journal.let_in.set()
         events = await events_of(journal, runs[0])

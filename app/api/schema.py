@@ -14,7 +14,7 @@ from app.events import EndStatus, TurnStatus
 class Shape(BaseModel):
     """Base of all answers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class Frame(Shape):

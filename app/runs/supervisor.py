@@ -17,7 +17,6 @@ from typing import Any, Literal
 import anyio
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.engine.execute import Execution
 from app.engine.turn import Speaker, TurnClocks, as_failure
@@ -149,7 +148,6 @@ class Run:
 
     async def _while_unread(self) -> None:
         await self._read.wait()
-        await checkpoint_if_cancelled()  # what was cancelled starts nothing more
 
     # Its course.
 

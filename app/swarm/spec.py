@@ -78,7 +78,7 @@ Items = Annotated[list[ItemT], Field(fail_fast=True)]
 class Payload(BaseModel):
     """Base of everything a client posts: strict types, nulls dropped, unknown fields remembered."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
