@@ -160,6 +160,8 @@ async def test_what_is_open_needs_no_key() -> None:
         assert (await http.get("/health")).json() == {"status": "ok"}
         for path in ("/", "/health/live", "/health/ready", "/docs", "/openapi.json"):
             assert (await http.get(path)).status_code == 200, path
+        for path in ("/", "/health", "/health/live", "/health/ready"):
+            assert (await http.head(path)).status_code == 200, path
     async with serving(docs=False) as url, client(url, key=None) as http:
         for path in ("/docs", "/openapi.json"):
             assert (await http.get(path)).status_code == 404, path

@@ -30,3 +30,8 @@ async def ready(runs: Runs) -> Status:
     if not runs.ready:
         raise Unavailable("the server is about to stop", retry_after_seconds=1)
     return Status(status="ready")
+
+
+# Uptime monitors ask with HEAD.
+for _path, _endpoint in (("/", root), ("/health", health), ("/health/live", live), ("/health/ready", ready)):
+    router.head(_path, include_in_schema=False)(_endpoint)
