@@ -11,6 +11,9 @@ from typing import Any, Literal
 request_id_of_context: ContextVar[str] = ContextVar("request_id", default="")
 """The request that this task, or the one that started it, answers."""
 
+_TALKATIVE = ("httpx", "httpcore", "openai", "asyncio")
+"""Libraries that log calls to providers, at DEBUG with the prompts in them."""
+
 _MIN_SECRET_LENGTH = 6
 _MAX_MESSAGE = 4000
 _REDACTED = "[redacted]"
@@ -105,5 +108,5 @@ def configure_logging(*, level: str, layout: Literal["text", "json"], secrets: I
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # httpx logs every call to a provider, with its URL.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
