@@ -25,6 +25,9 @@ _NEEDED_BY_THE_FIRST_CALL = (
 )
 """What litellm imports late, which would stop the event loop for two seconds."""
 
+_LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
+"""litellm's timeout is per read and would stand in the way of the engine's clocks."""
+
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
 
@@ -138,10 +141,6 @@ class LiteLLMModel:
         if model.api_key_env is not None:
             arguments["api_key"] = self._environ[model.api_key_env]
         return arguments
-
-
-_LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
-"""litellm's timeout is per read and would stand in the way of the engine's clocks."""
 
 
 def _import_litellm() -> Any:
