@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from anyio import create_task_group
+from anyio import TaskHandle, create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.engine.turn import Recorder, Speaker, Turn, TurnResult
@@ -49,17 +49,15 @@ class Execution:
         self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[Said]
     ) -> list[TurnResult]:
         """Results come back in stage order, whoever ends first; a failed turn says so, its siblings finish."""
-        results: dict[int, TurnResult] = {}
 
-        async def take(turn: Turn) -> None:
+        async def take(turn: Turn) -> TurnResult:
             await checkpoint_if_cancelled()  # what was cancelled starts nothing more
             messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
-            results[turn.number] = await self.speaker.take_turn(turn, messages, self.recorder)
+            return await self.speaker.take_turn(turn, messages, self.recorder)
 
         if len(turns) == 1:
-            await take(turns[0])
-        else:
-            async with create_task_group() as tasks:
-                for turn in turns:
-                    tasks.start_soon(take, turn, name=f"agent {turn.agent.name}")
-        return [results[turn.number] for turn in turns]
+            return [await take(turns[0])]
+        handles: list[TaskHandle[TurnResult]] = []
+        async with create_task_group() as tasks:
+            handles += [tasks.create_task(take(turn), name=f"agent {turn.agent.name}") for turn in turns]
+        return [handle.return_value for handle in handles]
