@@ -4,7 +4,7 @@
 been sent, in an open stream the same failure travels as an `error` event.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 Location = tuple[str | int, ...]
 
@@ -268,7 +268,7 @@ class UpstreamInvalid(ModelError):
 class RunError(AppError):
     """A run ended for a reason of its own. `end_status` is the `status` of its `end` event."""
 
-    end_status: ClassVar[str] = "failed"
+    end_status: ClassVar[Literal["failed", "cancelled", "timed_out", "interrupted"]] = "failed"
 
 
 class RunTimedOut(RunError):

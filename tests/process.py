@@ -10,8 +10,19 @@ from pathlib import Path
 
 import anyio
 
+from tests.conftest import KEY
+from tests.upstream import Upstream
+
 _LISTENING = re.compile(r"Uvicorn running on (http://\S+)")
 COMMAND = Path(sys.executable).with_name("swarmstream")
+
+
+OPENAI_KEY = "sk-upstream-0123456789"
+
+
+def openai_environ(upstream: Upstream, **settings: str) -> dict[str, str]:
+    """The environment of an operator whose OpenAI is this provider."""
+    return {"SWARMSTREAM_API_KEYS": KEY, "OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": upstream.base_url, **settings}
 
 
 @dataclass

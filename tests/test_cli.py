@@ -7,14 +7,16 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
 import pytest
 
 from tests.conftest import KEY, client
-from tests.process import COMMAND, server_process
+from tests.process import COMMAND, OPENAI_KEY, openai_environ, server_process
 from tests.sse import Parser, check_stream
+from tests.upstream import Exchange, hello, provider
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +110,31 @@ async def test_a_preloaded_server_has_litellm_before_its_first_request() -> None
         assert await server.stopped(5) == 0
     lines = [json.loads(line) for line in server.log.splitlines()]
     assert {line["level"] for line in lines} == {"INFO"}
+
+
+async def test_a_clean_run_logs_nothing_above_info_and_no_run_logs_a_key() -> None:
+    async def script(exchange: Exchange) -> None:
+        if exchange.system == "clean":
+            await hello(exchange)
+        else:
+            await exchange.refuse(401, f'{{"error": {{"message": "Incorrect API key: {OPENAI_KEY}"}}}}'.encode())
+
+    def payload(system: str) -> dict[str, Any]:
+        return {"agent_config": {"agent_name": "A", "model_name": "gpt-4.1", "system_prompt": system}, "task": "go"}
+
+    async with (
+        provider(script) as upstream,
+        server_process("--preload", environ=openai_environ(upstream)) as server,
+        client(server.url) as http,
+    ):
+        clean = await http.post("/v1/agent/completions", json=payload("clean"))
+        await server.logged("POST /v1/agent/completions 200")
+        above_info = [line for line in server.log.splitlines() if " INFO " not in line]
+        refused = await http.post("/v1/agent/completions", json=payload("refused"))
+        await server.logged("POST /v1/agent/completions 502")
+    assert clean.status_code == 200
+    assert not above_info
+    assert refused.json()["code"] == "provider_auth"
+    assert "Incorrect API key" in server.log, "what the provider said is told"
+    for secret in (OPENAI_KEY, KEY):
+        assert secret not in server.log + server.out + clean.text + refused.text

@@ -228,7 +228,7 @@ def test_task_wins_over_messages_and_tasks() -> None:
     compiled = swarm_of({"task": "go", "messages": [HI], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "go"},),)
     assert not compiled.plan.indexed
-    assert compiled.warnings == ("messages ignored: task is given", "tasks ignored: task is given")
+    assert compiled.warnings == ("messages ignored: task wins", "tasks ignored: task wins")
     assert not swarm_of({"task": "go", "tasks": ["one"]}).plan.indexed
 
 
@@ -237,7 +237,7 @@ def test_messages_win_over_tasks(task: str | None) -> None:
     compiled = swarm_of({"task": task, "messages": [HI, {"role": "assistant", "content": "ho"}], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}),)
     assert not compiled.plan.indexed
-    assert compiled.warnings == ("tasks ignored: messages are given",)
+    assert compiled.warnings == ("tasks ignored: messages wins",)
 
 
 def test_several_tasks_open_a_conversation_each() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.conftest import KEY, client
-from tests.process import ServerProcess, server_process
+from tests.process import OPENAI_KEY, ServerProcess, openai_environ, server_process
 from tests.sse import ServerEvent, check_stream, events_of
 from tests.upstream import Exchange, provider
 
@@ -35,12 +35,7 @@ async def test_clients_who_neither_read_nor_send_do_not_hold_the_process_up() ->
             await exchange.say("x" * 10_000)
 
     async with provider(endless) as upstream:
-        environ = {
-            "SWARMSTREAM_API_KEYS": KEY,
-            "SWARMSTREAM_DRAIN_SECONDS": "0",
-            "OPENAI_API_KEY": "sk-upstream-0123456789",
-            "OPENAI_BASE_URL": upstream.base_url,
-        }
+        environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="0")
         async with server_process("--preload", environ=environ) as server:
             body = json.dumps(PAYLOAD).encode()
             writers = [
@@ -107,12 +102,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
                     speaking.release()
 
     async with provider(_one_word_and_silence) as upstream:
-        environ = {
-            "SWARMSTREAM_API_KEYS": KEY,
-            "SWARMSTREAM_DRAIN_SECONDS": "1",
-            "OPENAI_API_KEY": "sk-upstream-0123456789",
-            "OPENAI_BASE_URL": upstream.base_url,
-        }
+        environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="1")
         async with server_process(environ=environ) as server, client(server.url) as http:
             http.timeout = httpx.Timeout(30)
             async with anyio.create_task_group() as tasks:
@@ -135,18 +125,13 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
         assert events[-1].data["outputs"][0]["content"] == "word"
     assert "Traceback" not in server.log
     assert "ERROR" not in server.log
-    assert "sk-upstream" not in server.log
-    assert all(exchange.headers["authorization"] == "Bearer sk-upstream-0123456789" for exchange in upstream.exchanges)
+    assert OPENAI_KEY not in server.log
+    assert all(exchange.headers["authorization"] == f"Bearer {OPENAI_KEY}" for exchange in upstream.exchanges)
 
 
 async def test_who_is_still_connected_hears_that_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
-        environ = {
-            "SWARMSTREAM_API_KEYS": KEY,
-            "SWARMSTREAM_DRAIN_SECONDS": "5",
-            "OPENAI_API_KEY": "sk-upstream-0123456789",
-            "OPENAI_BASE_URL": upstream.base_url,
-        }
+        environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")
         async with server_process("--preload", environ=environ) as server, client(server.url) as http:
             async with http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
                 events = events_of(response)

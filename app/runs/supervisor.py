@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from app.engine.execute import Execution
 from app.engine.turn import Speaker, TurnClocks, as_failure
 from app.errors import InternalError, RunCancelled, RunError, RunInterrupted, RunTimedOut, Unavailable
-from app.events import Event, RunDescribed, RunEnded, RunFailed, RunKind, RunStarted
+from app.events import EndStatus, Event, RunDescribed, RunEnded, RunFailed, RunKind, RunStarted
 from app.llm.base import ChatModel
 from app.runs.journal import Journal, Log, RunRecord
 from app.runs.summary import Summary
@@ -191,11 +191,11 @@ class Run:
                 )
             )
         self.record(self.summary.total(now_ms))
-        status = reason.end_status if reason else "success" if succeeded else "failed"
+        unforced: EndStatus = "success" if succeeded else "failed"
         await self.commit(
             RunEnded(
                 now_ms,
-                status=status,  # pyright: ignore[reportArgumentType]
+                status=reason.end_status if reason else unforced,
                 duration_seconds=now_ms / 1000,
                 failed_agents=self.summary.failed_agents,
             )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
 from app.errors import (
     AppError,
@@ -201,7 +201,7 @@ def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimi
         stages=swarm_type.stages(request, agents),
         openings=_openings(request),
         loops=request.max_loops,
-        indexed=bool(request.tasks) and not _given(request.task) and not request.messages,
+        indexed=_source(request) == "tasks",
         hears_only_last_loop=swarm_type.hears_only_last_loop,
     )
     _within(limits, plan)
@@ -293,22 +293,30 @@ def _resolve(models: ModelRegistry, name: str, location: Location) -> ModelRef:
         raise
 
 
-def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
-    """`task` wins over `messages` wins over `tasks`."""
-    images = [_image(request.img, ("img",))] if request.img else []
-    if request.task is not None and _given(request.task):
-        return ((_user(request.task, images),),)
+def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks"]:
+    """What the swarm works on: `task` wins over `messages` wins over `tasks`."""
+    if _given(request.task):
+        return "task"
     if request.messages:
-        messages = [_message(message, at=("messages", index)) for index, message in enumerate(request.messages)]
-        if images:
-            messages.append({"role": "user", "content": images})
-        return (tuple(messages),)
-    if not request.tasks:
-        raise NoTask("give a task, messages or tasks", location=("task",))
-    for index, task in enumerate(request.tasks):
-        if not _given(task):
-            raise NoTask("a task is empty", location=("tasks", index))
-    return tuple((_user(task, images),) for task in request.tasks)
+        return "messages"
+    if request.tasks:
+        return "tasks"
+    raise NoTask("give a task, messages or tasks", location=("task",))
+
+
+def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
+    images = [_image(request.img, ("img",))] if request.img else []
+    match _source(request):
+        case "task":
+            return ((_user(request.task or "", images),),)
+        case "messages":
+            messages = [_message(message, at=("messages", index)) for index, message in enumerate(request.messages)]
+            return ((*messages, {"role": "user", "content": images}),) if images else (tuple(messages),)
+        case "tasks":
+            for index, task in enumerate(request.tasks):
+                if not _given(task):
+                    raise NoTask("a task is empty", location=("tasks", index))
+            return tuple((_user(task, images),) for task in request.tasks)
 
 
 def _given(task: str | None) -> bool:
@@ -368,11 +376,9 @@ def _within(limits: PlanLimits, plan: Plan) -> None:
 
 def _ignored(request: SwarmRequest, swarm_type: SwarmType) -> list[str]:
     """The fields that another field made pointless."""
-    notes: list[str] = []
-    if _given(request.task):
-        notes += [f"{name} ignored: task is given" for name in ("messages", "tasks") if getattr(request, name)]
-    elif request.messages and request.tasks:
-        notes.append("tasks ignored: messages are given")
+    source = _source(request)
+    losing = {"task": ("messages", "tasks"), "messages": ("tasks",), "tasks": ()}[source]
+    notes = [f"{name} ignored: {source} wins" for name in losing if getattr(request, name)]
     if request.rearrange_flow is not None and swarm_type.name != "AgentRearrange":
         notes.append(f"rearrange_flow ignored: {swarm_type.name} has no flow")
     return notes

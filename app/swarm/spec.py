@@ -190,7 +190,7 @@ class StreamOptions(Payload):
     include_output: bool = True
     """Whether each `chunk` repeats what its turn has said so far."""
     coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
-    """Joins one turn's tokens over a window of this many milliseconds."""
+    """Joins neighbouring deltas of one turn over a window of this many milliseconds."""
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
