@@ -1,7 +1,7 @@
 """What a plan knows of a model: how it is reached, what it costs."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.events import Usage
 
@@ -52,6 +52,26 @@ class PriceTier:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatEndpoint:
+    """Where and how a provider takes OpenAI's chat completions. Holds names of variables, never a key."""
+
+    url: str
+    """The whole address that a request is posted to."""
+    model: str
+    """The model's name as it stands in the request."""
+    key_env: str | None = None
+    """The variable that holds the key; None: no key is sent."""
+    key_header: str = "authorization"
+    """The header that takes the key: `authorization` as a bearer token (RFC 6750), any other as it is."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """More headers, such as an organization's: none of them is a secret."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Fields of a request that this model knows under another name."""
+    extra: tuple[tuple[str, Any], ...] = ()
+    """Fields that every request has beside those that the agent asks for, such as `stream_options`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """A model that this server can call. Holds the name of a key's variable, never a key."""
 
@@ -63,6 +83,8 @@ class ModelRef:
     """Which way it is reached: a key of the server's adapters."""
     api_base: str | None = None
     api_key_env: str | None = None
+    endpoint: ChatEndpoint | None = None
+    """For the direct lane."""
     price: Price | None = None
     """None: nobody told us; its cost counts 0 and is marked so."""
     max_output_tokens: int | None = None
