@@ -20,8 +20,7 @@ from app.engine.turn import TurnClocks
 from app.errors import AppError
 from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
-from app.llm.demo import DemoModel
-from app.llm.litellm_model import LiteLLMModel
+from app.llm.lanes import Lanes
 from app.llm.registry import Registry
 from app.runs.journal import Journal
 from app.runs.memory_journal import MemoryJournal
@@ -67,22 +66,21 @@ def create_app(
     environ = os.environ if environ is None else environ
     registry = Registry(default_model=settings.default_model, environ=environ, aliases=aliases_of(settings))
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
-    litellm = LiteLLMModel(environ)
-    lanes = models or {"litellm": litellm, "demo": DemoModel()}
+    lanes = Lanes(environ)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
         if preload:
-            await litellm.ready()
+            await lanes["litellm"].ready()
         its_journal = journal or MemoryJournal(
             retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes
         )
         try:
-            async with Supervisor(its_journal, lanes, run_limits(settings)) as supervisor:
+            async with Supervisor(its_journal, models or lanes, run_limits(settings)) as supervisor:
                 yield Parts(settings=settings, keys=keys, registry=registry, supervisor=supervisor)
         finally:
             await its_journal.close()
-            await litellm.close()
+            await lanes.close()
 
     app = FastAPI(
         title="swarmstream",

@@ -31,6 +31,18 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the model's call of a tool. Pieces with the same `index` make up one call, in their order."""
+
+    index: int
+    id: str | None
+    """With the first piece of a call, as `name`."""
+    name: str | None
+    arguments: str
+    """A piece of the JSON text; the pieces are joined."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The provider said that its answer is complete, and why: `stop`, `length`, `tool_calls`, …"""
 
@@ -47,7 +59,7 @@ class TokenCount:
     reasoning_tokens: int = 0
 
 
-Delta: TypeAlias = str | Opened | Reasoning | Finished | TokenCount
+Delta: TypeAlias = str | Opened | Reasoning | ToolCallDelta | Finished | TokenCount
 """What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
 
 
@@ -59,7 +71,8 @@ class ChatModel(Protocol):
         ...
 
     def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
-        """The answer as it arrives: `Opened`, then text and reasoning, `Finished`, and a `TokenCount` if there is one.
+        """The answer as it arrives: `Opened`, then text, reasoning and tool calls, `Finished`, and a `TokenCount` if
+        there is one. What a provider counts in between comes in between: the last figures count.
 
         The caller closes the generator; closing it, or cancelling the task that reads it, closes the provider's
         connection. It repeats nothing by itself and keeps no clock.

@@ -2,25 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
 from pydantic import ValidationError
 
-from app.errors import (
-    ModelError,
-    ProviderAuth,
-    ProviderBusy,
-    ProviderError,
-    ProviderRateLimited,
-    ProviderRejected,
-    ProviderUnreachable,
-    UpstreamInvalid,
-    UpstreamTruncated,
-)
-
-_MAX_LOGGED_ERROR = 300
+from app.errors import ModelError, ProviderRejected, ProviderUnreachable, UpstreamInvalid, UpstreamTruncated
+from app.llm.refusals import refused, retry_after_seconds
 
 
 def hung_up(error: Exception) -> bool:
@@ -30,17 +17,12 @@ def hung_up(error: Exception) -> bool:
     return not refused and any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes)
 
 
-def first_words(error: Exception) -> str:
-    """As much of a foreign error as tells what happened; litellm puts whole tracebacks into some."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:_MAX_LOGGED_ERROR]
-
-
 def translate(error: Exception, *, opened: bool) -> ModelError:
     """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
     causes = list(_causes(error))
     status = None if opened else _http_status(causes)
     if status is not None:
-        return _refused(status, _retry_after_seconds(causes))
+        return refused(status, _retry_after_seconds(causes))
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
         return UpstreamInvalid("the provider's stream could not be read")
     if any(_is_transport(cause) for cause in causes):
@@ -52,7 +34,7 @@ def translate(error: Exception, *, opened: bool) -> ModelError:
     if any(isinstance(cause, ImportError) for cause in causes):
         return ProviderRejected("this server lacks a package that litellm needs for this model")
     own_status = getattr(error, "status_code", None)
-    return _refused(own_status if isinstance(own_status, int) else 500, None)
+    return refused(own_status if isinstance(own_status, int) else 500, None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -77,22 +59,10 @@ def _http_status(causes: list[BaseException]) -> int | None:
 
 
 def _retry_after_seconds(causes: list[BaseException]) -> float | None:
-    """How long the provider asks us to wait: a number of seconds or a date (RFC 9110, section 10.2.3)."""
     for cause in causes:
         if isinstance(cause, httpx.HTTPStatusError):
-            given = cause.response.headers.get("retry-after", "")
-            try:
-                return float(given)
-            except ValueError:
-                return _seconds_until(given)
+            return retry_after_seconds(cause.response.headers.get("retry-after", ""))
     return None
-
-
-def _seconds_until(date: str) -> float | None:
-    try:
-        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return None
 
 
 def _is_transport(cause: BaseException) -> bool:
@@ -108,20 +78,3 @@ def _is_transport(cause: BaseException) -> bool:
 def _is_stream_error(causes: list[BaseException]) -> bool:
     """Whether the OpenAI SDK found an error object in the stream: its bare `APIError`, no subclass, has no status."""
     return any(type(cause).__module__ == "openai" and type(cause).__name__ == "APIError" for cause in causes)
-
-
-def _refused(status: int, retry_after_seconds: float | None) -> ModelError:
-    kind, words = _refusal(status)
-    return kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
-
-
-def _refusal(status: int) -> tuple[type[ModelError], str]:
-    if status in (401, 403):
-        return ProviderAuth, "the provider refused this server's credentials"
-    if status == 429:
-        return ProviderRateLimited, "the provider's rate limit is reached"
-    if status in (408, 409):
-        return ProviderBusy, "the provider refused the request for now"
-    if 400 <= status < 500:
-        return ProviderRejected, "the provider rejected the request"
-    return ProviderError, "the provider failed"

@@ -13,8 +13,9 @@ from anyio import CancelScope, to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.errors import ModelError, ProviderError, UpstreamTruncated
-from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCount
-from app.llm.litellm_errors import first_words, hung_up, translate
+from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.litellm_errors import hung_up, translate
+from app.llm.refusals import first_words
 from app.swarm.models import ModelRef
 
 logger = logging.getLogger(__name__)
@@ -117,24 +118,17 @@ class LiteLLMModel:
             self._reusable.add(_host(model))
 
     def _arguments(self, call: ModelCall) -> dict[str, Any]:
-        model, sampling = call.model, call.sampling
+        model = call.model
         arguments: dict[str, Any] = {
             "model": model.target,
             "messages": list(call.messages),
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": sampling.max_tokens_of(model),
             "max_retries": 0,
             "num_retries": 0,
             "timeout": _LONGER_THAN_ANY_TURN_SECONDS,
-            **sampling.llm_args,
+            **call.sampling.fields(model),
         }
-        if sampling.temperature is not None:
-            arguments["temperature"] = sampling.temperature
-        if sampling.reasoning_effort is not None:
-            arguments["reasoning_effort"] = sampling.reasoning_effort
-        if sampling.thinking_tokens is not None:
-            arguments["thinking"] = {"type": "enabled", "budget_tokens": sampling.thinking_tokens}
         if model.api_base is not None:
             arguments["api_base"] = model.api_base
             arguments["api_key"] = _NO_KEY
@@ -178,10 +172,12 @@ def _deltas(chunk: Any) -> Iterator[Delta]:
         if choice.index:
             continue  # we ask for one answer; who gives more means the first
         delta = choice.delta
-        if thought := getattr(delta, "reasoning_content", None):
+        if thought := getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None):
             yield Reasoning(thought)
         if text := delta.content or getattr(delta, "refusal", None):
             yield text
+        for call in delta.tool_calls or ():
+            yield ToolCallDelta(call.index, call.id, call.function.name, call.function.arguments or "")
 
 
 def _finish(stream: Any) -> Finished:

@@ -74,6 +74,17 @@ class Sampling:
         """What the client asked for; else the default, only as far as the model goes."""
         return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
 
+    def fields(self, model: ModelRef) -> dict[str, Any]:
+        """The parameters under the names that OpenAI's requests have for them."""
+        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
+        if self.temperature is not None:
+            fields["temperature"] = self.temperature
+        if self.reasoning_effort is not None:
+            fields["reasoning_effort"] = self.reasoning_effort
+        if self.thinking_tokens is not None:
+            fields["thinking"] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
+        return fields
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:

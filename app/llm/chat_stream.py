@@ -1,0 +1,204 @@
+"""What a provider's chat-completions stream says: its bytes, cut anywhere, become deltas. No I/O.
+
+The protocol is OpenAI's (API reference, "The chat completion chunk object") over Server-Sent Events (WHATWG HTML, 9.2),
+with the variants that other providers made of it.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from app.errors import UpstreamInvalid
+from app.llm.base import Delta, Finished, Reasoning, TokenCount, ToolCallDelta
+from app.llm.refusals import first_words
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 1 << 20
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: str | list[Any] | None = None
+    """A list where a model mixes thoughts and text (Mistral, "Reasoning")."""
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """What vLLM, Groq and OpenRouter call `reasoning_content`."""
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's name for the cached tokens."""
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class ChatStream:
+    """The reader of one stream. Feed it what the socket gives; it keeps back what is not yet a whole line."""
+
+    def __init__(self) -> None:
+        self.finished = False
+        """Whether the provider said that its answer is complete."""
+        self.done = False
+        """Whether the provider said that nothing follows."""
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._unparsed = b""
+        """The lines of an event that is no JSON as far as it has come: an event may have several."""
+
+    def feed(self, received: bytes) -> Iterator[Delta]:
+        """The deltas that these bytes complete.
+
+        Raises:
+            UpstreamInvalid: after the deltas before it came what is no chunk, an error of the provider's, or a line
+                longer than `MAX_LINE_BYTES`.
+        """
+        end = received.rfind(b"\n")
+        if end < 0:
+            self._keep(received)
+            return
+        whole = received[:end]
+        if self._parts:
+            whole = b"".join((*self._parts, whole))
+            self._parts, self._length = [], 0
+        for line in whole.split(b"\n"):
+            if line.startswith(b"data:"):
+                if len(line) > MAX_LINE_BYTES:
+                    raise _too_large()
+                chunk = self._chunk(line)
+                if chunk is not None:
+                    yield from self._deltas(chunk)
+                elif self.done:
+                    return
+            elif self._unparsed and line in (b"", b"\r"):
+                raise UpstreamInvalid("the provider sent something that is no JSON")
+        if end + 1 < len(received):
+            self._keep(received[end + 1 :])
+
+    def _keep(self, part: bytes) -> None:
+        self._length += len(part)
+        if self._length > MAX_LINE_BYTES:
+            raise _too_large()
+        self._parts.append(part)
+
+    def _chunk(self, line: bytes) -> _Chunk | None:
+        """The chunk in a `data` line; None where there is none, or not yet."""
+        if not self._unparsed:
+            try:
+                return _decode(line[5:])
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass  # not what almost every line is: look closer
+        content = line[5:].strip()
+        if content == b"[DONE]":
+            self.done = True
+            return None
+        self._unparsed = b"\n".join((self._unparsed, content)) if self._unparsed else content
+        if len(self._unparsed) > MAX_LINE_BYTES:
+            raise _too_large()
+        try:
+            # Unlike the fast decoder this one lets halves of surrogate pairs pass.
+            chunk = msgspec.convert(json.loads(self._unparsed), _Chunk)
+        except json.JSONDecodeError:
+            return None  # the rest may be in the event's next line
+        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            raise UpstreamInvalid("the provider sent something that is no chunk of an answer") from error
+        self._unparsed = b""
+        return chunk
+
+    def _deltas(self, chunk: _Chunk) -> Iterator[Delta]:
+        if chunk.error:
+            logger.warning("the provider reports in its stream: %s", first_words(chunk.error))
+            raise UpstreamInvalid("the provider reported an error in the middle of its answer")
+        if chunk.choices is None and chunk.usage is None:
+            raise UpstreamInvalid("the provider sent something that is no chunk of an answer")
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # we ask for one answer; who gives more means the first
+            if (message := choice.delta) is not None:
+                if thought := message.reasoning_content or message.reasoning:
+                    yield Reasoning(thought)
+                if content := message.content or message.refusal:
+                    if isinstance(content, str):
+                        yield content
+                    else:
+                        yield from _parts(content)
+                for number, call in enumerate(message.tool_calls or ()):
+                    yield _tool_call(number, call)
+            if choice.finish_reason:
+                self.finished = True
+                yield Finished(choice.finish_reason)
+        if chunk.usage is not None:
+            yield _token_count(chunk.usage)
+
+
+def _too_large() -> UpstreamInvalid:
+    return UpstreamInvalid("the provider sent a chunk that is too large")
+
+
+def _parts(content: list[Any]) -> Iterator[Delta]:
+    """The parts of a content that is a list: text, and thoughts, which hold parts of their own."""
+    for part in content:
+        match part:
+            case {"type": "text", "text": str(text)} if text:
+                yield text
+            case {"type": "thinking", "thinking": [*thoughts]}:
+                for thought in _parts(thoughts):
+                    yield Reasoning(thought) if isinstance(thought, str) else thought
+            case _:
+                pass
+
+
+def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:
+    function = call.function or _Function()
+    index = number if call.index is None else call.index
+    return ToolCallDelta(index, call.id, function.name, function.arguments or "")
+
+
+def _token_count(usage: _Usage) -> TokenCount:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return TokenCount(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cached_input_tokens=(prompt.cached_tokens if prompt else None) or usage.prompt_cache_hit_tokens or 0,
+        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
+    )

@@ -1,0 +1,63 @@
+"""The ways to reach models, by name. A lane's module is imported by the first call that takes it, never at start."""
+
+import importlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
+
+import anyio
+from anyio import to_thread
+
+from app.llm.base import ChatModel, Delta, ModelCall
+from app.llm.demo import DemoModel
+
+
+class Lane(ChatModel, Protocol):
+    """A `ChatModel` that holds connections."""
+
+    async def close(self) -> None:
+        """Let go of them. The next call makes new ones."""
+        ...
+
+
+class LateLane:
+    """A lane whose module, with the libraries that it needs, is imported by `ready()`, in a thread."""
+
+    def __init__(self, module: str, model: str, environ: Mapping[str, str]) -> None:
+        self._module = module
+        self._name = model
+        self._environ = environ
+        self._lane: Any = None
+        self._loading = anyio.Lock()
+
+    async def ready(self) -> None:
+        await (self._lane or await self._load()).ready()
+
+    async def _load(self) -> Lane:
+        async with self._loading:
+            if self._lane is None:
+                module = await to_thread.run_sync(importlib.import_module, self._module, abandon_on_cancel=True)
+                self._lane = getattr(module, self._name)(self._environ)
+            return self._lane
+
+    def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+        assert self._lane is not None, "ready() comes before the first call"
+        return self._lane.stream(call)
+
+    async def close(self) -> None:
+        if self._lane is not None:
+            await self._lane.close()
+
+
+class Lanes(dict[str, ChatModel]):
+    """All lanes of a server."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._late = {
+            "direct": LateLane("app.llm.direct_model", "DirectModel", environ),
+            "litellm": LateLane("app.llm.litellm_model", "LiteLLMModel", environ),
+        }
+        super().__init__(self._late, demo=DemoModel())
+
+    async def close(self) -> None:
+        for lane in self._late.values():
+            await lane.close()
