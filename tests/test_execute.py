@@ -26,6 +26,9 @@ class Notes:
     def now_ms(self) -> int:
         return 0
 
+    def say(self, delta: Event) -> None:
+        self.record(delta)
+
     def record(self, event: Event) -> None:
         self.events.append(event)
         self._written.set()

@@ -1,6 +1,6 @@
 """What every journal keeps to. Nothing here assumes that writer and reader are in one process."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import NotFound
 from app.events import RunEnded, RunStarted, TextDelta
-from app.runs.journal import Entry, Journal, RunRecord, Tail
+from app.runs.journal import Entry, Journal, Log, RunRecord, Tail
 from app.runs.memory_journal import MemoryJournal
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +28,9 @@ async def journal(request: pytest.FixtureRequest) -> AsyncGenerator[Journal]:
         yield its
 
 
-def record(job_id: str = "run-1") -> RunRecord:
-    return RunRecord(job_id=job_id, owner="o", kind="agent", created_at=datetime.now(UTC))
+async def begin(journal: Journal, job_id: str = "run-1", on_cancel: Callable[[], None] = lambda: None) -> Log:
+    record = RunRecord(job_id=job_id, owner="o", kind="agent", created_at=datetime.now(UTC))
+    return await journal.submit(record, on_cancel=on_cancel)
 
 
 def text(number: int) -> TextDelta:
@@ -48,7 +49,7 @@ async def read_all(tail: Tail) -> list[Entry]:
 
 
 async def test_events_come_back_in_order_and_numbered_from_one(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     events = [RunStarted(t_ms=0), *(text(number) for number in range(1500)), END]
     for event in events[:-1]:
         log.append(event)
@@ -60,7 +61,7 @@ async def test_events_come_back_in_order_and_numbered_from_one(journal: Journal)
 
 @pytest.mark.parametrize("after", [0, 1, 700, 1500])
 async def test_a_reader_can_begin_anywhere(journal: Journal, after: int) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     for number in range(1500):
         log.append(text(number))
     await log.commit(END)
@@ -69,7 +70,7 @@ async def test_a_reader_can_begin_anywhere(journal: Journal, after: int) -> None
 
 
 async def test_readers_follow_while_the_run_is_written(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     seen: list[list[Entry]] = [[], [], []]
 
     async def read(into: list[Entry], after: int) -> None:
@@ -89,7 +90,7 @@ async def test_readers_follow_while_the_run_is_written(journal: Journal) -> None
 
 
 async def test_a_cursor_beyond_the_log_waits_for_it(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     tail = await journal.tail("run-1", after=2)
     for event in (text(1), text(2), text(3)):
         log.append(event)
@@ -98,7 +99,7 @@ async def test_a_cursor_beyond_the_log_waits_for_it(journal: Journal) -> None:
 
 
 async def test_a_waiting_reader_can_be_woken(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     tail = await journal.tail("run-1")
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
@@ -115,7 +116,7 @@ async def test_a_waiting_reader_can_be_woken(journal: Journal) -> None:
 
 
 async def test_a_cancelled_reader_leaves_nothing_behind(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     tail = await journal.tail("run-1")
     with anyio.move_on_after(0.01):
         await tail.read()
@@ -125,7 +126,7 @@ async def test_a_cancelled_reader_leaves_nothing_behind(journal: Journal) -> Non
 
 
 async def test_nothing_is_written_after_the_end(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     await log.commit(END)
     with pytest.raises(RuntimeError):
         log.append(text(1))
@@ -133,7 +134,7 @@ async def test_nothing_is_written_after_the_end(journal: Journal) -> None:
 
 
 async def test_a_runs_state_can_be_asked_for(journal: Journal) -> None:
-    log = await journal.submit(record())
+    log = await begin(journal)
     log.append(text(1))
     status = await journal.status("run-1")
     assert (status.state, status.last_event_id, status.record.owner) == ("running", 1, "o")
@@ -142,11 +143,20 @@ async def test_a_runs_state_can_be_asked_for(journal: Journal) -> None:
 
 
 async def test_a_cancellation_reaches_the_writer(journal: Journal) -> None:
-    log = await journal.submit(record())
+    asked = anyio.Event()
+    await begin(journal, on_cancel=asked.set)
     await journal.cancel("run-1")
     await journal.cancel("run-1")
     with anyio.fail_after(5):
-        await log.cancel_requested()
+        await asked.wait()
+
+
+async def test_a_finished_run_is_not_cancelled(journal: Journal) -> None:
+    asked = anyio.Event()
+    log = await begin(journal, on_cancel=asked.set)
+    await log.commit(END)
+    await journal.cancel("run-1")
+    assert not asked.is_set()
 
 
 async def test_what_is_not_there_is_not_found(journal: Journal) -> None:
@@ -157,8 +167,8 @@ async def test_what_is_not_there_is_not_found(journal: Journal) -> None:
 
 async def test_a_finished_run_is_forgotten_in_time_and_a_live_one_never() -> None:
     async with memory_journal(retain_seconds=0.01) as journal:
-        live = await journal.submit(record("live"))
-        log = await journal.submit(record("done"))
+        live = await begin(journal, "live")
+        log = await begin(journal, "done")
         held = await journal.tail("done")
         await log.commit(END)
         with anyio.fail_after(5):
@@ -176,7 +186,7 @@ async def test_a_finished_run_is_forgotten_in_time_and_a_live_one_never() -> Non
 async def test_finished_runs_stay_within_their_bytes_the_oldest_going_first() -> None:
     async with memory_journal(retain_bytes=25_000) as journal:
         for name in ("first", "second", "third"):
-            log = await journal.submit(record(name))
+            log = await begin(journal, name)
             log.append(TextDelta(0, "A", 1, "x" * 10_000))
             await log.commit(END)
         with pytest.raises(NotFound):

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from app.api.stream import SSE, Reader, RunStream
+from app.api.stream import Reader, RunStream
+from app.api.wire import SSE
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import Job, RunLimits, Supervisor
 from tests.conftest import client, serving

@@ -1,6 +1,6 @@
 """The life of runs: admission, cancellation, their one end."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -23,7 +23,6 @@ class SlowLog:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.append = log.append
-        self.cancel_requested = log.cancel_requested
 
     async def commit(self, event: Event) -> int:
         for _ in range(3):
@@ -39,9 +38,9 @@ class SlowJournal(MemoryJournal):
         self.let_in = anyio.Event()
         self.let_in.set()
 
-    async def submit(self, record: RunRecord) -> Log:
+    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
         await self.let_in.wait()
-        return SlowLog(await super().submit(record))
+        return SlowLog(await super().submit(record, on_cancel=on_cancel))
 
 
 def job(flow: str = "A -> B") -> Job:
@@ -166,23 +165,3 @@ async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
             model.skip()
             events = await events_of(journal, run)
     assert outcome(events) == ("success", None)
-
-
-@pytest.mark.noisy
-async def test_a_journal_that_cannot_tell_of_cancellations_does_not_end_the_run() -> None:
-    class Deaf(SlowJournal):
-        async def submit(self, record: RunRecord) -> Log:
-            log = SlowLog(await MemoryJournal.submit(self, record))
-
-            async def broken() -> None:
-                raise OSError("the network is gone")
-
-            log.cancel_requested = broken
-            return log
-
-    journal = Deaf()
-    async with Supervisor(journal, {"scripted": ScriptedModel({"A": ["a"]})}, RunLimits()) as supervisor:
-        run = await supervisor.start(job("A"))
-        events = await events_of(journal, run)
-    assert outcome(events) == ("success", None)
-    await journal.close()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.wire import Rendering, join_deltas
+from app.api.wire import SSE, Rendering, join_deltas
 from app.events import ReasoningDelta, RunDescribed, TextDelta
 from app.runs.journal import Entry
 
@@ -43,11 +43,16 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
-    rendering = Rendering(include_output=True)
-    rendering.render(RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None))
-    rendering.render(text(1, first))
-    name, data = rendering.render(text(1, second))
-    assert name == "chunk"
-    assert data.isascii()
-    assert "\n" not in data
-    assert json.loads(data) == {"agent": "A1", "turn": 1, "content": second, "output": first + second, "t": 1}
+    rendering = Rendering(SSE, include_output=True)
+    described = RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None)
+    list(rendering.blocks([(1, described), (2, text(1, first))]))
+    [block] = rendering.blocks([(3, text(1, second))])
+    number, name, data, *rest = block.decode("ascii").split("\n")
+    assert (number, name, rest) == ("id: 3", "event: chunk", ["", ""])
+    assert json.loads(data.removeprefix("data: ")) == {
+        "agent": "A1",
+        "turn": 1,
+        "content": second,
+        "output": first + second,
+        "t": 1,
+    }

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import AgentBody, Caller, Models, Operator, Runs, SwarmBody
-from app.api.stream import NDJSON, SSE, Reader, RunDocument, RunStream
+from app.api.stream import Reader, RunDocument, RunStream
+from app.api.wire import NDJSON, SSE
 from app.events import RunKind
 from app.runs.supervisor import Job, Supervisor
 from app.settings import Settings

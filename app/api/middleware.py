@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Awaitable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,12 +33,12 @@ class RequestIds:
         began = time.monotonic()
         status = 0
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, send_with_id)

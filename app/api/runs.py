@@ -7,7 +7,8 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from app.api.deps import Caller, Operator, Runs
-from app.api.stream import SSE, Reader, RunStream
+from app.api.stream import Reader, RunStream
+from app.api.wire import SSE
 from app.errors import InvalidRequest, NotFound
 from app.swarm.spec import MAX_COALESCE_MS
 

@@ -1,7 +1,7 @@
 """Answers that follow a run while it goes on: as Server-Sent Events, as JSON lines, as one JSON document."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -19,8 +19,6 @@ from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Tail
 from app.runs.summary import Summary
 
-_BLOCK_LENGTH = 256 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -35,21 +33,6 @@ class Reader:
     coalesce_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How events are laid out in a body."""
-
-    media_type: str
-    frame: Callable[[int, str, str], str]
-    heartbeat: bytes
-    preamble: str = ""
-    """Before the first event of an answer."""
-
-
-SSE = Framing("text/event-stream; charset=utf-8", wire.sse_frame, wire.SSE_HEARTBEAT, wire.RETRY)
-NDJSON = Framing("application/x-ndjson", wire.ndjson_line, wire.NDJSON_HEARTBEAT)
-
-
 class RunStream(EventSourceResponse):
     """A run's events, each sent as soon as it is in the journal; those that wait leave in one write.
 
@@ -58,7 +41,7 @@ class RunStream(EventSourceResponse):
     """
 
     def __init__(
-        self, reader: Reader, framing: Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
+        self, reader: Reader, framing: wire.Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
     ) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             iter(()),
@@ -82,25 +65,29 @@ class RunStream(EventSourceResponse):
                 tasks.cancel_scope.cancel()
 
     async def _follow(self, send: Send) -> None:
-        reader = self._reader
-        rendering = wire.Rendering(include_output=reader.include_output)
-        preamble = self._framing.preamble
+        reader, framing = self._reader, self._framing
+        rendering = wire.Rendering(framing, include_output=reader.include_output, after=reader.after)
+        preamble = framing.preamble
         with _Heart(reader.tail, self._heartbeat_seconds) as heart:
             ended = False
             while not ended:
                 entries = await self._read()
                 if not entries and heart.is_due():
                     heart.beat()
-                    await _send_part(send, self._framing.heartbeat)
-                for block in self._blocks(rendering, entries):
+                    await _send_part(send, framing.heartbeat)
+                for block in rendering.blocks(entries):
                     heart.beat()
-                    await _send_part(send, (preamble + block).encode("ascii"))
-                    preamble = ""
+                    await _send_part(send, preamble + block)
+                    preamble = b""
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
 
     async def _read(self) -> Sequence[Entry]:
         reader = self._reader
-        entries = await reader.tail.read()
+        entries = reader.tail.available()
+        if entries:
+            await checkpoint()  # a send to a client that is gone returns at once: let the news of it be heard
+        else:
+            entries = await reader.tail.read()
         if not reader.coalesce_ms or not entries:
             return entries
         window = list(entries)
@@ -109,24 +96,6 @@ class RunStream(EventSourceResponse):
             while more := reader.tail.available():
                 window += more
         return wire.join_deltas(window, after=reader.after)
-
-    def _blocks(self, rendering: wire.Rendering, entries: Sequence[Entry]) -> Iterator[str]:
-        """The frames of these events, joined into blocks: few writes, and never much text at once, for each `chunk`
-        may repeat all that its turn has said."""
-        frame, after = self._framing.frame, self._reader.after
-        frames: list[str] = []
-        length = 0
-        for number, event in entries:
-            name, data = rendering.render(event)
-            if number <= after:
-                continue
-            frames.append(frame(number, name, data))
-            length += len(data)
-            if length >= _BLOCK_LENGTH:
-                yield "".join(frames)
-                frames, length = [], 0
-        if frames:
-            yield "".join(frames)
 
 
 class RunDocument(Response):
@@ -169,9 +138,7 @@ class RunDocument(Response):
 
 
 async def _send_part(send: Send, body: bytes) -> None:
-    """Send a part of the body. A server that has lost its client takes it without waiting: let the news be heard."""
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    await checkpoint()
 
 
 class _Heart:

@@ -1,6 +1,8 @@
 """Events as clients see them: names, ASCII JSON, frames (WIRE.md, section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
 from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
 from typing import Any, assert_never
 
@@ -36,64 +38,127 @@ from app.events import (
 from app.runs.journal import Entry
 from app.runs.summary import Summary
 
-RETRY = "retry: 3000\n"
-"""Before the first frame of an answer: how long a browser waits before it connects again."""
+_BLOCK_LENGTH = 256 * 1024
 
-SSE_HEARTBEAT = b": ping\n"
+_RETRY = b"retry: 3000\n"
+"""How long a browser waits before it connects again."""
+
+_SSE_HEARTBEAT = b": ping\n"
 """A comment without a blank line: after an `id:`, one makes the official SDK's decoder dispatch an empty event."""
 
-NDJSON_HEARTBEAT = b" "
+_NDJSON_HEARTBEAT = b" "
 """White space before the next line's JSON: no parser sees it, every proxy does."""
 
 
-def sse_frame(number: int, name: str, data: str) -> str:
-    return f"id: {number}\nevent: {name}\ndata: {data}\n\n"
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How events are laid out in a body: what stands around the `data` of each."""
+
+    media_type: str
+    head: Callable[[int, str], str]
+    """Of an event's number and its name."""
+    tail: str
+    heartbeat: bytes
+    preamble: bytes = b""
+    """Before the first event of an answer."""
 
 
-def ndjson_line(number: int, name: str, data: str) -> str:
-    return f'{{"id":{number},"event":"{name}","data":{data}}}\n'
+SSE = Framing(
+    media_type="text/event-stream; charset=utf-8",
+    head=lambda number, name: f"id: {number}\nevent: {name}\ndata: ",
+    tail="\n\n",
+    heartbeat=_SSE_HEARTBEAT,
+    preamble=_RETRY,
+)
+NDJSON = Framing(
+    media_type="application/x-ndjson",
+    head=lambda number, name: f'{{"id":{number},"event":"{name}","data":',
+    tail="}\n",
+    heartbeat=_NDJSON_HEARTBEAT,
+)
 
 
-class Panel:
+class _Panel:
     """The text of one turn as this reader has it: the constant head of its frames, and the escaped text so far."""
 
     __slots__ = ("head", "output")
 
     def __init__(self, event: TextDelta) -> None:
         self.head = f'{{"agent":{escape(event.agent)},"turn":{event.turn},"content":'
-        self.output = ""
+        self.output = bytearray()
 
 
 class Rendering:
-    """One reader's view of one run. It must be shown every event from the first on, in order."""
+    """One reader's view of one run, from the event numbered `after` on. It must be shown every event from the first
+    on, in order."""
 
-    def __init__(self, *, include_output: bool) -> None:
+    def __init__(self, framing: Framing, *, include_output: bool, after: int = 0) -> None:
+        self._framing = framing
         self._include_output = include_output
+        self._after = after
         self._summary = Summary()
-        self._panels: dict[int, Panel] = {}
+        self._panels: dict[int, _Panel] = {}
 
-    def render(self, event: Event) -> tuple[str, str]:
-        """The event's name and its `data`: one line of ASCII-only JSON."""
-        if isinstance(event, TextDelta):
-            return "chunk", self._chunk(event)
+    def blocks(self, entries: Sequence[Entry]) -> Iterator[bytes]:
+        """The frames of these events, joined: few writes, and never much text at once, for each `chunk` may repeat all
+        that its turn has said."""
+        head, tail, after = self._framing.head, self._framing.tail, self._after
+        outputs = iter(self._outputs(entries)) if self._include_output else repeat(None)
+        parts: list[bytes | memoryview] = []
+        length = 0
+        for number, event in entries:
+            if isinstance(event, TextDelta):
+                output = next(outputs)
+                if number <= after:
+                    continue
+                step = f',"step":{event.step}' if event.step > 1 else ""
+                content = f"{head(number, 'chunk')}{self._panel(event).head}{escape(event.text)}{step}"
+                if output is None:
+                    parts.append(f'{content},"t":{event.t_ms}}}{tail}'.encode("ascii"))
+                else:
+                    parts.append(f'{content},"output":"'.encode("ascii"))
+                    parts.append(output)
+                    parts.append(f'","t":{event.t_ms}}}{tail}'.encode("ascii"))
+                    length += len(output)
+                length += len(content)
+            elif (frame := self._rare(event, needed=number > after)) is not None:
+                name, content = frame
+                parts.append(f"{head(number, name)}{content}{tail}".encode("ascii"))
+                length += len(content)
+            if length >= _BLOCK_LENGTH:
+                yield b"".join(parts)
+                parts, length = [], 0
+        if parts:
+            yield b"".join(parts)
+
+    def _outputs(self, entries: Sequence[Entry]) -> list[memoryview]:
+        """For each text delta, all that its turn has said by then: views into the turns' buffers, which cannot grow
+        before these are gone."""
+        ends: list[tuple[bytearray, int]] = []
+        for _, event in entries:
+            if isinstance(event, TextDelta):
+                output = self._panel(event).output
+                output += escape(event.text)[1:-1].encode("ascii")
+                ends.append((output, len(output)))
+        return [memoryview(output)[:end] for output, end in ends]
+
+    def _panel(self, event: TextDelta) -> _Panel:
+        panel = self._panels.get(event.turn)
+        if panel is None:
+            panel = self._panels[event.turn] = _Panel(event)
+        return panel
+
+    def _rare(self, event: Event, *, needed: bool) -> tuple[str, str] | None:
+        """The name and the `data` of an event that is no text, where its frame is needed."""
         if isinstance(event, ReasoningDelta):
-            return "reasoning", _reasoning(event)
+            return ("reasoning", _reasoning(event)) if needed else None
         self._summary.observe(event)
         if isinstance(event, TurnEnded):
             self._panels.pop(event.turn, None)
+        if not needed:
+            return None
         name, frame = self._frame(event)
         return name, frame.model_dump_json(exclude_unset=True, ensure_ascii=True)
-
-    def _chunk(self, event: TextDelta) -> str:
-        panel = self._panels.get(event.turn)
-        if panel is None:
-            panel = self._panels[event.turn] = Panel(event)
-        content: str = escape(event.text)
-        step = f',"step":{event.step}' if event.step > 1 else ""
-        if not self._include_output:
-            return f'{panel.head}{content}{step},"t":{event.t_ms}}}'
-        panel.output += content[1:-1]
-        return f'{panel.head}{content}{step},"output":"{panel.output}","t":{event.t_ms}}}'
 
     def _frame(self, event: Event) -> tuple[str, BaseModel]:
         is_swarm = self._summary.described is not None and self._summary.described.kind == "swarm"

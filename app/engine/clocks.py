@@ -7,6 +7,8 @@ from anyio import CancelScope
 
 from app.errors import FirstTokenTimeout, IdleTimeout, ModelError
 
+_AFTERMATH_SECONDS = 5.0
+
 
 class SilenceClock:
     """Ends its block when the model is silent for too long; the failure is raised where the block ends.
@@ -34,6 +36,12 @@ class SilenceClock:
             self._timer.cancel()
             self._timer = self._loop.call_at(now + self._idle_seconds, self._idle_due)
         self._last_heard = now
+
+    def complete(self) -> None:
+        """The model's answer is whole: only figures may follow, and their absence is no failure."""
+        self._timer.cancel()
+        self._last_heard = self._loop.time()
+        self._timer = self._loop.call_later(min(_AFTERMATH_SECONDS, self._idle_seconds), self._scope.cancel)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

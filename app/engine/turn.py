@@ -15,7 +15,7 @@ from app.engine.clocks import SilenceClock
 from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
-from app.llm.base import ChatModel, Finished, ModelCall, Opened, Reasoning, TokenCount
+from app.llm.base import ChatModel, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Agent
@@ -36,6 +36,10 @@ class Recorder(Protocol):
 
     def now_ms(self) -> int:
         """Milliseconds since the run began."""
+        ...
+
+    def say(self, delta: TextDelta | ReasoningDelta) -> object:
+        """Store a delta; never waits."""
         ...
 
     def record(self, event: Event) -> None:
@@ -175,7 +179,7 @@ class _Speech:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
         name, number = self._agent.name, self._turn.number
-        now_ms, record, pieces = self._recorder.now_ms, self._recorder.record, self._pieces
+        now_ms, say, pieces = self._recorder.now_ms, self._recorder.say, self._pieces
         text, thought = SurrogateJoiner(), SurrogateJoiner()
         clock = SilenceClock(
             first_token_seconds=self._clocks.first_token_seconds, idle_seconds=self._clocks.idle_seconds
@@ -191,28 +195,32 @@ class _Speech:
                             _check_length(delta)
                             if piece := text.feed(delta):
                                 pieces.append(piece)
-                                record(TextDelta(now_ms(), name, number, piece))
+                                say(TextDelta(now_ms(), name, number, piece))
                         elif isinstance(delta, Reasoning):
                             call.heard += 1
                             clock.heard()
                             _check_length(delta.text)
                             if piece := thought.feed(delta.text):
                                 call.thought_length += len(piece)
-                                record(ReasoningDelta(now_ms(), name, number, piece))
+                                say(ReasoningDelta(now_ms(), name, number, piece))
                         elif isinstance(delta, Opened):
                             call.opened = True
                         elif isinstance(delta, Finished):
                             call.finish_reason = delta.reason
+                            clock.complete()
+                        elif isinstance(delta, ToolCallDelta):
+                            call.heard += 1  # of a tool that nobody offered
+                            clock.heard()
                         else:
                             call.count = delta
                         if not call.heard % _DELTAS_A_BREATH:
                             await checkpoint()  # a provider may send faster than this loop would ever wait
         finally:
             if orphan := thought.end():
-                record(ReasoningDelta(now_ms(), name, number, orphan))
+                say(ReasoningDelta(now_ms(), name, number, orphan))
             if orphan := text.end():
                 pieces.append(orphan)
-                record(TextDelta(now_ms(), name, number, orphan))
+                say(TextDelta(now_ms(), name, number, orphan))
 
     def _consumed(self) -> Usage:
         """The provider's figures for the present call; our own count where it gave none but had begun to answer."""

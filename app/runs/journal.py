@@ -1,6 +1,6 @@
 """Where runs are written down and read again: the port, which every kind of storage implements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
@@ -51,10 +51,6 @@ class Log(Protocol):
         """
         ...
 
-    async def cancel_requested(self) -> None:
-        """Returns once somebody asked, through the journal, that this run be cancelled."""
-        ...
-
 
 class Tail(Protocol):
     """A reader's cursor into a run. It holds no events: a slow reader costs nothing but its place."""
@@ -78,8 +74,8 @@ class Tail(Protocol):
 class Journal(Protocol):
     """All runs that there are."""
 
-    async def submit(self, record: RunRecord) -> Log:
-        """Begin a run."""
+    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
+        """Begin a run. `on_cancel` is called, in this event loop, once somebody asks that it be cancelled."""
         ...
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-
-import anyio
+from collections.abc import Callable, Sequence
 
 from app.errors import NotFound
 from app.events import Event, ReasoningDelta, RunEnded, TextDelta, TurnEnded
@@ -18,11 +16,11 @@ _EVENT_BYTES = 200
 class _Book:
     """One run: its events, and the readers that wait for the next one."""
 
-    __slots__ = ("_cancel", "_journal", "_waiting", "bytes", "entries", "record", "state")
+    __slots__ = ("_journal", "_on_cancel", "_waiting", "bytes", "entries", "record", "state")
 
-    def __init__(self, journal: "MemoryJournal", record: RunRecord) -> None:
+    def __init__(self, journal: "MemoryJournal", record: RunRecord, on_cancel: Callable[[], None]) -> None:
         self._journal = journal
-        self._cancel = anyio.Event()
+        self._on_cancel = on_cancel
         self._waiting: list[asyncio.Future[None]] = []
         self.record = record
         self.entries: list[Entry] = []
@@ -44,11 +42,9 @@ class _Book:
     async def commit(self, event: Event) -> int:
         return self.append(event)
 
-    async def cancel_requested(self) -> None:
-        await self._cancel.wait()
-
-    def request_cancel(self) -> None:
-        self._cancel.set()
+    def cancel(self) -> None:
+        if self.state == "running":
+            self._on_cancel()
 
     async def next_event(self, waiter: asyncio.Future[None]) -> None:
         self._waiting.append(waiter)
@@ -106,8 +102,8 @@ class MemoryJournal:
         self._finished: OrderedDict[str, asyncio.TimerHandle] = OrderedDict()
         self._finished_bytes = 0
 
-    async def submit(self, record: RunRecord) -> Log:
-        book = _Book(self, record)
+    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
+        book = _Book(self, record, on_cancel)
         self._books[record.job_id] = book
         return book
 
@@ -119,7 +115,7 @@ class MemoryJournal:
         return RunStatus(book.record, book.state, last_event_id=len(book.entries))
 
     async def cancel(self, job_id: str) -> None:
-        self._book(job_id).request_cancel()
+        self._book(job_id).cancel()
 
     async def close(self) -> None:
         for timer in self._finished.values():

@@ -21,7 +21,17 @@ from anyio.abc import TaskGroup
 from app.engine.execute import Execution
 from app.engine.turn import Speaker, TurnClocks, as_failure
 from app.errors import InternalError, RunCancelled, RunError, RunInterrupted, RunTimedOut, Unavailable
-from app.events import EndStatus, Event, RunDescribed, RunEnded, RunFailed, RunKind, RunStarted
+from app.events import (
+    EndStatus,
+    Event,
+    ReasoningDelta,
+    RunDescribed,
+    RunEnded,
+    RunFailed,
+    RunKind,
+    RunStarted,
+    TextDelta,
+)
 from app.llm.base import ChatModel
 from app.runs.journal import Journal, Log, RunRecord
 from app.runs.summary import Summary
@@ -71,11 +81,13 @@ class RunLimits:
 class Run:
     """A run that is going on in this process, and the recorder of its events."""
 
-    def __init__(self, record: RunRecord, job: Job, log: Log, *, grace_seconds: float) -> None:
-        self.job_id = record.job_id
+    _log: Log
+
+    def __init__(self, job: Job, *, grace_seconds: float) -> None:
+        self._record = _record(job)
+        self.job_id = self._record.job_id
         self.job = job
         self.summary = Summary()
-        self._log = log
         self._began = time.monotonic()
         self._scope = CancelScope()
         self._stopped_by: RunError | None = None
@@ -89,6 +101,9 @@ class Run:
 
     def now_ms(self) -> int:
         return int((time.monotonic() - self._began) * 1000)
+
+    def say(self, delta: TextDelta | ReasoningDelta) -> None:
+        self._log.append(delta)  # the summary learns nothing of it
 
     def record(self, event: Event) -> None:
         self._log.append(event)
@@ -106,14 +121,9 @@ class Run:
             self._stopped_by = reason
             self._scope.cancel()
 
-    async def stop_when_asked(self) -> None:
-        """Carry out a cancellation that comes through the journal."""
-        try:
-            await self._log.cancel_requested()
-        except Exception:
-            logger.exception("run %s: nobody can cancel it through the journal", self.job_id)
-        else:
-            self.stop(RunCancelled("the run was cancelled"))
+    def cancel(self) -> None:
+        """Somebody asked for it through the journal."""
+        self.stop(RunCancelled("the run was cancelled"))
 
     # Its readers.
 
@@ -151,6 +161,18 @@ class Run:
 
     # Its course.
 
+    async def begin(self, journal: Journal) -> None:
+        """Write the first two events."""
+        self._log = await journal.submit(self._record, on_cancel=self.cancel)
+        try:
+            self.record(_description(self._record, self.job))
+            await self.commit(RunStarted(self.now_ms()))
+        except BaseException:
+            with CancelScope(shield=True):
+                reason = InternalError("the run could not be started")
+                await self._finish(reason, succeeded=False, timeout_seconds=0)
+            raise
+
     async def live(self, speaker: Speaker, run_seconds: float) -> None:
         """Carry the plan out, and write the end of the journal whatever came of it."""
         timeout = min(run_seconds, self.job.timeout_seconds or run_seconds)
@@ -170,11 +192,6 @@ class Run:
         finally:
             with CancelScope(shield=True):
                 await self._finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
-
-    async def never_began(self) -> None:
-        """Write the end of a run that could not be started."""
-        with CancelScope(shield=True):
-            await self._finish(InternalError("the run could not be started"), succeeded=False, timeout_seconds=0)
 
     async def _finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float) -> None:
         if self._leaving is not None:
@@ -242,15 +259,8 @@ class Supervisor:
             raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
         self._admitting += 1
         try:
-            record = _record(job)
-            log = await self.journal.submit(record)
-            run = Run(record, job, log, grace_seconds=self._limits.disconnect_grace_seconds)
-            try:
-                run.record(_description(record, job))
-                await run.commit(RunStarted(run.now_ms()))
-            except BaseException:
-                await run.never_began()
-                raise
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            await run.begin(self.journal)
             self._live[run.job_id] = run
         finally:
             self._admitting -= 1
@@ -289,10 +299,7 @@ class Supervisor:
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
         logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
         try:
-            async with create_task_group() as tasks:
-                tasks.start_soon(run.stop_when_asked)
-                await run.live(self._speaker, self._limits.run_seconds)
-                tasks.cancel_scope.cancel()
+            await run.live(self._speaker, self._limits.run_seconds)
         except Exception:
             logger.exception("run %s: its journal cannot be written", run.job_id)
         finally:
