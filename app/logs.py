@@ -62,7 +62,9 @@ class TextFormatter(logging.Formatter):
         # Redacted before it is cut, which could leave half a key. A message is one line, whatever a client put into
         # it, and lines that follow it are indented: neither can be taken for a record of its own.
         message = self._redact(record.message)[:_MAX_MESSAGE]
-        record.message = "".join(char if char.isprintable() else " " for char in message)
+        if not message.isprintable():
+            message = "".join(char if char.isprintable() else " " for char in message)
+        record.message = message
         request_id = self._redact(request_id_of_context.get())
         return super().formatMessage(record) + (f" [{request_id}]" if request_id else "")
 

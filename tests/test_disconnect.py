@@ -34,13 +34,12 @@ def _payload(**fields: Any) -> dict[str, Any]:
 
 
 async def _leave_after_the_first_chunk(http: httpx.AsyncClient, payload: dict[str, Any]) -> tuple[str, int]:
-    """The path of the run's stream, and the last event seen."""
+    """The path of the run's stream, and the last event seen. The server has heard of it when this returns."""
     async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
-        async for event in events_of(response):
-            if event.event == "chunk":
-                assert event.id
-                return response.headers["location"], event.id
-    raise AssertionError("there was no chunk")
+        chunk = await anext(event async for event in events_of(response) if event.event == "chunk")
+    await anyio.wait_all_tasks_blocked()
+    assert chunk.id
+    return response.headers["location"], chunk.id
 
 
 async def _rest_of(http: httpx.AsyncClient, path: str, after: int = 0) -> list[ServerEvent]:

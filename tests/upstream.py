@@ -106,6 +106,7 @@ class Upstream:
         """Whether connections serve a second request; without it, each answer says that it is the last."""
         self.exchanges: list[Exchange] = []
         self.base_url = ""
+        self.connections = 0
         self._open: set[Exchange] = set()
         self._changed = anyio.Event()
 
@@ -131,6 +132,7 @@ class Upstream:
         self._changed = anyio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             await self._exchange(reader, writer)
             if self.keeps_alive and not reader.at_eof():

@@ -6,11 +6,10 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Request
 
 from app.api.auth import KeyRing
-from app.api.body import read_spec
+from app.api.body import SpecT, read_spec
 from app.llm.registry import Registry
 from app.runs.supervisor import Supervisor
 from app.settings import Settings
-from app.swarm.spec import AgentRequest, SwarmRequest
 
 
 class Parts(TypedDict):
@@ -27,36 +26,33 @@ def parts_of(request: Request) -> Parts:
     return cast(Parts, cast(Mapping[str, object], request.scope["state"]))
 
 
-def _settings(request: Request) -> Settings:
+# Each of these is a coroutine function although it waits for nothing: FastAPI runs plain ones in a thread.
+
+
+async def _settings(request: Request) -> Settings:
     return parts_of(request)["settings"]
 
 
-def _registry(request: Request) -> Registry:
+async def _registry(request: Request) -> Registry:
     return parts_of(request)["registry"]
 
 
-def _supervisor(request: Request) -> Supervisor:
+async def _supervisor(request: Request) -> Supervisor:
     return parts_of(request)["supervisor"]
 
 
-def _caller(request: Request) -> str:
+async def caller_of(request: Request) -> str:
+    """An opaque name for the key that the request came with; requests without a valid one are refused."""
     return parts_of(request)["keys"].owner(request.headers)
 
 
 Operator = Annotated[Settings, Depends(_settings)]
 Models = Annotated[Registry, Depends(_registry)]
 Runs = Annotated[Supervisor, Depends(_supervisor)]
-Caller = Annotated[str, Depends(_caller)]
-"""An opaque name for the key that the request came with; requests without a valid one are refused."""
+Caller = Annotated[str, Depends(caller_of)]
 
 
-async def _agent_request(request: Request, _: Caller, settings: Operator) -> AgentRequest:
-    return await read_spec(request, AgentRequest, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-
-
-async def _swarm_request(request: Request, _: Caller, settings: Operator) -> SwarmRequest:
-    return await read_spec(request, SwarmRequest, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-
-
-AgentBody = Annotated[AgentRequest, Depends(_agent_request)]
-SwarmBody = Annotated[SwarmRequest, Depends(_swarm_request)]
+async def body_of(request: Request, model: type[SpecT]) -> SpecT:
+    """The request's body as a payload of this kind; see `read_spec` for how it can fail."""
+    settings = parts_of(request)["settings"]
+    return await read_spec(request, model, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)

@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import anyio
-from anyio import create_task_group
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
@@ -43,35 +41,42 @@ class RunStream(EventSourceResponse):
     def __init__(
         self, reader: Reader, framing: wire.Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            iter(()),
-            headers={**headers, "Cache-Control": "no-store, no-transform"},
-            media_type=framing.media_type,
-            ping=0,
-        )
-        # Forced upon us even towards a client that asked for the contrary; HTTP/1.1 keeps alive without it.
-        del self.headers["connection"]
+        # The parent's is not called: its iterator and its locks are for a stream of its own, and it forces
+        # `Connection: keep-alive` even upon a client that asked for the contrary.
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", framing.media_type.encode("latin-1")),
+            (b"cache-control", b"no-store, no-transform"),
+            (b"x-accel-buffering", b"no"),
+            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+        ]
         self._reader = reader
         self._framing = framing
         self._heartbeat_seconds = heartbeat_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._reader.presence():
-            async with create_task_group() as tasks:
-                tasks.start_soon(_leave_with_the_client, receive, tasks)
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await self._follow(send)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                tasks.cancel_scope.cancel()
+        with self._reader.presence(), _Client(receive, self._reader.tail) as client:
+            await checkpoint()  # the run takes its first steps, whose events then leave with the head in one write
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._follow(send, client)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _follow(self, send: Send) -> None:
-        reader, framing = self._reader, self._framing
+    async def _follow(self, send: Send, client: "_Client") -> None:
+        reader, framing, tail = self._reader, self._framing, self._reader.tail
         rendering = wire.Rendering(framing, include_output=reader.include_output, after=reader.after)
         preamble = framing.preamble
-        with _Heart(reader.tail, self._heartbeat_seconds) as heart:
-            ended = False
-            while not ended:
-                entries = await self._read()
+        with _Heart(tail, self._heartbeat_seconds) as heart:
+            began = ended = False
+            while not (ended or client.is_gone):
+                entries = tail.available()
+                if not entries:
+                    entries = await tail.read()
+                elif began:
+                    await checkpoint()  # a send to a client that is gone returns at once: let the news of it be heard
+                began = True
+                if reader.coalesce_ms and entries:
+                    entries = await self._gather(entries)
                 if not entries and heart.is_due():
                     heart.beat()
                     await _send_part(send, framing.heartbeat)
@@ -81,15 +86,9 @@ class RunStream(EventSourceResponse):
                     preamble = b""
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
 
-    async def _read(self) -> Sequence[Entry]:
+    async def _gather(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """These and those of the next `coalesce_ms`, with neighbouring deltas joined."""
         reader = self._reader
-        entries = reader.tail.available()
-        if entries:
-            await checkpoint()  # a send to a client that is gone returns at once: let the news of it be heard
-        else:
-            entries = await reader.tail.read()
-        if not reader.coalesce_ms or not entries:
-            return entries
         window = list(entries)
         if isinstance(window[-1][1], TextDelta):
             await anyio.sleep(reader.coalesce_ms / 1000)
@@ -108,23 +107,15 @@ class RunDocument(Response):
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        summary: Summary | None = None
-        with self._reader.presence():
-            async with create_task_group() as tasks:
-                tasks.start_soon(_leave_with_the_client, receive, tasks)
-                summary = await self._summary()
-                tasks.cancel_scope.cancel()
-        if summary is not None:
+        summary = Summary()
+        with self._reader.presence(), _Client(receive, self._reader.tail) as client:
+            while summary.ended is None and not client.is_gone:
+                for _, event in await self._reader.tail.read():
+                    summary.observe(event)
+        if summary.ended is not None:
             response = self._document(summary)
             response.headers.update(self._headers)
             await response(scope, receive, send)
-
-    async def _summary(self) -> Summary:
-        summary = Summary()
-        while summary.ended is None:
-            for _, event in await self._reader.tail.read():
-                summary.observe(event)
-        return summary
 
     def _document(self, summary: Summary) -> Response:
         assert summary.described is not None
@@ -139,6 +130,31 @@ class RunDocument(Response):
 
 async def _send_part(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+class _Client:
+    """Learns that the client has hung up. The request's body has been read by now.
+
+    A task of asyncio's own, and a flag: a group and its cancel scope would cost a short answer as much as its reading.
+    """
+
+    def __init__(self, receive: Receive, tail: Tail) -> None:
+        self.is_gone = False
+        self._receive = receive
+        self._tail = tail
+
+    def __enter__(self) -> "_Client":
+        self._watch = asyncio.create_task(self._until_gone(), name="client")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.cancel()
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._tail.wake()
 
 
 class _Heart:
@@ -170,10 +186,3 @@ class _Heart:
             self._timer = self._loop.call_later(self._seconds, self._look)
         else:
             self._timer = self._loop.call_at(self._last_beat + self._seconds, self._look)
-
-
-async def _leave_with_the_client(receive: Receive, tasks: TaskGroup) -> None:
-    """End the answer when the client is gone. The request's body has been read by now."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    tasks.cancel_scope.cancel()

@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 
 import anyio
@@ -152,12 +152,23 @@ def _import_litellm() -> Any:
     # It asks an Ollama server about a model several times a call, and waits for the answer on the event loop.
     ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils")
     ollama.OllamaModelInfo.get_runtime_model_info = _free_of_charge
+    # It takes a delta that holds nothing but a refusal for an empty one, and drops it.
+    wrapper: Any = importlib.import_module("litellm.litellm_core_utils.streaming_handler").CustomStreamWrapper
+    wrapper.is_chunk_non_empty = _hearing_refusals(wrapper.is_chunk_non_empty)
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
         its = logging.getLogger(name)
         its.handlers.clear()
         its.setLevel(logging.CRITICAL)
     return litellm
+
+
+def _hearing_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:
+    def judge(self: object, completion: object, chunk: Any, response: object) -> bool:
+        refuses = any(getattr(choice.delta, "refusal", None) for choice in chunk.choices)
+        return refuses or is_chunk_non_empty(self, completion, chunk, response)
+
+    return judge
 
 
 def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key: str | None = None) -> dict[str, Any]:

@@ -181,11 +181,13 @@ class Run:
         succeeded: bool | None = None
         execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread)
         try:
-            with self._scope, anyio.fail_after(timeout):
+            self._scope.deadline = anyio.current_time() + timeout
+            with self._scope:
                 succeeded = await execution.run()
-            reason = self._stopped_by if succeeded is None else None
-        except TimeoutError:
-            reason = RunTimedOut(f"the run took longer than {timeout:g} s")
+            if succeeded is None:
+                reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
+            else:
+                reason = None
         except Exception:
             logger.exception("run %s: a bug of ours ended it", self.job_id)
             reason = InternalError("something went wrong in this server")
@@ -230,7 +232,7 @@ class Supervisor:
         self._admitting = 0
         self._draining = False
         self._interrupting = False
-        self._changed = anyio.Event()
+        self._drained = anyio.Event()
         self._tasks: TaskGroup
 
     async def __aenter__(self) -> "Supervisor":
@@ -264,7 +266,7 @@ class Supervisor:
             self._live[run.job_id] = run
         finally:
             self._admitting -= 1
-            self._change()
+            self._look_whether_drained()
         run.expect_reader()
         if self._interrupting:
             run.stop(RunInterrupted("the server stopped"))
@@ -286,13 +288,13 @@ class Supervisor:
         await self._no_more_runs()
 
     async def _no_more_runs(self) -> None:
-        while self._live or self._admitting:
-            await self._changed.wait()
+        self._look_whether_drained()
+        await self._drained.wait()
 
-    def _change(self) -> None:
-        """A run has come or gone."""
-        self._changed.set()
-        self._changed = anyio.Event()
+    def _look_whether_drained(self) -> None:
+        """No run goes on, and none will come."""
+        if self._draining and not self._live and not self._admitting:
+            self._drained.set()
 
     async def _own(self, run: Run) -> None:
         job = run.job
@@ -304,7 +306,7 @@ class Supervisor:
             logger.exception("run %s: its journal cannot be written", run.job_id)
         finally:
             del self._live[run.job_id]
-            self._change()
+            self._look_whether_drained()
             ended = run.summary.ended
             logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
 

@@ -1,0 +1,446 @@
+"""What a model's stream says, whichever way it is read: the same provider, the same deltas."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import pytest
+
+from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
+from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.direct_model import DirectModel
+from app.llm.lanes import Lane
+from app.llm.litellm_model import LiteLLMModel
+from app.swarm.models import ChatEndpoint, ModelRef
+from app.swarm.plan import Sampling
+from tests.upstream import Exchange, Script, provider
+
+pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
+
+PROVIDER_KEY = "sk-provider-secret-0123456789"
+ENVIRON = {"LOCAL_KEY": PROVIDER_KEY}
+LANES: dict[str, type[DirectModel | LiteLLMModel]] = {"direct": DirectModel, "litellm": LiteLLMModel}
+MIB = 1 << 20
+
+
+@pytest.fixture(params=LANES)
+async def lane(request: pytest.FixtureRequest) -> AsyncGenerator[Lane]:
+    model = LANES[request.param](ENVIRON)
+    await model.ready()
+    yield model
+    await model.close()
+
+
+@pytest.fixture
+async def direct() -> AsyncGenerator[Lane]:
+    model = DirectModel(ENVIRON)
+    await model.ready()
+    yield model
+    await model.close()
+
+
+def call(base_url: str, *, sampling: Sampling | None = None, **endpoint: Any) -> ModelCall:
+    fields: dict[str, Any] = {
+        "url": f"{base_url}/chat/completions",
+        "model": "local",
+        "key_env": "LOCAL_KEY",
+        "extra": (("stream_options", {"include_usage": True}),),
+        **endpoint,
+    }
+    ref = ModelRef(
+        name="local",
+        target="openai/local",
+        lane="direct",
+        api_base=base_url,
+        api_key_env="LOCAL_KEY",
+        endpoint=ChatEndpoint(**fields),
+    )
+    return ModelCall(ref, [{"role": "user", "content": "go"}], sampling or Sampling(None, None, None, None, {}))
+
+
+async def collect(model: ChatModel, its: ModelCall) -> list[Delta]:
+    with anyio.fail_after(10):
+        async with aclosing(model.stream(its)) as deltas:
+            return [delta async for delta in deltas]
+
+
+async def heard(model: ChatModel, script: Script) -> list[Delta]:
+    """What a lane makes of a script, without how it opened."""
+    async with provider(script) as upstream:
+        deltas = await collect(model, call(upstream.base_url))
+    assert deltas[0] == Opened()
+    return [delta for delta in deltas if delta != Opened()]
+
+
+def joined(deltas: Sequence[Delta]) -> str:
+    return "".join(delta for delta in deltas if isinstance(delta, str))
+
+
+async def failing(model: ChatModel, script: Script, error: type[ModelError]) -> list[Delta]:
+    """What was heard before it failed, as it had to; the provider is left alone then."""
+    deltas: list[Delta] = []
+
+    async def listen() -> None:
+        async with aclosing(model.stream(call(upstream.base_url))) as stream:
+            async for delta in stream:
+                if delta != Opened():
+                    deltas.append(delta)  # noqa: PERF401  # what an exception cuts off must be kept
+
+    with anyio.fail_after(10):
+        async with provider(script) as upstream:
+            with pytest.raises(error) as caught:
+                await listen()
+            await upstream.idle()
+    assert type(caught.value) is error
+    assert PROVIDER_KEY not in str(caught.value)
+    return deltas
+
+
+def chunk(**delta: Any) -> bytes:
+    fields = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choices = [{"index": 0, "delta": delta, "finish_reason": None}]
+    return json.dumps({**fields, "choices": choices}, ensure_ascii=False).encode()
+
+
+FINISH = json.dumps(
+    {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    }
+).encode()
+
+
+def lines(content: bytes) -> Script:
+    """A stream of just these bytes, in one packet."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.chunk(content)
+        await exchange.end()
+
+    return script
+
+
+# --- Both lanes -----------------------------------------------------------------------------------------------------
+
+
+async def test_text_then_finish_then_figures(lane: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.delta(role="assistant", content="")
+        await exchange.say("Hel", "lo")
+        await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
+        usage = {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 40},
+            "completion_tokens_details": {"reasoning_tokens": 30},
+        }
+        await exchange.event({"choices": [], "usage": usage})
+        await exchange.chunk(b"data: [DONE]\n\n")
+        await exchange.end()
+
+    deltas = await heard(lane, script)
+    assert deltas[:2] == ["Hel", "lo"]
+    assert set(deltas[2:]) == {Finished("length"), TokenCount(100, 50, 40, 30)}
+
+
+async def test_every_delta_is_a_delta_of_ours(lane: Lane) -> None:
+    texts = [f"t{number} " for number in range(300)]
+
+    async def at_once(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.chunk(b"".join(b"data: " + chunk(content=text) + b"\n\n" for text in texts))
+        await exchange.finish()
+
+    deltas = await heard(lane, at_once)
+    assert [delta for delta in deltas if isinstance(delta, str)] == texts
+
+
+async def test_calls_of_tools_come_in_pieces(lane: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
+        other = {"index": 1, "id": "call_2", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+        await exchange.delta(role="assistant", content=None, tool_calls=[first])
+        for piece in ('{"a": ', "1}"):
+            await exchange.delta(tool_calls=[{"index": 0, "function": {"arguments": piece}}])
+        await exchange.delta(tool_calls=[other])
+        await exchange.finish("tool_calls")
+
+    deltas = await heard(lane, script)
+    calls = [delta for delta in deltas if isinstance(delta, ToolCallDelta)]
+    assert [(its.index, its.id, its.name) for its in calls if its.id] == [(0, "call_1", "add"), (1, "call_2", "now")]
+    assert "".join(its.arguments for its in calls if its.index == 0) == '{"a": 1}'
+    assert "".join(its.arguments for its in calls if its.index == 1) == "{}"
+    assert Finished("tool_calls") in deltas
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_thoughts_are_told_from_text(lane: Lane, field: str) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.delta(role="assistant", content=None, **{field: "let me "})
+        await exchange.delta(**{field: "see"})
+        await exchange.say("4")
+        await exchange.finish()
+
+    deltas = await heard(lane, script)
+    assert deltas[:3] == [Reasoning("let me "), Reasoning("see"), "4"]
+
+
+async def test_a_refusal_is_what_the_model_says(lane: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.delta(role="assistant", content=None, refusal="I can")
+        await exchange.delta(refusal="not")
+        await exchange.finish()
+
+    assert joined(await heard(lane, script)) == "I cannot"
+
+
+STREAMS = {
+    "line feeds": b"data: %s\n\ndata: %s\n\ndata: [DONE]\n\n",
+    "carriage returns": b"data: %s\r\n\r\ndata: %s\r\n\r\ndata: [DONE]\r\n\r\n",
+    "no space": b"data:%s\n\ndata:%s\n\ndata:[DONE]\n\n",
+    "comments": b": hi\n\ndata: %s\n\n:\n: processing\n\ndata: %s\n\n: bye\n\ndata: [DONE]\n\n",
+    "other fields": b"id: 1\nevent: message\nretry: 10\ndata: %s\n\nid: 2\ndata: %s\n\ndata: [DONE]\n\n",
+    "no end marker": b"data: %s\n\ndata: %s\n\n",
+}
+
+
+@pytest.mark.parametrize("packets", ["one", "bytes"])
+@pytest.mark.parametrize("layout", STREAMS)
+async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Lane, layout: str, packets: str) -> None:
+    text = "naïve 日本 👩‍🔬 \u2028 end"
+    content = STREAMS[layout] % (chunk(content=text), FINISH)
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        if packets == "one":
+            await exchange.chunk(content)
+        else:
+            for byte in content:
+                await exchange.chunk(bytes([byte]))
+        await exchange.end()
+
+    deltas = await heard(lane, script)
+    assert (joined(deltas), deltas[-1]) == (text, Finished("stop"))
+
+
+async def test_hanging_up_on_the_stream_hangs_up_on_the_provider(lane: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("a", "b")
+        await anyio.sleep_forever()
+
+    async with provider(script) as upstream:
+        with anyio.fail_after(5):
+            async with aclosing(lane.stream(call(upstream.base_url))) as stream:
+                async for delta in stream:
+                    if delta == "a":
+                        break
+            await upstream.exchanges[0].closed_by_client.wait()
+
+
+async def test_cancelling_the_reader_hangs_up_on_the_provider(lane: Lane) -> None:
+    opened = anyio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        opened.set()
+        await anyio.sleep_forever()
+
+    async with provider(script) as upstream:
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(collect, lane, call(upstream.base_url))
+                await opened.wait()
+                tasks.cancel_scope.cancel()
+            await upstream.exchanges[0].closed_by_client.wait()
+
+
+# --- The direct lane ------------------------------------------------------------------------------------------------
+
+
+async def test_a_chunk_of_a_mebibyte_fails(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("before", "x" * (MIB + 1))
+        await exchange.finish()
+
+    assert await failing(direct, script, UpstreamInvalid) == ["before"]
+
+
+async def test_a_line_without_end_fails_before_it_fills_the_memory(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("before")
+        while True:
+            await exchange.chunk(b"x" * 65536)
+
+    assert await failing(direct, script, UpstreamInvalid) == ["before"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"a": 1}',
+        b"[1]",
+        b"12",
+        b"null",
+        b'"text"',
+        b'{"choices": 7}',
+        b'{"choices": [{"delta": {"content": 7}}]}',
+        b'{"choices": ["x"]}',
+        b'{"object": "error", "message": "out of memory", "code": 500}',
+        b'{"error": {"message": "overloaded", "code": 503}, "choices": []}',
+        b'{"error": "overloaded"}',
+        b"{not json",
+        b'{"a":' * 100_000,
+        b"\xff\xfe",
+    ],
+    ids=lambda odd: odd[:20].decode(errors="replace"),
+)
+async def test_what_is_no_chunk_fails_after_what_came_before(direct: Lane, odd: bytes) -> None:
+    content = b"data: " + chunk(content="before") + b"\n\ndata: " + odd + b"\n\ndata: " + FINISH + b"\n\n"
+    assert await failing(direct, lines(content), UpstreamInvalid) == ["before"]
+
+
+async def test_an_event_of_several_lines_is_one(direct: Lane) -> None:
+    content = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\ndata: ' + FINISH + b"\n\n"
+    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+
+
+async def test_thoughts_among_the_parts_of_a_content_are_told_from_text(direct: Lane) -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
+    parts = [thinking, {"type": "text", "text": "4"}, {"type": "reference", "reference_ids": [1]}]
+    content = b"data: " + chunk(content=parts) + b"\n\ndata: " + FINISH + b"\n\n"
+    assert await heard(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
+
+
+async def test_the_marker_of_the_end_is_the_end_whatever_follows(direct: Lane) -> None:
+    content = b"data: " + chunk(content="a") + b"\n\ndata: " + FINISH + b"\n\ndata: [DONE]\n\ndata: {not json\n\n"
+    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+
+
+async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("a")
+        await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        exchange.close()
+
+    assert await heard(direct, script) == ["a", Finished("stop")]
+
+
+async def test_connections_are_kept_for_the_next_call(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.finish()
+
+    async with provider(script, keeps_alive=True) as upstream:
+        for _ in range(2):
+            await collect(direct, call(upstream.base_url))
+        assert len(upstream.exchanges) == 2
+        assert upstream.connections == 1
+
+
+async def test_a_kept_connection_found_closed_is_opened_again_once(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.finish()
+
+    async def hangs_up(exchange: Exchange) -> None:
+        exchange.close()
+
+    async with provider(script, keeps_alive=True) as upstream:
+        await collect(direct, call(upstream.base_url))
+        upstream.script = hangs_up
+        with pytest.raises(ProviderUnreachable):
+            await collect(direct, call(upstream.base_url))
+        assert len(upstream.exchanges) == 3, "on the kept connection, and once on a new one"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_to_another_host_is_refused_and_gets_no_key(direct: Lane, status: int) -> None:
+    async def elsewhere(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.finish()
+
+    async with provider(elsewhere) as other:
+
+        async def script(exchange: Exchange) -> None:
+            await exchange.refuse(status, b"", location=f"{other.base_url}/chat/completions")
+
+        await failing(direct, script, ProviderRejected)
+        assert other.exchanges == []
+
+
+async def test_a_redirect_within_the_same_host_is_followed_and_not_for_ever(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        if exchange.path == "/v1/chat/completions":
+            await exchange.refuse(307, b"", location="/v2/chat/completions?a=b")
+        elif exchange.path.startswith("/v2/"):
+            await exchange.open()
+            await exchange.say("a")
+            await exchange.finish()
+        else:
+            await exchange.refuse(308, b"", location=exchange.path)
+
+    async with provider(script) as upstream:
+        assert joined(await collect(direct, call(upstream.base_url))) == "a"
+        first, second = upstream.exchanges
+        assert (second.path, second.body) == ("/v2/chat/completions?a=b", first.body)
+        round_and_round = upstream.base_url.replace("/v1", "/v3")
+        with pytest.raises(ProviderRejected):
+            await collect(direct, call(round_and_round))
+
+
+async def test_a_body_that_is_no_stream_is_a_providers_error(direct: Lane) -> None:
+    async def json_answer(exchange: Exchange) -> None:
+        await exchange.refuse(200, b'{"choices": [{"message": {"content": "not streamed"}}]}')
+
+    assert await failing(direct, json_answer, ProviderError) == []
+
+
+async def test_the_request_is_what_the_endpoint_wants(direct: Lane) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.finish()
+
+    sampling = Sampling(50, 0.5, "low", 1024, {"seed": 7, "top_p": 0.9})
+    async with provider(script) as upstream:
+        its = call(
+            upstream.base_url,
+            sampling=sampling,
+            key_header="api-key",
+            headers=(("OpenAI-Project", "p"),),
+            renames=(("seed", "random_seed"), ("max_tokens", "max_completion_tokens")),
+            extra=(("usage", {"include": True}),),
+        )
+        await collect(direct, its)
+        keyless = call(upstream.base_url, key_env=None)
+        await collect(direct, keyless)
+    first, second = upstream.exchanges
+    assert first.body == {
+        "model": "local",
+        "messages": [{"role": "user", "content": "go"}],
+        "stream": True,
+        "usage": {"include": True},
+        "max_completion_tokens": 50,
+        "temperature": 0.5,
+        "reasoning_effort": "low",
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "random_seed": 7,
+        "top_p": 0.9,
+    }
+    assert (first.headers["api-key"], first.headers["openai-project"]) == (PROVIDER_KEY, "p")
+    assert "authorization" not in first.headers
+    assert not {"authorization", "api-key"} & second.headers.keys()
+    assert PROVIDER_KEY not in str(second.headers)
