@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from msgspec import Struct
+
 RunKind: TypeAlias = Literal["swarm", "agent"]
 TurnStatus: TypeAlias = Literal["success", "failed", "cancelled"]
 EndStatus: TypeAlias = Literal["success", "failed", "cancelled", "timed_out", "budget_exceeded", "interrupted"]
@@ -88,9 +90,8 @@ class TurnStarted:
     lane: str
 
 
-@dataclass(slots=True)
-class TextDelta:
-    """One delta of a provider's. Treat as frozen: it is not only because building one must cost next to nothing."""
+class TextDelta(Struct, frozen=True, gc=False):
+    """One delta of a provider's. A struct, for building one must cost next to nothing."""
 
     t_ms: int
     agent: str
@@ -100,9 +101,8 @@ class TextDelta:
     """Which model call of the turn."""
 
 
-@dataclass(slots=True)
-class ReasoningDelta:
-    """One delta of a model's thinking. Treat as frozen, as `TextDelta`."""
+class ReasoningDelta(Struct, frozen=True, gc=False):
+    """One delta of a model's thinking."""
 
     t_ms: int
     agent: str

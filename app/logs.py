@@ -104,6 +104,9 @@ def _indented(text: str) -> str:
 
 def configure_logging(*, level: str, layout: Literal["text", "json"], secrets: Iterable[str]) -> None:
     """Send every logger's lines to stderr in one format, with these secrets blanked out."""
+    # What our lines do not hold is not collected (logging's own HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # pyright: ignore[reportPrivateUsage]
     redact = Redactor(secrets)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter(redact) if layout == "json" else TextFormatter(redact))

@@ -28,7 +28,7 @@ class ScriptedModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
         self.calls.append(call)
         name = call.model.target
         scenes = self._scenes[name]
@@ -36,18 +36,17 @@ class ScriptedModel:
         self.open += 1
         try:
             if not scene or not isinstance(scene[0], ModelError):
-                yield Opened()
+                yield (Opened(),)
             for line in scene:
                 if isinstance(line, ModelError):
                     raise line
                 if isinstance(line, str) and self._order:
                     await self._turn_of(name)
-                yield line
+                yield (line,)
                 if isinstance(line, str) and self._order:
                     self._next()
             if not any(isinstance(line, Finished) for line in scene):
-                yield Finished("stop")
-                yield TokenCount(input_tokens=10, output_tokens=len(scene))
+                yield Finished("stop"), TokenCount(input_tokens=10, output_tokens=len(scene))
         finally:
             self.open -= 1
 

@@ -1,5 +1,6 @@
 """Plans carried out: who speaks when, and who hears whom (ENGINE.md, "Hand-off")."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ class Notes:
     _written: anyio.Event = field(default_factory=anyio.Event)
 
     def now_ms(self) -> int:
-        return 0
+        return int(time.monotonic() * 1000)
 
     def say(self, delta: Event) -> None:
         self.record(delta)

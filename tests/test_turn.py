@@ -168,7 +168,7 @@ async def test_a_model_that_never_pauses_lets_others_have_the_loop() -> None:
         tasks.start_soon(beat)
         await take_turn(ScriptedModel({"A": ["a"] * 1000}))
         tasks.cancel_scope.cancel()
-    assert heartbeats > 1000 / 40
+    assert heartbeats > 1000 / 256
 
 
 async def test_a_finish_reason_is_passed_on() -> None:

@@ -1,6 +1,6 @@
 """Events as clients see them: names, ASCII JSON, frames (WIRE.md, section 4)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
@@ -55,8 +55,12 @@ class Framing:
     """How events are laid out in a body: what stands around the `data` of each."""
 
     media_type: str
-    head: Callable[[int, str], str]
-    """Of an event's number and its name."""
+    number: str
+    """Before an event's number."""
+    name: str
+    """Between its number and its name."""
+    data: str
+    """Between its name and its `data`."""
     tail: str
     heartbeat: bytes
     preamble: bytes = b""
@@ -65,14 +69,18 @@ class Framing:
 
 SSE = Framing(
     media_type="text/event-stream; charset=utf-8",
-    head=lambda number, name: f"id: {number}\nevent: {name}\ndata: ",
+    number="id: ",
+    name="\nevent: ",
+    data="\ndata: ",
     tail="\n\n",
     heartbeat=_SSE_HEARTBEAT,
     preamble=_RETRY,
 )
 NDJSON = Framing(
     media_type="application/x-ndjson",
-    head=lambda number, name: f'{{"id":{number},"event":"{name}","data":',
+    number='{"id":',
+    name=',"event":"',
+    data='","data":',
     tail="}\n",
     heartbeat=_NDJSON_HEARTBEAT,
 )
@@ -83,8 +91,8 @@ class _Panel:
 
     __slots__ = ("head", "output")
 
-    def __init__(self, event: TextDelta) -> None:
-        self.head = f'{{"agent":{escape(event.agent)},"turn":{event.turn},"content":'
+    def __init__(self, event: TextDelta, framing: Framing) -> None:
+        self.head = f'{framing.name}chunk{framing.data}{{"agent":{escape(event.agent)},"turn":{event.turn},"content":'
         self.output = bytearray()
 
 
@@ -102,7 +110,8 @@ class Rendering:
     def blocks(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         """The frames of these events, joined: few writes, and never much text at once, for each `chunk` may repeat all
         that its turn has said."""
-        head, tail, after = self._framing.head, self._framing.tail, self._after
+        framing, after = self._framing, self._after
+        lead, tail = framing.number, framing.tail
         outputs = iter(self._outputs(entries)) if self._include_output else repeat(None)
         parts: list[bytes | memoryview] = []
         length = 0
@@ -111,8 +120,9 @@ class Rendering:
                 output = next(outputs)
                 if number <= after:
                     continue
+                panel = self._panels.get(event.turn) or self._begin(event)
                 step = f',"step":{event.step}' if event.step > 1 else ""
-                content = f"{head(number, 'chunk')}{self._panel(event).head}{escape(event.text)}{step}"
+                content = f"{lead}{number}{panel.head}{escape(event.text)}{step}"
                 if output is None:
                     parts.append(f'{content},"t":{event.t_ms}}}{tail}'.encode("ascii"))
                 else:
@@ -123,7 +133,7 @@ class Rendering:
                 length += len(content)
             elif (frame := self._rare(event, needed=number > after)) is not None:
                 name, content = frame
-                parts.append(f"{head(number, name)}{content}{tail}".encode("ascii"))
+                parts.append(f"{lead}{number}{framing.name}{name}{framing.data}{content}{tail}".encode("ascii"))
                 length += len(content)
             if length >= _BLOCK_LENGTH:
                 yield b"".join(parts)
@@ -137,15 +147,13 @@ class Rendering:
         ends: list[tuple[bytearray, int]] = []
         for _, event in entries:
             if isinstance(event, TextDelta):
-                output = self._panel(event).output
+                output = (self._panels.get(event.turn) or self._begin(event)).output
                 output += escape(event.text)[1:-1].encode("ascii")
                 ends.append((output, len(output)))
         return [memoryview(output)[:end] for output, end in ends]
 
-    def _panel(self, event: TextDelta) -> _Panel:
-        panel = self._panels.get(event.turn)
-        if panel is None:
-            panel = self._panels[event.turn] = _Panel(event)
+    def _begin(self, event: TextDelta) -> _Panel:
+        panel = self._panels[event.turn] = _Panel(event, self._framing)
         return panel
 
     def _rare(self, event: Event, *, needed: bool) -> tuple[str, str] | None:

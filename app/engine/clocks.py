@@ -1,6 +1,7 @@
 """Two of a turn's three clocks: how long a model may take to begin, and how long it may fall silent."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 from anyio import CancelScope
@@ -13,16 +14,17 @@ _AFTERMATH_SECONDS = 5.0
 class SilenceClock:
     """Ends its block when the model is silent for too long; the failure is raised where the block ends.
 
-    `heard()` is called for every token and only notes the time. One timer a turn looks at the note when it fires and
-    sets itself again: arming a scope for each token would cost more than everything else on the token's way.
+    Hearing something only notes the time. One timer a turn looks at the note when it fires and sets itself again:
+    arming a scope for each token would cost more than everything else on the token's way.
     """
 
-    def __init__(self, *, first_token_seconds: float, idle_seconds: float) -> None:
+    def __init__(self, now_ms: Callable[[], int], *, first_token_seconds: float, idle_seconds: float) -> None:
+        self._heard_ms = 0
+        self._now_ms = now_ms
         self._first_token_seconds = first_token_seconds
         self._idle_seconds = idle_seconds
         self._loop = asyncio.get_running_loop()
         self._scope = CancelScope()
-        self._last_heard: float | None = None
         self._failure: ModelError | None = None
 
     def __enter__(self) -> "SilenceClock":
@@ -30,17 +32,16 @@ class SilenceClock:
         self._timer = self._loop.call_later(self._first_token_seconds, self._first_token_due)
         return self
 
-    def heard(self) -> None:
-        now = self._loop.time()
-        if self._last_heard is None:
+    def hear(self, *, is_first: bool) -> None:
+        """Something came of the model's answer."""
+        self._heard_ms = self._now_ms()
+        if is_first:
             self._timer.cancel()
-            self._timer = self._loop.call_at(now + self._idle_seconds, self._idle_due)
-        self._last_heard = now
+            self._timer = self._loop.call_later(self._idle_seconds, self._idle_due)
 
     def complete(self) -> None:
         """The model's answer is whole: only figures may follow, and their absence is no failure."""
         self._timer.cancel()
-        self._last_heard = self._loop.time()
         self._timer = self._loop.call_later(min(_AFTERMATH_SECONDS, self._idle_seconds), self._scope.cancel)
 
     def __exit__(
@@ -56,12 +57,11 @@ class SilenceClock:
         self._expire(FirstTokenTimeout(f"no token came within {self._first_token_seconds:g} s"))
 
     def _idle_due(self) -> None:
-        assert self._last_heard is not None
-        due = self._last_heard + self._idle_seconds
-        if self._loop.time() >= due:
+        left = self._idle_seconds - (self._now_ms() - self._heard_ms) / 1000
+        if left <= 0:
             self._expire(IdleTimeout(f"the provider fell silent for {self._idle_seconds:g} s"))
         else:
-            self._timer = self._loop.call_at(due, self._idle_due)
+            self._timer = self._loop.call_later(left, self._idle_due)
 
     def _expire(self, failure: ModelError) -> None:
         self._failure = failure

@@ -4,25 +4,24 @@
 class SurrogateJoiner:
     """Keeps back half a surrogate pair at the end of a delta for the next one; an orphan becomes U+FFFD."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = ""
+        self.held = ""
+        """What is kept back. While it is empty, ASCII need not be fed."""
 
     def feed(self, text: str) -> str:
         """The text that can be passed on now; empty when all of it is kept back."""
-        if text.isascii() and not self._held:
-            return text
-        text = self._held + text
-        self._held = ""
+        text = self.held + text
+        self.held = ""
         if "\ud800" <= text[-1] <= "\udbff":
-            self._held = text[-1]
+            self.held = text[-1]
             text = text[:-1]
         return _whole(text)
 
     def end(self) -> str:
         """What an orphan half that was still kept back becomes."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return "\ufffd" if held else ""
 
 

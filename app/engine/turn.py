@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from anyio import CancelScope, fail_after, get_cancelled_exc_class, sleep
@@ -15,7 +15,7 @@ from app.engine.clocks import SilenceClock
 from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
-from app.llm.base import ChatModel, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Agent
@@ -26,7 +26,7 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_DELTA_LENGTH = 1 << 20
-_DELTAS_A_BREATH = 32
+_DELTAS_A_BREATH = 128
 _BYTES_PER_TOKEN = 4
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -178,49 +178,64 @@ class _Speech:
     async def _listen(self) -> None:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
-        name, number = self._agent.name, self._turn.number
-        now_ms, say, pieces = self._recorder.now_ms, self._recorder.say, self._pieces
-        text, thought = SurrogateJoiner(), SurrogateJoiner()
         clock = SilenceClock(
-            first_token_seconds=self._clocks.first_token_seconds, idle_seconds=self._clocks.idle_seconds
+            self._recorder.now_ms,
+            first_token_seconds=self._clocks.first_token_seconds,
+            idle_seconds=self._clocks.idle_seconds,
         )
         stream = self._models[call.model.lane].stream(ModelCall(call.model, self._messages, self._agent.sampling))
+        breathed = 0
         try:
             with clock:
-                async with aclosing(stream) as deltas:
-                    async for delta in deltas:
-                        if isinstance(delta, str):
-                            call.heard += 1
-                            clock.heard()
-                            _check_length(delta)
-                            if piece := text.feed(delta):
-                                pieces.append(piece)
-                                say(TextDelta(now_ms(), name, number, piece))
-                        elif isinstance(delta, Reasoning):
-                            call.heard += 1
-                            clock.heard()
-                            _check_length(delta.text)
-                            if piece := thought.feed(delta.text):
-                                call.thought_length += len(piece)
-                                say(ReasoningDelta(now_ms(), name, number, piece))
-                        elif isinstance(delta, Opened):
-                            call.opened = True
-                        elif isinstance(delta, Finished):
-                            call.finish_reason = delta.reason
+                async with aclosing(stream) as arrivals:
+                    async for deltas in arrivals:
+                        heard = call.heard
+                        self._take_in(deltas)
+                        if call.heard > heard:
+                            clock.hear(is_first=not heard)
+                        if call.finish_reason is not None:
                             clock.complete()
-                        elif isinstance(delta, ToolCallDelta):
-                            call.heard += 1  # of a tool that nobody offered
-                            clock.heard()
-                        else:
-                            call.count = delta
-                        if not call.heard % _DELTAS_A_BREATH:
+                        if call.heard - breathed >= _DELTAS_A_BREATH:
+                            breathed = call.heard
                             await checkpoint()  # a provider may send faster than this loop would ever wait
         finally:
-            if orphan := thought.end():
-                say(ReasoningDelta(now_ms(), name, number, orphan))
-            if orphan := text.end():
-                pieces.append(orphan)
-                say(TextDelta(now_ms(), name, number, orphan))
+            t_ms = self._recorder.now_ms()
+            self._think(t_ms, call.thought.end())
+            self._speak_up(t_ms, call.text.end())
+
+    def _take_in(self, deltas: Sequence[Delta]) -> None:
+        """Pass on what has arrived at once."""
+        call = self._call
+        t_ms = self._recorder.now_ms()
+        for delta in deltas:
+            if isinstance(delta, str):
+                call.heard += 1
+                if len(delta) > _MAX_DELTA_LENGTH:
+                    raise _too_large()
+                self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
+            elif isinstance(delta, Reasoning):
+                call.heard += 1
+                if len(delta.text) > _MAX_DELTA_LENGTH:
+                    raise _too_large()
+                self._think(t_ms, call.thought.feed(delta.text))
+            elif isinstance(delta, ToolCallDelta):
+                call.heard += 1  # of a tool that nobody offered
+            elif isinstance(delta, Finished):
+                call.finish_reason = delta.reason
+            elif isinstance(delta, TokenCount):
+                call.count = delta
+            else:
+                call.opened = True
+
+    def _speak_up(self, t_ms: int, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+            self._recorder.say(TextDelta(t_ms, self._agent.name, self._turn.number, text))
+
+    def _think(self, t_ms: int, text: str) -> None:
+        if text:
+            self._call.thought_length += len(text)
+            self._recorder.say(ReasoningDelta(t_ms, self._agent.name, self._turn.number, text))
 
     def _consumed(self) -> Usage:
         """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
@@ -301,6 +316,8 @@ class _Call:
     thought_length: int = 0
     finish_reason: str | None = None
     count: TokenCount | None = None
+    text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
+    thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
 
 
 def as_failure(error: AppError, *, who: str | None = None) -> Failure:
@@ -309,9 +326,8 @@ def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     return Failure(code=error.code, message=message, status=error.status, retryable=error.retryable)
 
 
-def _check_length(delta: str) -> None:
-    if len(delta) > _MAX_DELTA_LENGTH:
-        raise UpstreamInvalid("the provider sent a chunk that is too large")
+def _too_large() -> ModelError:
+    return UpstreamInvalid("the provider sent a chunk that is too large")
 
 
 def _estimated_tokens(text: str) -> int:

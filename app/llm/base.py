@@ -70,9 +70,11 @@ class ChatModel(Protocol):
         """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
         ...
 
-    def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
-        """The answer as it arrives: `Opened`, then text, reasoning and tool calls, `Finished`, and a `TokenCount` if
-        there is one. What a provider counts in between comes in between: the last figures count.
+    def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+        """The answer as it arrives; what comes at once is one sequence.
+
+        `Opened` is first, then text, reasoning and tool calls, `Finished`, and a `TokenCount` if there is one. What a
+        provider counts in between comes in between: the last figures count.
 
         The caller closes the generator; closing it, or cancelling the task that reads it, closes the provider's
         connection. It repeats nothing by itself and keeps no clock.

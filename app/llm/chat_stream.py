@@ -81,18 +81,23 @@ class ChatStream:
         """Whether the provider said that its answer is complete."""
         self.done = False
         """Whether the provider said that nothing follows."""
+        self.failure: UpstreamInvalid | None = None
+        """What ended the stream: what is no chunk, an error of the provider's, a line longer than `MAX_LINE_BYTES`."""
         self._parts: list[bytes] = []
         self._length = 0
         self._unparsed = b""
         """The lines of an event that is no JSON as far as it has come: an event may have several."""
 
-    def feed(self, received: bytes) -> Iterator[Delta]:
-        """The deltas that these bytes complete.
+    def feed(self, received: bytes) -> list[Delta]:
+        """The deltas that these bytes complete, up to the failure if there is one."""
+        deltas: list[Delta] = []
+        try:
+            self._read(received, deltas)
+        except UpstreamInvalid as failure:
+            self.failure = failure
+        return deltas
 
-        Raises:
-            UpstreamInvalid: after the deltas before it came what is no chunk, an error of the provider's, or a line
-                longer than `MAX_LINE_BYTES`.
-        """
+    def _read(self, received: bytes, deltas: list[Delta]) -> None:
         end = received.rfind(b"\n")
         if end < 0:
             self._keep(received)
@@ -101,13 +106,16 @@ class ChatStream:
         if self._parts:
             whole = b"".join((*self._parts, whole))
             self._parts, self._length = [], 0
-        for line in whole.split(b"\n"):
+        lines = whole.split(b"\n")
+        if len(whole) > MAX_LINE_BYTES and len(max(lines, key=len)) > MAX_LINE_BYTES:
+            raise _too_large()
+        for line in lines:
             if line.startswith(b"data:"):
-                if len(line) > MAX_LINE_BYTES:
-                    raise _too_large()
-                chunk = self._chunk(line)
-                if chunk is not None:
-                    yield from self._deltas(chunk)
+                if (chunk := self._chunk(line)) is not None:
+                    if text := _only_text(chunk):
+                        deltas.append(text)
+                    else:
+                        deltas.extend(self._deltas(chunk))
                 elif self.done:
                     return
             elif self._unparsed and line in (b"", b"\r"):
@@ -169,6 +177,19 @@ class ChatStream:
                 yield Finished(choice.finish_reason)
         if chunk.usage is not None:
             yield _token_count(chunk.usage)
+
+
+def _only_text(chunk: _Chunk) -> str | None:
+    """What nearly every chunk is: a piece of text and nothing else."""
+    choices = chunk.choices
+    if not choices or len(choices) > 1 or chunk.usage is not None or chunk.error is not None:
+        return None
+    choice = choices[0]
+    message = choice.delta
+    if choice.index or choice.finish_reason or message is None or message.tool_calls:
+        return None
+    content = message.content
+    return content if isinstance(content, str) and not (message.reasoning_content or message.reasoning) else None
 
 
 def _too_large() -> UpstreamInvalid:

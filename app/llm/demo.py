@@ -28,17 +28,17 @@ class DemoModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
-        yield Opened()
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+        yield (Opened(),)
         tokens = _TOKEN.findall(_answer(call.messages))
         spoken = tokens[: call.sampling.max_tokens_of(call.model)]
         await sleep(self._first_token_seconds)
         for token in spoken:
-            yield token
+            yield (token,)
             await sleep(self._token_seconds)
-        yield Finished("stop" if len(spoken) == len(tokens) else "length")
         heard = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
-        yield TokenCount(input_tokens=heard, output_tokens=len(spoken))
+        finished = Finished("stop" if len(spoken) == len(tokens) else "length")
+        yield finished, TokenCount(input_tokens=heard, output_tokens=len(spoken))
 
 
 def _answer(messages: Sequence[ChatMessage]) -> str:

@@ -1,7 +1,7 @@
 """Models of providers that speak OpenAI's chat-completions stream: read from the socket, without litellm between."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
 import orjson
@@ -49,17 +49,19 @@ class DirectModel:
             await self._connections.close()
             self._connections = None
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
         await self.ready()
         await checkpoint_if_cancelled()
         response = await self._open(call)
         stream = ChatStream()
         try:
-            yield Opened()
+            yield (Opened(),)
             read = response.content.readany
             while not stream.done and (received := await read()):
-                for delta in stream.feed(received):
-                    yield delta
+                if deltas := stream.feed(received):
+                    yield deltas
+                if stream.failure is not None:
+                    raise stream.failure
             if not stream.finished:
                 raise _unfinished(response)
             await _release(response)

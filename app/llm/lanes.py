@@ -1,7 +1,7 @@
 """The ways to reach models, by name. A lane's module is imported by the first call that takes it, never at start."""
 
 import importlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -39,7 +39,7 @@ class LateLane:
                 self._lane = getattr(module, self._name)(self._environ)
             return self._lane
 
-    def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+    def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
         assert self._lane is not None, "ready() comes before the first call"
         return self._lane.stream(call)
 

@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -65,7 +65,7 @@ class LiteLLMModel:
             if shared := names.pop("module_level_aclient", None):
                 await shared.close()
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta]:
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         opened = False
@@ -76,13 +76,13 @@ class LiteLLMModel:
             async for chunk in stream:
                 if not opened:
                     opened = True
-                    yield Opened()
-                for delta in _deltas(chunk):
-                    yield delta
+                    yield (Opened(),)
+                if deltas := list(_deltas(chunk)):
+                    yield deltas
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(stream):
-                yield count
-            yield _finish(stream)
+                yield (count,)
+            yield (_finish(stream),)
             self._note_reuse(call.model, stream)
         except ModelError:
             raise
@@ -91,7 +91,7 @@ class LiteLLMModel:
             failure = translate(error, opened=opened)
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
             if stream is not None and (count := _token_count(stream)):
-                yield count
+                yield (count,)
             raise failure from error
         finally:
             if stream is not None:

@@ -47,7 +47,7 @@ class Log(Protocol):
     async def commit(self, event: Event) -> int:
         """As `append`, and returns once the event and all before it are as safe as this journal makes them.
 
-        Nothing may be appended after a `RunEnded`.
+        A `RunEnded` is always committed, and nothing may be appended after it.
         """
         ...
 

@@ -9,6 +9,7 @@ from app.events import Event, ReasoningDelta, RunEnded, TextDelta, TurnEnded
 from app.runs.journal import Entry, Log, RunRecord, RunState, RunStatus, Tail
 
 _ENTRIES_A_READ = 512
+_DELTAS = (TextDelta, ReasoningDelta)
 _EVENT_BYTES = 200
 """About what an event takes beside its text."""
 
@@ -32,15 +33,16 @@ class _Book:
             raise RuntimeError(f"{self.record.job_id} has ended")
         number = len(self.entries) + 1
         self.entries.append((number, event))
-        if isinstance(event, RunEnded):
-            self.state = event.status
-            self._journal.ended(self)
         if self._waiting:
             self._wake()
         return number
 
     async def commit(self, event: Event) -> int:
-        return self.append(event)
+        number = self.append(event)
+        if isinstance(event, RunEnded):
+            self.state = event.status
+            self._journal.ended(self)
+        return number
 
     def cancel(self) -> None:
         if self.state == "running":
@@ -56,7 +58,9 @@ class _Book:
             raise
 
     def weigh(self) -> int:
-        return sum(_EVENT_BYTES + _text_bytes(event) for _, event in self.entries)
+        deltas = [len(event.text) for _, event in self.entries if isinstance(event, _DELTAS)]
+        outputs = [len(event.output) for _, event in self.entries if isinstance(event, TurnEnded)]
+        return len(self.entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -143,13 +147,3 @@ class MemoryJournal:
             return self._books[job_id]
         except KeyError:
             raise NotFound("there is no such run") from None
-
-
-def _text_bytes(event: Event) -> int:
-    match event:
-        case TextDelta() | ReasoningDelta():
-            return len(event.text)
-        case TurnEnded():
-            return len(event.output)
-        case _:
-            return 0

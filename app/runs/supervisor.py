@@ -94,8 +94,8 @@ class Run:
         self._grace_seconds = grace_seconds
         self._readers = 0
         self._leaving: asyncio.TimerHandle | None = None
-        self._read = asyncio.Event()
-        self._read.set()
+        self._unread: anyio.Event | None = None
+        """There while nobody reads; set when somebody does."""
 
     # The engine's recorder.
 
@@ -131,7 +131,9 @@ class Run:
     def reader(self) -> Generator[None]:
         """Within this block somebody reads the run. When the last one leaves, `on_disconnect` decides."""
         self._readers += 1
-        self._read.set()
+        if self._unread is not None:
+            self._unread.set()
+            self._unread = None
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
@@ -144,7 +146,7 @@ class Run:
 
     def _abandon(self) -> None:
         """Nobody pays for what nobody reads: no new turn starts, and after the grace period the run is cancelled."""
-        self._read.clear()
+        self._unread = anyio.Event()
         self._leave_in(self._grace_seconds)
 
     def expect_reader(self) -> None:
@@ -157,7 +159,8 @@ class Run:
         self._leaving = asyncio.get_running_loop().call_later(seconds, self.stop, reason)
 
     async def _while_unread(self) -> None:
-        await self._read.wait()
+        if self._unread is not None:
+            await self._unread.wait()
 
     # Its course.
 

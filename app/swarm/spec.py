@@ -250,16 +250,10 @@ def unknown_fields(payload: Payload, at: Location = ()) -> Iterator[str]:
     for name in payload.model_extra or {}:
         if name not in _WITHOUT_EFFECT:
             yield ".".join(str(part) for part in (*at, name))
-    for name in type(payload).model_fields:
-        value = getattr(payload, name)
-        for item, path in _nested(value, (*at, name)):
-            yield from unknown_fields(item, path)
-
-
-def _nested(value: Any, at: Location) -> Iterator[tuple[Payload, Location]]:
-    if isinstance(value, Payload):
-        yield value, at
-    elif isinstance(value, list):
-        for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            if isinstance(item, Payload):
-                yield item, (*at, index)
+    for name, value in vars(payload).items():
+        if isinstance(value, Payload):
+            yield from unknown_fields(value, (*at, name))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+                if isinstance(item, Payload):
+                    yield from unknown_fields(item, (*at, name, index))
