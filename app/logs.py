@@ -26,7 +26,10 @@ _NAMED_SECRET = re.compile(
         [^\s"',;&{}]{6,}""",
     re.VERBOSE,
 )
-_KEY_SHAPED = re.compile(r"\b(?:sk-|pk-|rk-|gsk_|hf_|xai-|AIza)[A-Za-z0-9_-]{12,}")
+_SECRET_WORDS = ("key", "token", "secret", "password", "authorization", "bearer", "basic")
+
+_KEY_STARTS = ("sk-", "pk-", "rk-", "gsk_", "hf_", "xai-", "AIza")
+_KEY_SHAPED = re.compile(rf"\b(?:{'|'.join(_KEY_STARTS)})[A-Za-z0-9_-]{{12,}}")
 
 
 def secret_values(environ: Mapping[str, str], *, also: Collection[str] = ()) -> set[str]:
@@ -47,8 +50,13 @@ class Redactor:
     def __call__(self, text: str) -> str:
         if self._known is not None:
             text = self._known.sub(_REDACTED, text)
-        text = _NAMED_SECRET.sub(lambda match: match[1] + _REDACTED, text)
-        return _KEY_SHAPED.sub(_REDACTED, text)
+        # Looking for their beginnings first takes a hundredth of the time that the expressions take.
+        lowered = text.lower()
+        if any(word in lowered for word in _SECRET_WORDS):
+            text = _NAMED_SECRET.sub(lambda match: match[1] + _REDACTED, text)
+        if any(start in text for start in _KEY_STARTS):
+            text = _KEY_SHAPED.sub(_REDACTED, text)
+        return text
 
 
 class TextFormatter(logging.Formatter):

@@ -16,7 +16,7 @@ from app.api.auth import KeyRing
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
 from app.api.openapi import describe
-from app.engine.turn import TurnClocks
+from app.engine.clocks import TurnClocks
 from app.errors import AppError
 from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
@@ -64,7 +64,9 @@ def create_app(
     first call.
     """
     environ = os.environ if environ is None else environ
-    registry = Registry(default_model=settings.default_model, environ=environ, aliases=aliases_of(settings))
+    registry = Registry(
+        default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
+    )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
     lanes = Lanes(environ)
 

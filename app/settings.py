@@ -17,6 +17,7 @@ def _comma_separated(value: object) -> object:
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Lane = Literal["direct", "litellm"]
 
 
 class Settings(BaseSettings):
@@ -32,6 +33,10 @@ class Settings(BaseSettings):
         8000, description="The port to listen on; 0 lets the system choose."
     )
     default_model: str = Field("gpt-4.1-mini", description="The model of agents that name none.")
+    lane: Lane | Literal["auto"] = Field(
+        "auto",
+        description="Which way to models: `direct`, `litellm`, or `auto`, which is `direct` wherever that can be.",
+    )
     models_file: Path | None = Field(None, description="A TOML file of model aliases.")
     model_aliases: dict[str, str] = Field(
         {}, description='Model aliases in short: a JSON object such as `{"claude-*": "openai/my-model"}`.'

@@ -23,6 +23,7 @@ PROVIDER_KEY = "sk-provider-secret-0123456789"
 ENVIRON = {"LOCAL_KEY": PROVIDER_KEY}
 LANES: dict[str, type[DirectModel | LiteLLMModel]] = {"direct": DirectModel, "litellm": LiteLLMModel}
 MIB = 1 << 20
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
 @pytest.fixture(params=LANES)
@@ -426,7 +427,22 @@ async def test_the_request_is_what_the_endpoint_wants(direct: Lane) -> None:
         await collect(direct, its)
         keyless = call(upstream.base_url, key_env=None)
         await collect(direct, keyless)
-    first, second = upstream.exchanges
+        its = ModelCall(
+            its.model,
+            [
+                {"role": "developer", "content": "be brief"},
+                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                {"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]},
+            ],
+            sampling,
+        )
+        await collect(direct, its)
+    first, second, third = upstream.exchanges
+    assert third.body["messages"] == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "ab"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]},
+    ]
     assert first.body == {
         "model": "local",
         "messages": [{"role": "user", "content": "go"}],

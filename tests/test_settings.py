@@ -141,6 +141,7 @@ def test_counts_are_whole_and_at_least_one(name: str, value: Any) -> None:
         ("docs", "perhaps"),
         ("log_level", "LOUD"),
         ("log_format", "xml"),
+        ("lane", "fast"),
         ("model_aliases", ["a"]),
         ("model_aliases", {"a": 1}),
         ("api_keys", 5),

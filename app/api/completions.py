@@ -5,7 +5,7 @@ long as everything that we do between the request and the first call of a model.
 """
 
 import re
-from dataclasses import replace
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -67,13 +67,17 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
 
 def _agent_job(payload: AgentRequest, compiled: Compiled, request: Request, caller: str) -> Job:
     agent = payload.agent_config
-    job = _job("agent", payload, compiled, request, caller)
-    return replace(job, name=agent.agent_name, description=agent.description, temperature=agent.temperature)
+    its = {"name": agent.agent_name, "description": agent.description, "temperature": agent.temperature}
+    return _job("agent", payload, compiled, request, caller, **its)
 
 
 def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, caller: str) -> Job:
-    return replace(
-        _job("swarm", payload, compiled, request, caller),
+    return _job(
+        "swarm",
+        payload,
+        compiled,
+        request,
+        caller,
         name=payload.name,
         description=payload.description,
         number_of_agents=len(payload.agents),
@@ -81,8 +85,8 @@ def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, call
     )
 
 
-def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, caller: str) -> Job:
-    """What a job of either kind takes from its request."""
+def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, caller: str, **its: Any) -> Job:
+    """A job: what either kind takes from its request, and what is its own."""
     return Job(
         kind=kind,
         plan=compiled.plan,
@@ -97,6 +101,7 @@ def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, 
         coalesce_ms=payload.stream_options.coalesce_ms,
         request_id=request.state.request_id,
         traceparent=_traceparent(request),
+        **its,
     )
 
 

@@ -8,10 +8,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from anyio import CancelScope, fail_after, get_cancelled_exc_class, sleep
+import anyio
+from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from app.engine.clocks import SilenceClock
+from app.engine.clocks import CallClock, TurnClocks
 from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
@@ -49,15 +50,6 @@ class Recorder(Protocol):
     async def commit(self, event: Event) -> None:
         """Store an event and return once it, and all before it, will survive whatever the journal survives."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class TurnClocks:
-    """What the operator grants a turn, in seconds."""
-
-    first_token_seconds: float = 60.0
-    idle_seconds: float = 60.0
-    turn_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +102,8 @@ class _Speech:
         self._models = models
         self._clocks = clocks
         self._began_ms = recorder.now_ms()
+        self._seconds = min(clocks.turn_seconds, self._agent.timeout_seconds or math.inf)
+        self._ends = math.inf
         self._attempts = 0
         self._pieces: list[str] = []
         self._spent = Usage()
@@ -123,7 +117,8 @@ class _Speech:
         try:
             for lane in {model.lane for model in self._agent.models}:
                 await self._models[lane].ready()
-            await self._speak_in_time()
+            self._ends = anyio.current_time() + self._seconds
+            await self._speak()
         except ModelError as error:
             status, failure = "failed", error
         except get_cancelled_exc_class():
@@ -136,14 +131,6 @@ class _Speech:
             with CancelScope(shield=True):
                 await self._record_end(status, failure)
         return TurnResult(self._agent.name, "".join(self._pieces), failure.code if failure else None)
-
-    async def _speak_in_time(self) -> None:
-        seconds = min(self._clocks.turn_seconds, self._agent.timeout_seconds or math.inf)
-        try:
-            with fail_after(seconds):
-                await self._speak()
-        except TimeoutError:
-            raise TurnTimeout(f"the turn took longer than {seconds:g} s") from None
 
     async def _speak(self) -> None:
         """Try the agent's models in order, each with its retries, until one has begun to speak."""
@@ -171,18 +158,23 @@ class _Speech:
                 if self._call.heard or not error.repeatable or retry == self._agent.max_retries:
                     raise
                 logger.info("agent %s: %s, trying again", self._agent.name, error.code)
-                await sleep(_pause_seconds(retry, error.retry_after_seconds))
+                await self._pause(_pause_seconds(retry, error.retry_after_seconds))
             else:
                 return
+
+    async def _pause(self, seconds: float) -> None:
+        left = self._ends - anyio.current_time()
+        await anyio.sleep(min(seconds, left))
+        if seconds >= left:
+            raise self._overtime()
+
+    def _overtime(self) -> TurnTimeout:
+        return TurnTimeout(f"the turn took longer than {self._seconds:g} s")
 
     async def _listen(self) -> None:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
-        clock = SilenceClock(
-            self._recorder.now_ms,
-            first_token_seconds=self._clocks.first_token_seconds,
-            idle_seconds=self._clocks.idle_seconds,
-        )
+        clock = CallClock(self._clocks, turn_ends=self._ends, overtime=self._overtime)
         stream = self._models[call.model.lane].stream(ModelCall(call.model, self._messages, self._agent.sampling))
         breathed = 0
         try:
@@ -242,23 +234,21 @@ class _Speech:
         call = self._call
         if not call.opened:
             return Usage()
-        ours = TokenCount(
+        counted = call.count
+        is_estimated = counted is None
+        if counted is None or call.finish_reason is None:
+            ours = self._estimate()
+            counted = counted or ours
+            # Some providers begin with figures and end with better ones: what was cut in between has only the first.
+            if ours.output_tokens > counted.output_tokens:
+                counted, is_estimated = replace(counted, output_tokens=ours.output_tokens), True
+        return _charged(counted, call.model.price, is_estimated=is_estimated)
+
+    def _estimate(self) -> TokenCount:
+        return TokenCount(
             input_tokens=sum(_estimated_tokens(str(message.get("content") or "")) for message in self._messages),
-            output_tokens=_estimated_tokens("".join(self._pieces)) + call.thought_length // _BYTES_PER_TOKEN,
+            output_tokens=_estimated_tokens("".join(self._pieces)) + self._call.thought_length // _BYTES_PER_TOKEN,
         )
-        counted = call.count or ours
-        # Some providers begin with figures and end with better ones: what was cut in between has only the first.
-        is_stale = call.finish_reason is None and ours.output_tokens > counted.output_tokens
-        if is_stale:
-            counted = replace(counted, output_tokens=ours.output_tokens)
-        price = call.model.price
-        usage = (price or _UNKNOWN_PRICE).charge(
-            input_tokens=counted.input_tokens,
-            output_tokens=counted.output_tokens,
-            cached_input_tokens=counted.cached_input_tokens,
-            reasoning_tokens=counted.reasoning_tokens,
-        )
-        return replace(usage, priced=price is not None, estimated=call.count is None or is_stale)
 
     def _record_start(self) -> None:
         turn, model = self._turn, self._call.model
@@ -328,6 +318,18 @@ def as_failure(error: AppError, *, who: str | None = None) -> Failure:
 
 def _too_large() -> ModelError:
     return UpstreamInvalid("the provider sent a chunk that is too large")
+
+
+def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> Usage:
+    usage = (price or _UNKNOWN_PRICE).charge(
+        input_tokens=count.input_tokens,
+        output_tokens=count.output_tokens,
+        cached_input_tokens=count.cached_input_tokens,
+        reasoning_tokens=count.reasoning_tokens,
+    )
+    if price is not None and not is_estimated:
+        return usage
+    return replace(usage, priced=price is not None, estimated=is_estimated)
 
 
 def _estimated_tokens(text: str) -> int:

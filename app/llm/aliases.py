@@ -3,13 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from app.errors import UnknownModel
-from app.llm.known import provider_of
-from app.settings import Settings
+from app.errors import UnknownModel, quote
+from app.llm.known import provider_of, speaks_openai
+from app.settings import Lane, Settings
 
 DEMO_PREFIX = "demo/"
 
@@ -43,7 +43,17 @@ class Alias(BaseModel):
     api_base: str | None = None
     api_key_env: str | None = None
     """The variable that holds the key to send; with an `api_base` and without this, none is sent."""
+    lane: Lane | None = None
+    """Which way to the model, whatever the setting says."""
     price: AliasPrice | None = None
+
+    @model_validator(mode="after")
+    def _can_go_its_way(self) -> Self:
+        if self.lane != "direct" or self.model.startswith(DEMO_PREFIX):
+            return self
+        if not speaks_openai(self.model, provider_of(self.model, environ={})):
+            raise ValueError(f"{quote(self.model)} can only be called through litellm, its lane cannot be direct")
+        return self
 
 
 class AliasError(Exception):

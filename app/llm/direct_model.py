@@ -2,18 +2,19 @@
 
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import cast
 from urllib.parse import urljoin, urlsplit
 
 import orjson
 from aiohttp import ClientError, ClientResponse
 from anyio import move_on_after
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
 from app.llm.base import Delta, ModelCall, Opened
 from app.llm.chat_stream import ChatStream
 from app.llm.connections import Connections
 from app.llm.refusals import first_words, refused, retry_after_seconds
+from app.swarm.conversation import ChatMessage
 from app.swarm.models import ChatEndpoint
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,6 @@ class DirectModel:
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
         await self.ready()
-        await checkpoint_if_cancelled()
         response = await self._open(call)
         stream = ChatStream()
         try:
@@ -131,9 +131,20 @@ def _body(endpoint: ChatEndpoint, call: ModelCall) -> bytes:
     for name, theirs in endpoint.renames:
         if name in fields:
             fields[theirs] = fields.pop(name)
+    messages = [_plain(message) for message in call.messages]
     return orjson.dumps(
-        {"model": endpoint.model, "messages": call.messages, "stream": True, **dict(endpoint.extra), **fields}
+        {"model": endpoint.model, "messages": messages, "stream": True, **dict(endpoint.extra), **fields}
     )
+
+
+def _plain(message: ChatMessage) -> ChatMessage:
+    """The message as every provider takes it: OpenAI's own take the newer forms, and the older as well."""
+    role, content = message["role"], message.get("content")
+    if isinstance(content, list) and all(part.get("type") == "text" for part in cast(list[ChatMessage], content)):
+        content = "".join(part["text"] for part in cast(list[ChatMessage], content))
+    elif role != "developer":
+        return message
+    return {**message, "role": "system" if role == "developer" else role, "content": content}
 
 
 def _refusal(response: ClientResponse) -> ModelError:

@@ -1,19 +1,21 @@
-"""What litellm knows, without importing it: providers, whose key lies in which variable, what a model costs.
+"""What litellm knows, without importing it: providers, their addresses and key variables, what a model costs.
 
 The figures stand in two files that `scripts/models` makes from the locked release: `providers.json` and `prices.json`
 (USD per million tokens).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import quote as percent_encoded
+from urllib.parse import urlsplit
 
 import orjson
 
 from app.errors import UnknownModel, quote
-from app.swarm.models import Price, PriceTier
+from app.swarm.models import ChatEndpoint, Price, PriceTier
 
 _FAMILIES = {
     "gpt-": "openai",
@@ -35,6 +37,24 @@ _MISLEADING = re.compile(r"//|\.\.|^bedrock/(.*/)?agent|^azure_ai/(.*/)?agents")
 
 _MARKS = {"ft:": {"openai", "azure", "text-completion-openai"}, "replicate": {"replicate"}}
 """What litellm takes for a provider's mark wherever it stands in a name, and the providers whose names may have it."""
+
+_PROXY = "USE_LITELLM_PROXY"
+"""Where this is set, litellm sends everything to a proxy of its own kind."""
+
+_BRIDGE = "responses/"
+"""What makes litellm ask for OpenAI's responses instead, whoever the provider is."""
+
+_PLAIN_URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
+
+_CHAT = "/chat/completions"
+
+_REASONING = re.compile(r"(?<![a-z0-9])o[1-9]\d?(?![a-z0-9])|gpt-(?:[5-9]|[12]\d)", re.IGNORECASE)
+"""OpenAI's o-series, and GPT from 5 on, which know `max_tokens` by another name. Azure's 35 and 41 are 3.5 and 4.1."""
+
+_WITH_REASONING = {"openai", "azure"}
+
+_AZURE_V1 = {"v1", "preview", "latest"}
+"""Versions that are another API, with other addresses."""
 
 
 def provider_of(target: str, *, environ: Mapping[str, str]) -> str:
@@ -67,6 +87,97 @@ def _provider(target: str, environ: Mapping[str, str]) -> str | None:
             return "vertex_ai" if has_key("vertex_ai", environ) else "gemini"
         return str(entry["provider"])
     return next((provider for start, provider in _FAMILIES.items() if target.startswith(start)), None)
+
+
+def speaks_openai(target: str, provider: str) -> bool:
+    """Whether the model takes OpenAI's chat completions and streams them, as far as its name tells."""
+    chat = _providers()[provider].get("chat")
+    bare = target.removeprefix(f"{provider}/")
+    if chat is None or bare.startswith(_BRIDGE) or _entry(target, provider).get("lane") == "litellm":
+        return False
+    return "except" not in chat or re.search(chat["except"], bare) is None
+
+
+def chat_endpoint(
+    target: str,
+    provider: str,
+    *,
+    environ: Mapping[str, str],
+    api_base: str | None = None,
+    api_key_env: str | None = None,
+) -> ChatEndpoint | None:
+    """Where and how the model takes OpenAI's chat completions; None if that is for litellm to know.
+
+    `api_base` and `api_key_env` are an alias's own. Nothing that the environment holds for the provider goes to an
+    `api_base`.
+    """
+    if not speaks_openai(target, provider):
+        return None
+    entry = _providers()[provider]
+    chat: dict[str, Any] = entry["chat"]
+    headers: tuple[tuple[str, str], ...] = ()
+    if api_base is None:
+        if _first_set([_PROXY, *chat.get("unless", ())], environ):
+            return None
+        api_key_env = api_key_env or _first_set(chat["keys"], environ)
+        if api_key_env is None and not _is_keyless(provider, environ):
+            return None
+        headers = tuple(_headers(chat, environ))
+        variable = _first_set(entry["base_url_variables"], environ)
+        api_base = environ[variable] if variable else chat["base"]
+    model = _wire_name(target.removeprefix(f"{provider}/"), chat)
+    url = _chat_url(api_base, model, chat, environ)
+    if url is None:
+        return None
+    limit = {"max_tokens": "max_completion_tokens"} if provider in _WITH_REASONING and _REASONING.search(model) else {}
+    return ChatEndpoint(
+        url=url,
+        model=model,
+        key_env=api_key_env,
+        key_header=chat.get("key_header", "authorization"),
+        headers=headers,
+        renames=tuple({**chat.get("renames", {}), **limit}.items()),
+        extra=tuple(chat["extra"].items()),
+    )
+
+
+def _wire_name(bare: str, chat: Mapping[str, Any]) -> str:
+    """The model's name in a request: Fireworks' have a path, which may be left out."""
+    prefix: str = chat.get("model_prefix", "")
+    return bare if not prefix or bare.startswith(f"{prefix.partition('/')[0]}/") else prefix + bare
+
+
+def _chat_url(base: str | None, model: str, chat: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """The address to post to. None without a base, or where the base is not one to append a path to."""
+    if base is None or not _PLAIN_URL.fullmatch(base):
+        return None
+    base = base.rstrip("/")
+    path: str = chat["path"].replace("{model}", percent_encoded(model, safe=""))
+    url = base if base.endswith(_CHAT) else base.removesuffix("/v1" if path.startswith("/v1/") else "") + path
+    if "api_version" not in chat:
+        return url
+    version = environ.get("AZURE_API_VERSION") or chat["api_version"]
+    address = urlsplit(base)
+    # Bases of Azure's newer API, of one deployment, of Cloudflare's gateway: litellm appends something else to each.
+    if version in _AZURE_V1 or "/openai" in address.path or address.hostname == "gateway.ai.cloudflare.com":
+        return None
+    return f"{url}?api-version={percent_encoded(version)}"
+
+
+def _headers(chat: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for header, variables in chat.get("headers", {}).items():
+        if variable := _first_set(variables, environ):
+            yield header, environ[variable]
+
+
+def _first_set(variables: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    return next((variable for variable in variables if environ.get(variable)), None)
+
+
+def _is_keyless(provider: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment makes the provider callable without a key: by its address alone."""
+    urls = set(_providers()[provider]["base_url_variables"])
+    return any(urls.issuperset(way) and all(environ.get(variable) for variable in way) for way in _ways(provider))
 
 
 def has_key(provider: str, environ: Mapping[str, str]) -> bool:

@@ -2,42 +2,61 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Literal
 
-from app.errors import AppError, NoCredentials, quote
+from app.errors import AppError, NoCredentials, UnknownModel, quote
 from app.llm import known
 from app.llm.aliases import DEMO_PREFIX, Alias
-from app.swarm.models import ModelRef, Price
+from app.settings import Lane
+from app.swarm.models import ChatEndpoint, ModelRef, Price
 
 DEMO_MODEL = f"{DEMO_PREFIX}swarm"
+_RESOLVED_NAMES = 1024
 _FREE = Price(input=0.0, output=0.0)
 
 
 class Registry:
     """Resolves model names against aliases, what litellm knows, and the keys in the environment."""
 
-    def __init__(self, *, default_model: str, environ: Mapping[str, str], aliases: Mapping[str, Alias] | None = None):
+    def __init__(
+        self,
+        *,
+        default_model: str,
+        environ: Mapping[str, str],
+        aliases: Mapping[str, Alias] | None = None,
+        lane: Lane | Literal["auto"] = "auto",
+    ):
         self._default_model = default_model
         self._environ = environ
         self._aliases = dict(aliases or {})
+        self._lane: Lane | Literal["auto"] = lane
+        self._lately = lru_cache(maxsize=_RESOLVED_NAMES)(self._resolve)
 
     @property
     def default_model(self) -> str:
         return self._default_model
 
     def resolve(self, name: str) -> ModelRef:
-        """See `ModelRegistry`. An exact alias wins over a glob, globs are tried in the file's order."""
+        """See `ModelRegistry`. An exact alias wins over a glob, globs are tried in the file's order. What was resolved
+        lately is remembered: aliases, tables and keys are read once, when the server starts."""
+        return self._lately(name)
+
+    def _resolve(self, name: str) -> ModelRef:
         alias = self._alias(name) or Alias.model_construct(model=name)
         target = alias.model
         if target.startswith(DEMO_PREFIX):
             return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), lane="demo", price=_FREE)
         provider = known.provider_of(target, environ=self._environ)
         self._check_credentials(name, provider, alias)
+        endpoint = self._endpoint(name, provider, alias)
         return ModelRef(
             name=name,
             target=target if target.startswith(f"{provider}/") else f"{provider}/{target}",
-            lane="litellm",
+            lane="direct" if endpoint else "litellm",
             api_base=alias.api_base,
             api_key_env=alias.api_key_env,
+            endpoint=endpoint,
             price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
             max_output_tokens=known.max_output_tokens(target, provider),
         )
@@ -66,9 +85,23 @@ class Registry:
                 f"this server has no credentials for the model {quote(name)} of {provider}: set {' and '.join(missing)}"
             )
 
+    def _endpoint(self, name: str, provider: str, alias: Alias) -> ChatEndpoint | None:
+        """Where the direct lane posts to; None for litellm's lane. An alias's lane wins over the setting."""
+        lane = alias.lane or self._lane
+        if lane == "litellm":
+            return None
+        endpoint = known.chat_endpoint(
+            alias.model, provider, environ=self._environ, api_base=alias.api_base, api_key_env=alias.api_key_env
+        )
+        if lane == "direct" and endpoint is None:
+            raise UnknownModel(
+                f"the model {quote(name)} of {provider} can only be called through litellm, which it must not be here"
+            )
+        return endpoint
+
     def _resolves(self, name: str) -> bool:
         try:
-            self.resolve(name)
+            self._resolve(name)
         except AppError:
             return False
         return True

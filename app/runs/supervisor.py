@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import anyio
-from anyio import CancelScope, create_task_group
-from anyio.abc import TaskGroup
+from anyio import CancelScope
 
+from app.engine.clocks import TurnClocks
 from app.engine.execute import Execution
-from app.engine.turn import Speaker, TurnClocks, as_failure
+from app.engine.turn import Speaker, as_failure
 from app.errors import InternalError, RunCancelled, RunError, RunInterrupted, RunTimedOut, Unavailable
 from app.events import (
     EndStatus,
@@ -236,11 +236,10 @@ class Supervisor:
         self._draining = False
         self._interrupting = False
         self._drained = anyio.Event()
-        self._tasks: TaskGroup
+        self._tasks: asyncio.TaskGroup
 
     async def __aenter__(self) -> "Supervisor":
-        self._tasks = create_task_group()
-        await self._tasks.__aenter__()
+        self._tasks = await asyncio.TaskGroup().__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -273,7 +272,7 @@ class Supervisor:
         run.expect_reader()
         if self._interrupting:
             run.stop(RunInterrupted("the server stopped"))
-        self._tasks.start_soon(self._own, run, name=f"run {run.job_id}")
+        self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
         return run
 
     def live(self, job_id: str) -> Run | None:
