@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 _FLUSH_SECONDS = 1
 """After the drain, for readers to take what is left."""
 
+_OBJECTS_A_COLLECTION = 10_000
+
 _TRY_IT = {
     "name": "try-it",
     "swarm_type": "AgentRearrange",
@@ -56,8 +58,10 @@ class DrainingServer(uvicorn.Server):
         self._forced = Event()
         await super().startup(sockets)
         # What is there by now stays: the garbage collector need not look at it again, a hundred milliseconds each time.
+        # What comes is nearly all freed without it, so that it need not look after every request either.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_OBJECTS_A_COLLECTION, 20, 20)
         if self._dev_key is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             print(_welcome(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._dev_key), flush=True)

@@ -184,13 +184,16 @@ async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
 async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> None:
     """Each chunk repeats its turn's text: a thousand of them would be half a gigabyte in one write."""
     sizes: list[int] = []
+    complete = anyio.Event()
 
     async def send(message: Message) -> None:
         sizes.append(len(message.get("body", b"")))
+        if not message.get("more_body", True):
+            complete.set()
 
-    async def never() -> Message:
-        await anyio.sleep_forever()
-        raise AssertionError("for ever is over")
+    async def receive() -> Message:
+        await complete.wait()
+        return {"type": "http.disconnect"}
 
     model = ScriptedModel({"A": ["x" * 1000] * 500})
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
@@ -198,7 +201,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
         run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
         tail = await journal.tail(run.job_id)
         await supervisor.drain(5)
-        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, never, send)
+        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, receive, send)
     assert sum(sizes) > 100_000_000
     assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
 

@@ -17,6 +17,8 @@ from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Tail
 from app.runs.summary import Summary
 
+_MANY_EVENTS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -54,27 +56,26 @@ class RunStream(EventSourceResponse):
         self._reader = reader
         self._framing = framing
         self._heartbeat_seconds = heartbeat_seconds
+        self._client_is_gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._reader.presence(), _Client(receive, self._reader.tail) as client:
-            await checkpoint()  # the run takes its first steps, whose events then leave with the head in one write
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._follow(send, client)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with self._reader.presence():
+            # Followed in a task of its own: each token that woke this one would go through all that stands around it.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow(send), name="reader")
+                await _departure(receive)
+                self._client_is_gone = True
+                self._reader.tail.wake()
 
-    async def _follow(self, send: Send, client: "_Client") -> None:
+    async def _follow(self, send: Send) -> None:
         reader, framing, tail = self._reader, self._framing, self._reader.tail
         rendering = wire.Rendering(framing, include_output=reader.include_output, after=reader.after)
         preamble = framing.preamble
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with _Heart(tail, self._heartbeat_seconds) as heart:
-            began = ended = False
-            while not (ended or client.is_gone):
-                entries = tail.available()
-                if not entries:
-                    entries = await tail.read()
-                elif began:
-                    await checkpoint()  # a send to a client that is gone returns at once: let the news of it be heard
-                began = True
+            ended = False
+            while not (ended or self._client_is_gone):
+                entries = await tail.read()
                 if reader.coalesce_ms and entries:
                     entries = await self._gather(entries)
                 if not entries and heart.is_due():
@@ -85,6 +86,10 @@ class RunStream(EventSourceResponse):
                     await _send_part(send, preamble + block)
                     preamble = b""
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
+                if len(entries) >= _MANY_EVENTS:
+                    # Perhaps more wait, and a send to a client that is gone does not: let the news of it be heard.
+                    await checkpoint()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _gather(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """These and those of the next `coalesce_ms`, with neighbouring deltas joined."""
@@ -107,15 +112,25 @@ class RunDocument(Response):
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._reader.presence():
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._summarize(), name="reader")
+                leaving = tasks.create_task(_departure(receive), name="client")
+                await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
+                leaving.cancel()
+                if not reading.done():
+                    reading.cancel()
+                    return
+        response = self._document(reading.result())
+        response.headers.update(self._headers)
+        await response(scope, receive, send)
+
+    async def _summarize(self) -> Summary:
         summary = Summary()
-        with self._reader.presence(), _Client(receive, self._reader.tail) as client:
-            while summary.ended is None and not client.is_gone:
-                for _, event in await self._reader.tail.read():
-                    summary.observe(event)
-        if summary.ended is not None:
-            response = self._document(summary)
-            response.headers.update(self._headers)
-            await response(scope, receive, send)
+        while summary.ended is None:
+            for _, event in await self._reader.tail.read():
+                summary.observe(event)
+        return summary
 
     def _document(self, summary: Summary) -> Response:
         assert summary.described is not None
@@ -132,29 +147,11 @@ async def _send_part(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-class _Client:
-    """Learns that the client has hung up. The request's body has been read by now.
-
-    A task of asyncio's own, and a flag: a group and its cancel scope would cost a short answer as much as its reading.
-    """
-
-    def __init__(self, receive: Receive, tail: Tail) -> None:
-        self.is_gone = False
-        self._receive = receive
-        self._tail = tail
-
-    def __enter__(self) -> "_Client":
-        self._watch = asyncio.create_task(self._until_gone(), name="client")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.cancel()
-
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.is_gone = True
-        self._tail.wake()
+async def _departure(receive: Receive) -> None:
+    """Returns when the client has gone, or the answer is complete (ASGI's `http.disconnect` is for both). The
+    request's body has been read by now."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Heart:

@@ -17,12 +17,12 @@ _EVENT_BYTES = 200
 class _Book:
     """One run: its events, and the readers that wait for the next one."""
 
-    __slots__ = ("_journal", "_on_cancel", "_waiting", "bytes", "entries", "record", "state")
+    __slots__ = ("_journal", "_on_cancel", "bytes", "entries", "record", "state", "waiting")
 
     def __init__(self, journal: "MemoryJournal", record: RunRecord, on_cancel: Callable[[], None]) -> None:
         self._journal = journal
         self._on_cancel = on_cancel
-        self._waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[None]] = []
         self.record = record
         self.entries: list[Entry] = []
         self.state: RunState = "running"
@@ -33,7 +33,7 @@ class _Book:
             raise RuntimeError(f"{self.record.job_id} has ended")
         number = len(self.entries) + 1
         self.entries.append((number, event))
-        if self._waiting:
+        if self.waiting:
             self._wake()
         return number
 
@@ -48,22 +48,13 @@ class _Book:
         if self.state == "running":
             self._on_cancel()
 
-    async def next_event(self, waiter: asyncio.Future[None]) -> None:
-        self._waiting.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            raise
-
     def weigh(self) -> int:
         deltas = [len(event.text) for _, event in self.entries if isinstance(event, _DELTAS)]
         outputs = [len(event.output) for _, event in self.entries if isinstance(event, TurnEnded)]
         return len(self.entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -81,9 +72,14 @@ class _Cursor:
 
     async def read(self) -> Sequence[Entry]:
         if self._place >= len(self._book.entries):
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._book.next_event(self._waiter)
-            self._waiter = None
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            self._book.waiting.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if waiter.cancelled():
+                    self._book.waiting.remove(waiter)
         return self.available()
 
     def available(self) -> Sequence[Entry]:
