@@ -1,11 +1,11 @@
 """A model that says what a test tells it to, in the order that the test wants to see."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 
 from app.errors import ModelError
-from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from app.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Compiled, PlanLimits, compile_swarm
 from app.swarm.spec import SwarmRequest
@@ -28,7 +28,7 @@ class ScriptedModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
         self.calls.append(call)
         name = call.model.target
         scenes = self._scenes[name]
@@ -36,17 +36,17 @@ class ScriptedModel:
         self.open += 1
         try:
             if not scene or not isinstance(scene[0], ModelError):
-                yield (Opened(),)
+                hear((Opened(),))
             for line in scene:
                 if isinstance(line, ModelError):
                     raise line
                 if isinstance(line, str) and self._order:
                     await self._turn_of(name)
-                yield (line,)
+                hear((line,))
                 if isinstance(line, str) and self._order:
                     self._next()
             if not any(isinstance(line, Finished) for line in scene):
-                yield Finished("stop"), TokenCount(input_tokens=10, output_tokens=len(scene))
+                hear((Finished("stop"), TokenCount(input_tokens=10, output_tokens=len(scene))))
         finally:
             self.open -= 1
 

@@ -21,7 +21,9 @@ async def deltas(*messages: ChatMessage, max_tokens: int = 8192) -> list[Delta]:
     )
     call = ModelCall(ModelRef("demo/swarm", "swarm", "demo"), messages, sampling)
     with anyio.fail_after(5):
-        return [delta async for deltas in model.stream(call) for delta in deltas]
+        answer: list[Delta] = []
+        await model.stream(call, answer.extend)
+    return answer
 
 
 def text_of(answer: list[Delta]) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -62,9 +61,10 @@ def call(base_url: str, *, sampling: Sampling | None = None, **endpoint: Any) ->
 
 
 async def collect(model: ChatModel, its: ModelCall) -> list[Delta]:
+    deltas: list[Delta] = []
     with anyio.fail_after(10):
-        async with aclosing(model.stream(its)) as arrivals:
-            return [delta async for deltas in arrivals for delta in deltas]
+        await model.stream(its, deltas.extend)
+    return deltas
 
 
 async def heard(model: ChatModel, script: Script) -> list[Delta]:
@@ -83,19 +83,14 @@ async def failing(model: ChatModel, script: Script, error: type[ModelError]) -> 
     """What was heard before it failed, as it had to; the provider is left alone then."""
     deltas: list[Delta] = []
 
-    async def listen() -> None:
-        async with aclosing(model.stream(call(upstream.base_url))) as stream:
-            async for arrived in stream:
-                deltas.extend(delta for delta in arrived if delta != Opened())
-
     with anyio.fail_after(10):
         async with provider(script) as upstream:
             with pytest.raises(error) as caught:
-                await listen()
+                await model.stream(call(upstream.base_url), deltas.extend)
             await upstream.idle()
     assert type(caught.value) is error
     assert PROVIDER_KEY not in str(caught.value)
-    return deltas
+    return [delta for delta in deltas if delta != Opened()]
 
 
 def chunk(**delta: Any) -> bytes:
@@ -161,6 +156,28 @@ async def test_every_delta_is_a_delta_of_ours(lane: Lane) -> None:
 
     deltas = await heard(lane, at_once)
     assert [delta for delta in deltas if isinstance(delta, str)] == texts
+
+
+async def test_others_have_the_loop_however_fast_a_provider_is(lane: Lane) -> None:
+    turns = 0
+    seen: set[int] = set()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.chunk((b"data: " + chunk(content="x" * 100) + b"\n\n") * 8000)
+        await exchange.finish()
+
+    async with provider(script) as upstream, anyio.create_task_group() as tasks:
+        tasks.start_soon(take_turns)
+        await lane.stream(call(upstream.base_url), lambda _: seen.add(turns))
+        tasks.cancel_scope.cancel()
+    assert len(seen) > 8
 
 
 async def test_calls_of_tools_come_in_pieces(lane: Lane) -> None:
@@ -234,18 +251,20 @@ async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Lane, layout:
     assert (joined(deltas), deltas[-1]) == (text, Finished("stop"))
 
 
-async def test_hanging_up_on_the_stream_hangs_up_on_the_provider(lane: Lane) -> None:
+async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on(lane: Lane) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("a", "b")
         await anyio.sleep_forever()
 
+    def hear(deltas: Sequence[Delta]) -> None:
+        if "a" in deltas:
+            raise UpstreamInvalid("enough")
+
     async with provider(script) as upstream:
         with anyio.fail_after(5):
-            async with aclosing(lane.stream(call(upstream.base_url))) as stream:
-                async for deltas in stream:
-                    if "a" in deltas:
-                        break
+            with pytest.raises(UpstreamInvalid):
+                await lane.stream(call(upstream.base_url), hear)
             await upstream.exchanges[0].closed_by_client.wait()
 
 

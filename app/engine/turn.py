@@ -4,13 +4,11 @@ import logging
 import math
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
 
 from app.engine.clocks import CallClock, TurnClocks
 from app.engine.text import SurrogateJoiner
@@ -27,7 +25,6 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_DELTA_LENGTH = 1 << 20
-_DELTAS_A_BREATH = 128
 _BYTES_PER_TOKEN = 4
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -175,21 +172,19 @@ class _Speech:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
         clock = CallClock(self._clocks, turn_ends=self._ends, overtime=self._overtime)
-        stream = self._models[call.model.lane].stream(ModelCall(call.model, self._messages, self._agent.sampling))
-        breathed = 0
+        asked = ModelCall(call.model, self._messages, self._agent.sampling)
+
+        def hear(deltas: Sequence[Delta]) -> None:
+            heard = call.heard
+            self._take_in(deltas)
+            if call.heard > heard:
+                clock.hear(is_first=not heard)
+            if call.finish_reason is not None:
+                clock.complete()
+
         try:
             with clock:
-                async with aclosing(stream) as arrivals:
-                    async for deltas in arrivals:
-                        heard = call.heard
-                        self._take_in(deltas)
-                        if call.heard > heard:
-                            clock.hear(is_first=not heard)
-                        if call.finish_reason is not None:
-                            clock.complete()
-                        if call.heard - breathed >= _DELTAS_A_BREATH:
-                            breathed = call.heard
-                            await checkpoint()  # a provider may send faster than this loop would ever wait
+                await self._models[call.model.lane].stream(asked, hear)
         finally:
             t_ms = self._recorder.now_ms()
             self._think(t_ms, call.thought.end())

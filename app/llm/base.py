@@ -1,6 +1,6 @@
 """What the engine asks of a model, whichever way it is reached."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -63,6 +63,10 @@ Delta: TypeAlias = str | Opened | Reasoning | ToolCallDelta | Finished | TokenCo
 """What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
 
 
+Hear: TypeAlias = Callable[[Sequence[Delta]], None]
+"""Takes what has come at once. What it raises ends the stream."""
+
+
 class ChatModel(Protocol):
     """A way to reach models."""
 
@@ -70,14 +74,14 @@ class ChatModel(Protocol):
         """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
         ...
 
-    def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
-        """The answer as it arrives; what comes at once is one sequence.
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
+        """Let `hear` have the answer as it arrives, and return at its end.
 
         `Opened` is first, then text, reasoning and tool calls, `Finished`, and a `TokenCount` if there is one. What a
         provider counts in between comes in between: the last figures count.
 
-        The caller closes the generator; closing it, or cancelling the task that reads it, closes the provider's
-        connection. It repeats nothing by itself and keeps no clock.
+        Cancelling the task closes the provider's connection. A model repeats nothing by itself, keeps no clock, and
+        lets others have the event loop, however fast its provider is.
 
         Raises:
             ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`.

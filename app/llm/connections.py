@@ -1,100 +1,362 @@
-"""Connections to providers: pooled and kept alive, without a limit that would queue calls silently."""
+"""Connections to providers: HTTP/1.1 in which a body goes on to its reader in the very call that brings it.
 
-from collections.abc import Mapping
+Reading a stream through futures wakes a task for each token, which costs more than all that is done with it. Parsing is
+llhttp's (httptools), TLS and sockets are the event loop's. Connections are kept alive and used again, as many as there
+are: a limit would queue calls silently.
+"""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address, ip_network
-from types import SimpleNamespace
+from typing import cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import httpx
-from aiohttp import (
-    ClientOSError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    ServerDisconnectedError,
-    TCPConnector,
-    TraceConfig,
-    encode_basic_auth,
-)
-from aiohttp.tracing import TraceConnectionReuseconnParams
-from yarl import URL
+import certifi
+import httptools
 
-_NO_LIMIT = 0
-_KEEP_ALIVE_SECONDS = 60.0
-_MAX_HEADER_BYTES = 64 * 1024
+_IDLE_SECONDS = 60.0
+_LAST_BYTES_SECONDS = 1.0
+_MAX_HEAD_BYTES = 64 * 1024
+_WANTED_HEADERS = {b"content-type", b"content-encoding", b"location", b"retry-after"}
+_PORTS = {"http": 80, "https": 443}
 
-# The engine keeps the clocks: a limit here would be one that nobody set.
-_NO_TIMEOUT = ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+class Disconnected(ConnectionError):
+    """The provider hung up, or answered with something that is not HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where a connection leads; those of one route are interchangeable."""
+
+    scheme: str
+    host: str
+    port: int
+    proxy: str | None
+
+
+class Answer:
+    """A provider's answer from its head on. Whoever has it closes it."""
+
+    def __init__(self, connection: "_Connection", status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.headers = headers
+        """Those that anybody here asks for, by lower-case name."""
+        self._connection = connection
+
+    async def read(self, take: Callable[[bytes], bool]) -> None:
+        """Hand each part of the body to `take` as it comes, until the end, or until `take` says that it has enough.
+
+        Raises:
+            Disconnected, OSError: the connection broke before the end; and whatever `take` raises.
+        """
+        await self._connection.read(take)
+
+    def close(self) -> None:
+        """No more is wanted. The connection is kept if the answer is complete or its reader has had enough of it, for
+        then the end is near; otherwise the provider is hung up on."""
+        self._connection.let_go()
 
 
 class Connections:
-    """Posts requests and hands out the answers while they arrive. Make it and use it in one event loop.
+    """Posts requests. Make it and use it in one event loop.
 
     TLS certificates are always verified, against `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set (OpenSSL), else
     against certifi's. Proxies are those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        tracing = TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_reuse)
+        self._environ = environ
         self._proxies = _Proxies(environ)
-        self._tls = httpx.create_ssl_context()
-        self._tls.set_alpn_protocols(["http/1.1"])
-        self._tracing = tracing
-        self._pooled = self._session(
-            TCPConnector(limit=_NO_LIMIT, ssl=self._tls, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-        )
-        self._fresh = self._session(TCPConnector(limit=_NO_LIMIT, ssl=self._tls, force_close=True))
+        self._idle: dict[_Route, list[_Connection]] = {}
+        self._all: set[_Connection] = set()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> ClientResponse:
-        """The answer, as soon as its head is there; redirects are answers. The caller closes it.
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer, as soon as its head is there; a redirect is an answer.
 
         A connection that waited for reuse and proves to be closed is no failure: the request is posted once more on a
         new one, for the provider has not seen it.
 
         Raises:
-            aiohttp.ClientError, OSError: there is no answer.
+            Disconnected, OSError, ValueError: there is no answer.
         """
-        trace = SimpleNamespace(reused=False)
-        try:
-            return await self._post(self._pooled, url, body, headers, trace)
-        except (ServerDisconnectedError, ClientOSError) as error:
-            began_to_answer = isinstance(error, ServerDisconnectedError) and not isinstance(error.message, str)
-            if not trace.reused or began_to_answer:
-                raise
-        return await self._post(self._fresh, url, body, headers, trace)
+        target = urlsplit(url)
+        proxy = self._proxies.of(target)
+        route = _Route(target.scheme, target.hostname or "", target.port or _PORTS[target.scheme], proxy)
+        request = _request(target, body, headers, proxy if target.scheme == "http" else None)
+        if idle := self._idle.get(route):
+            connection = idle.pop()
+            try:
+                return await connection.exchange(request)
+            except (Disconnected, OSError):
+                if connection.has_answered:
+                    raise
+        return await (await self._connect(route)).exchange(request)
 
     async def close(self) -> None:
         """Hang up everywhere."""
-        await self._pooled.close()
-        await self._fresh.close()
+        for connection in list(self._all):
+            connection.hang_up()
 
-    async def _post(
-        self, session: ClientSession, url: str, body: bytes, headers: Mapping[str, str], trace: SimpleNamespace
-    ) -> ClientResponse:
-        proxy, proxy_headers = self._proxies.of(url)
-        return await session.post(
-            URL(url, encoded=True),
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            proxy=proxy,
-            proxy_headers=proxy_headers,
-            trace_request_ctx=trace,
-        )
+    async def _connect(self, route: _Route) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        tls = self._tls if route.scheme == "https" else None
+        if route.proxy is None:
+            host, port = route.host, route.port
+            _, connection = await loop.create_connection(lambda: _Connection(self, route), host, port, ssl=tls)
+            return connection
+        proxy = urlsplit(route.proxy)
+        if proxy.scheme not in _PORTS or not proxy.hostname:
+            raise ValueError("only http and https proxies are supported")
+        at = proxy.hostname, proxy.port or _PORTS[proxy.scheme]
+        proxy_tls = self._tls if proxy.scheme == "https" else None
+        if tls is None:
+            _, connection = await loop.create_connection(lambda: _Connection(self, route), *at, ssl=proxy_tls)
+            return connection
+        transport, tunnel = await loop.create_connection(lambda: _Tunnel(route, proxy), *at, ssl=proxy_tls)
+        try:
+            await tunnel.opened
+            connection = _Connection(self, route)
+            secured = await loop.start_tls(transport, connection, tls, server_hostname=route.host)
+        except BaseException:
+            transport.abort()
+            raise
+        assert secured is not None
+        connection.connection_made(secured)
+        return connection
 
-    def _session(self, connector: TCPConnector) -> ClientSession:
-        return ClientSession(
-            connector=connector,
-            cookie_jar=DummyCookieJar(),
-            timeout=_NO_TIMEOUT,
-            trace_configs=[self._tracing],
-            # It would look for credentials in ~/.netrc, too.
-            trust_env=False,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-        )
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        file, folder = self._environ.get("SSL_CERT_FILE"), self._environ.get("SSL_CERT_DIR")
+        context = ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def opened(self, connection: "_Connection") -> None:
+        self._all.add(connection)
+
+    def keep(self, connection: "_Connection") -> None:
+        self._idle.setdefault(connection.route, []).append(connection)
+
+    def closed(self, connection: "_Connection") -> None:
+        self._all.discard(connection)
+        idle = self._idle.get(connection.route, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(connection.route, None)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: one exchange at a time, and idleness in between."""
+
+    __slots__ = (
+        "_answer",
+        "_broke",
+        "_early",
+        "_end",
+        "_has_enough",
+        "_head_bytes",
+        "_headers",
+        "_is_complete",
+        "_keeps_alive",
+        "_loop",
+        "_owner",
+        "_parser",
+        "_take",
+        "_timer",
+        "_transport",
+        "has_answered",
+        "route",
+    )
+
+    def __init__(self, owner: Connections, route: _Route) -> None:
+        self.route = route
+        self.has_answered = False
+        """Whether a byte of the present answer has come."""
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._early: list[bytes] = []
+        """What has come of the body before anybody asked for it."""
+        self._is_complete = False
+        self._has_enough = False
+        self._broke: Exception | None = None
+        self._keeps_alive = False
+
+    # What its user calls.
+
+    async def exchange(self, request: bytes) -> Answer:
+        """Send a request; the answer's head."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.has_answered = self._is_complete = self._has_enough = False
+        self._take, self._broke = None, None
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer = self._loop.create_future()
+        try:
+            self._transport.write(request)
+            return await self._answer
+        except BaseException:
+            self.hang_up()
+            raise
+
+    async def read(self, take: Callable[[bytes], bool]) -> None:
+        self._take = take
+        early, self._early = self._early, []
+        for part in early:
+            self._has_enough = self._has_enough or take(part)
+        if self._is_complete or self._has_enough:
+            return
+        if self._broke is not None:
+            raise self._broke
+        self._end = self._loop.create_future()
+        await self._end
+
+    def let_go(self) -> None:
+        self._take = self._end = None
+        self._early = []
+        if self._broke is not None:
+            return
+        if self._is_complete and self._keeps_alive:
+            self._rest()
+        elif self._has_enough and not self._is_complete:
+            self._timer = self._loop.call_later(_LAST_BYTES_SECONDS, self.hang_up)
+        else:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self._transport.abort()
+
+    def _rest(self) -> None:
+        """Wait to be used again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(_IDLE_SECONDS, self.hang_up)
+        self._owner.keep(self)
+
+    def _break(self, error: Exception) -> None:
+        """Nothing more will come."""
+        if self._broke is not None or self._is_complete:
+            return
+        self._broke = error
+        for waiter in (self._answer, self._end):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._is_complete:
+            self.hang_up()  # nobody has asked for anything
+            return
+        self.has_answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._break(Disconnected(f"this is not HTTP: {error}"))
+            self.hang_up()
+        if not self._answer.done():
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._break(Disconnected("the answer's head is too large"))
+                self.hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._owner.closed(self)
+        self._break(exc or Disconnected("the connection was closed"))
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if (wanted := name.lower()) in _WANTED_HEADERS:
+            self._headers[wanted.decode("ascii")] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200 and self._answer is not None and not self._answer.done():
+            self._answer.set_result(Answer(self, status, self._headers))
+
+    def on_body(self, part: bytes) -> None:
+        if self._has_enough:
+            return
+        if self._take is None:
+            self._early.append(part)
+            return
+        try:
+            self._has_enough = self._take(part)
+        except Exception as error:  # it goes to whoever reads
+            self._has_enough = True
+            self._break(error)
+            self.hang_up()
+            return
+        if self._has_enough:
+            self._finish()
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            self._headers = {}  # an interim response; the answer follows (RFC 9110, 15.2)
+            return
+        self._is_complete = True
+        self._keeps_alive = self._parser.should_keep_alive()
+        self._finish()
+        if self._has_enough and self._take is None:  # let go of already
+            self.let_go()
+
+    def _finish(self) -> None:
+        if self._end is not None and not self._end.done():
+            self._end.set_result(None)
+
+
+class _Tunnel(asyncio.Protocol):
+    """The way through a proxy, until it is open (RFC 9110, 9.3.6)."""
+
+    def __init__(self, route: _Route, proxy: SplitResult) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._authority = f"{_bracketed(route.host)}:{route.port}"
+        self._proxy = proxy
+        self._parser = httptools.HttpResponseParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        lines = [f"CONNECT {self._authority} HTTP/1.1", f"host: {self._authority}", *_proxy_authorization(self._proxy)]
+        cast(asyncio.Transport, transport).write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(Disconnected(f"the proxy does not speak HTTP: {error}"))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 200 <= status < 300:
+            if not self.opened.done():
+                self.opened.set_result(None)
+        elif status >= 300:
+            self._fail(Disconnected(f"the proxy refused the connection (HTTP {status})"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or Disconnected("the proxy closed the connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(error)
 
 
 class _Proxies:
@@ -108,16 +370,12 @@ class _Proxies:
         self._by_scheme = {"https": setting("https_proxy") or every, "http": setting("http_proxy") or every}
         self._bypass = [name.strip().lower() for name in setting("no_proxy").split(",") if name.strip()]
 
-    def of(self, url: str) -> tuple[str | None, dict[str, str] | None]:
-        """The proxy's URL and the headers that it gets; None where the connection is direct."""
-        if not any(self._by_scheme.values()):
-            return None, None
-        target = urlsplit(url)
+    def of(self, target: SplitResult) -> str | None:
+        """The proxy's URL; None where the connection is direct."""
         proxy = self._by_scheme.get(target.scheme)
         if not proxy or any(_covers(name, target) for name in self._bypass):
-            return None, None
-        named = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return _without_credentials(named), _proxy_authorization(named)
+            return None
+        return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _covers(name: str, target: SplitResult) -> bool:
@@ -135,15 +393,28 @@ def _covers(name: str, target: SplitResult) -> bool:
     return f"{host}:{target.port}".endswith(f".{domain}") if ":" in domain else f".{host}".endswith(f".{domain}")
 
 
-def _without_credentials(url: SplitResult) -> str:
-    return url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy: str | None) -> bytes:
+    """The request as it goes over the wire; a proxy that forwards it is told the whole address (RFC 9112, 3.2.2)."""
+    host = target.netloc.rpartition("@")[2]
+    path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}"
+    lines = [
+        f"POST {path if proxy is None else f'{target.scheme}://{host}{path}'} HTTP/1.1",
+        f"host: {host}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        *(_proxy_authorization(urlsplit(proxy)) if proxy else ()),
+        f"content-length: {len(body)}",
+    ]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header must not hold a line break")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _proxy_authorization(url: SplitResult) -> dict[str, str] | None:
-    if url.username is None:
-        return None
-    return {"Proxy-Authorization": encode_basic_auth(unquote(url.username), unquote(url.password or ""))}
+def _proxy_authorization(proxy: SplitResult) -> list[str]:
+    if proxy.username is None:
+        return []
+    credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+    return [f"proxy-authorization: Basic {base64.b64encode(credentials).decode()}"]
 
 
-async def _note_reuse(_: ClientSession, context: SimpleNamespace, __: TraceConnectionReuseconnParams) -> None:
-    context.trace_request_ctx.reused = True
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

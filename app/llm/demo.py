@@ -1,11 +1,11 @@
 """A model without a provider: deterministic, paced like a real one, and open about being a demo."""
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from anyio import sleep
 
-from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from app.llm.base import Finished, Hear, ModelCall, Opened, TokenCount
 from app.swarm.conversation import ChatMessage
 
 _FIRST_TOKEN_SECONDS = 0.25
@@ -28,17 +28,17 @@ class DemoModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
-        yield (Opened(),)
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
+        hear((Opened(),))
         tokens = _TOKEN.findall(_answer(call.messages))
         spoken = tokens[: call.sampling.max_tokens_of(call.model)]
         await sleep(self._first_token_seconds)
         for token in spoken:
-            yield (token,)
+            hear((token,))
             await sleep(self._token_seconds)
         heard = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
         finished = Finished("stop" if len(spoken) == len(tokens) else "length")
-        yield finished, TokenCount(input_tokens=heard, output_tokens=len(spoken))
+        hear((finished, TokenCount(input_tokens=heard, output_tokens=len(spoken))))
 
 
 def _answer(messages: Sequence[ChatMessage]) -> str:

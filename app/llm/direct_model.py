@@ -1,18 +1,17 @@
 """Models of providers that speak OpenAI's chat-completions stream: read from the socket, without litellm between."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 from urllib.parse import urljoin, urlsplit
 
 import orjson
-from aiohttp import ClientError, ClientResponse
 from anyio import move_on_after
 
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
-from app.llm.base import Delta, ModelCall, Opened
+from app.llm.base import Hear, ModelCall, Opened
 from app.llm.chat_stream import ChatStream
-from app.llm.connections import Connections
+from app.llm.connections import Answer, Connections
 from app.llm.refusals import first_words, refused, retry_after_seconds
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ChatEndpoint
@@ -23,11 +22,6 @@ _MAX_REDIRECTS = 3
 _MAX_REFUSAL_BYTES = 4096
 _REFUSAL_SECONDS = 1.0
 """How long we wait for what a provider says when it refuses: the words are only for our log."""
-_LAST_BYTES_SECONDS = 0.05
-"""How long we wait for the end of an answer that is complete, so that its connection can be used again."""
-
-_BROKEN = (ClientError, OSError)
-"""What aiohttp raises when a connection cannot be made, or breaks."""
 
 
 class DirectModel:
@@ -50,64 +44,65 @@ class DirectModel:
             await self._connections.close()
             self._connections = None
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
         await self.ready()
-        response = await self._open(call)
+        answer = await self._open(call)
         stream = ChatStream()
+
+        def take(received: bytes) -> bool:
+            if deltas := stream.feed(received):
+                hear(deltas)
+            if stream.failure is not None:
+                raise stream.failure
+            return stream.done
+
         try:
-            yield (Opened(),)
-            read = response.content.readany
-            while not stream.done and (received := await read()):
-                if deltas := stream.feed(received):
-                    yield deltas
-                if stream.failure is not None:
-                    raise stream.failure
-            if not stream.finished:
-                raise _unfinished(response)
-            await _release(response)
+            hear((Opened(),))
+            await answer.read(take)
+            failure, cause = _unfinished(answer), None
         except ModelError as error:
             _log(call, error, error)
             raise
-        except _BROKEN as error:
-            if not stream.finished:
-                failure = UpstreamTruncated("the connection to the provider broke in the middle of its answer")
-                _log(call, failure, error)
-                raise failure from error
+        except OSError as error:
+            failure, cause = _unfinished(answer), error
         finally:
-            response.close()
+            answer.close()
+        if not stream.finished:
+            _log(call, failure, cause or failure)
+            raise failure from cause
 
-    async def _open(self, call: ModelCall) -> ClientResponse:
+    async def _open(self, call: ModelCall) -> Answer:
         """The provider's answer, once it has begun and promises a stream."""
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
         try:
-            response = await self._post(endpoint, _body(endpoint, call))
-        except _BROKEN as error:
+            answer = await self._post(endpoint, _body(endpoint, call))
+        except (OSError, ValueError) as error:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
             raise failure from error
-        if 200 <= response.status < 300:
-            return response
+        if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "identity") == "identity":
+            return answer
         try:
-            failure = _refusal(response)
-            _log(call, failure, await _words(response))
+            failure = _refusal(answer)
+            _log(call, failure, await _words(answer))
             raise failure
         finally:
-            response.close()
+            answer.close()
 
-    async def _post(self, endpoint: ChatEndpoint, body: bytes) -> ClientResponse:
+    async def _post(self, endpoint: ChatEndpoint, body: bytes) -> Answer:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            response = await self._connections.post(url, body, headers)
-            if response.status not in (307, 308):
-                return response
-            elsewhere = urljoin(url, response.headers.get("location", ""))
+            answer = await self._connections.post(url, body, headers)
+            if answer.status not in (307, 308):
+                return answer
+            elsewhere = urljoin(url, answer.headers.get("location", ""))
             if urlsplit(elsewhere)[:2] != urlsplit(url)[:2]:
-                return response
-            response.close()
+                return answer
+            answer.close()
             url = elsewhere
         return await self._connections.post(url, body, headers)
 
@@ -147,37 +142,34 @@ def _plain(message: ChatMessage) -> ChatMessage:
     return {**message, "role": "system" if role == "developer" else role, "content": content}
 
 
-def _refusal(response: ClientResponse) -> ModelError:
-    if 300 <= response.status < 400:
-        return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {response.status})")
-    return refused(response.status, retry_after_seconds(response.headers.get("retry-after", "")))
+def _refusal(answer: Answer) -> ModelError:
+    if 200 <= answer.status < 300:
+        return ProviderError("the provider compressed its answer, which we had asked it not to do")
+    if 300 <= answer.status < 400:
+        return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {answer.status})")
+    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", "")))
 
 
-async def _words(response: ClientResponse) -> str:
+async def _words(answer: Answer) -> str:
     """What a provider says when it refuses, as far as it comes at once."""
-    words = b""
+    words = bytearray()
+
+    def take(part: bytes) -> bool:
+        words.extend(part)
+        return len(words) >= _MAX_REFUSAL_BYTES
+
     with move_on_after(_REFUSAL_SECONDS):
         try:
-            while len(words) < _MAX_REFUSAL_BYTES and (more := await response.content.readany()):
-                words += more
-        except _BROKEN:
+            await answer.read(take)
+        except OSError:
             logger.debug("the provider hung up while it refused")
     return words[:_MAX_REFUSAL_BYTES].decode(errors="replace")
 
 
-def _unfinished(response: ClientResponse) -> ModelError:
-    if "event-stream" not in response.headers.get("content-type", "event-stream"):
+def _unfinished(answer: Answer) -> ModelError:
+    if "event-stream" not in answer.headers.get("content-type", "event-stream"):
         return ProviderError("the provider answered with something that is no stream of tokens")
     return UpstreamTruncated("the provider's answer was cut off")
-
-
-async def _release(response: ClientResponse) -> None:
-    """Take the end of a complete answer; its connection can then be used again."""
-    if not response.content.at_eof():
-        with move_on_after(_LAST_BYTES_SECONDS):
-            await response.content.readany()
-    if response.content.at_eof():
-        response.release()
 
 
 def _log(call: ModelCall, failure: ModelError, cause: object) -> None:

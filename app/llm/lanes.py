@@ -1,13 +1,13 @@
 """The ways to reach models, by name. A lane's module is imported by the first call that takes it, never at start."""
 
 import importlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
 
-from app.llm.base import ChatModel, Delta, ModelCall
+from app.llm.base import ChatModel, Hear, ModelCall
 from app.llm.demo import DemoModel
 
 
@@ -39,9 +39,9 @@ class LateLane:
                 self._lane = getattr(module, self._name)(self._environ)
             return self._lane
 
-    def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
         assert self._lane is not None, "ready() comes before the first call"
-        return self._lane.stream(call)
+        await self._lane.stream(call, hear)
 
     async def close(self) -> None:
         if self._lane is not None:

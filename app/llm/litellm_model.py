@@ -4,16 +4,16 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import anyio
 import httpx
 from anyio import CancelScope, to_thread
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from app.errors import ModelError, ProviderError, UpstreamTruncated
-from app.llm.base import Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import Delta, Finished, Hear, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.llm.litellm_errors import hung_up, translate
 from app.llm.refusals import first_words
 from app.swarm.models import ModelRef
@@ -65,7 +65,7 @@ class LiteLLMModel:
             if shared := names.pop("module_level_aclient", None):
                 await shared.close()
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[Sequence[Delta]]:
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         opened = False
@@ -76,13 +76,14 @@ class LiteLLMModel:
             async for chunk in stream:
                 if not opened:
                     opened = True
-                    yield (Opened(),)
+                    hear((Opened(),))
                 if deltas := list(_deltas(chunk)):
-                    yield deltas
+                    hear(deltas)
+                    await checkpoint()
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(stream):
-                yield (count,)
-            yield (_finish(stream),)
+                hear((count,))
+            hear((_finish(stream),))
             self._note_reuse(call.model, stream)
         except ModelError:
             raise
@@ -91,7 +92,7 @@ class LiteLLMModel:
             failure = translate(error, opened=opened)
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
             if stream is not None and (count := _token_count(stream)):
-                yield (count,)
+                hear((count,))
             raise failure from error
         finally:
             if stream is not None:
