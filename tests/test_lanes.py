@@ -170,14 +170,14 @@ async def test_others_have_the_loop_however_fast_a_provider_is(lane: Lane) -> No
 
     async def script(exchange: Exchange) -> None:
         await exchange.open()
-        await exchange.chunk((b"data: " + chunk(content="x" * 100) + b"\n\n") * 8000)
+        await exchange.chunk((b"data: " + chunk(content="x" * 100) + b"\n\n") * 2500)
         await exchange.finish()
 
     async with provider(script) as upstream, anyio.create_task_group() as tasks:
         tasks.start_soon(take_turns)
         await lane.stream(call(upstream.base_url), lambda _: seen.add(turns))
         tasks.cancel_scope.cancel()
-    assert len(seen) > 8
+    assert len(seen) > 2
 
 
 async def test_calls_of_tools_come_in_pieces(lane: Lane) -> None:
