@@ -1,12 +1,10 @@
 """One agent's turn when its model misbehaves (ENGINE.md, "When the model misbehaves")."""
 
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 
-from app.engine import turn as turn_module
 from app.engine.turn import Speaker, Turn, TurnClocks
 from app.errors import (
     FirstTokenTimeout,
@@ -20,10 +18,9 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from app.llm.base import Finished, Opened, Reasoning, TokenCount
+from app.llm.base import Reasoning
 from app.swarm.conversation import ChatMessage
-from app.swarm.models import Price
-from tests.scripted import AnyModel, Line, ScriptedModel, swarm
+from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes
 
 pytestmark = pytest.mark.anyio

@@ -69,8 +69,8 @@ def so_far(summary: Summary) -> dict[str, Any]:
         usage, outputs = AgentRunUsage(**agent_usage(totalled)), agent_outputs(summary)
     return {
         "job_id": described.job_id,
-        "output": [output.model_dump(exclude_unset=True) for output in outputs],
-        "usage": usage.model_dump(),
+        "output": outputs,
+        "usage": usage,
     }
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 from app.api import schema
 from app.api.problems import Problem
@@ -13,7 +13,7 @@ from app.swarm.spec import AgentRequest, SwarmRequest
 
 _REF = "#/components/schemas/{model}"
 
-_SHARED_FRAMES: dict[str, type[BaseModel]] = {
+_SHARED_FRAMES: dict[str, type] = {
     "start": schema.StartFrame,
     "agent_start": schema.AgentStartFrame,
     "chunk": schema.ChunkFrame,
@@ -21,14 +21,14 @@ _SHARED_FRAMES: dict[str, type[BaseModel]] = {
     "agent_end": schema.AgentEndFrame,
     "error": schema.ErrorFrame,
 }
-AGENT_FRAMES: dict[str, type[BaseModel]] = {
+AGENT_FRAMES: dict[str, type] = {
     "metadata": schema.AgentMetadataFrame,
     **_SHARED_FRAMES,
     "usage": schema.AgentUsageFrame,
     "end": schema.AgentRunEndFrame,
 }
 """The `data` of each event on the agent route."""
-SWARM_FRAMES: dict[str, type[BaseModel]] = {
+SWARM_FRAMES: dict[str, type] = {
     "metadata": schema.SwarmMetadataFrame,
     **_SHARED_FRAMES,
     "usage": schema.SwarmUsageFrame,
@@ -65,12 +65,11 @@ def describe(app: FastAPI) -> None:
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
-    models = [AgentRequest, SwarmRequest, schema.AgentAnswer, schema.SwarmAnswer, Problem]
-    frames = [*AGENT_FRAMES.values(), *SWARM_FRAMES.values()]
-    _, definitions = models_json_schema(
-        [(model, "serialization" if model in frames else "validation") for model in dict.fromkeys([*models, *frames])],
-        ref_template=_REF,
-    )
+    shapes = [*AGENT_FRAMES.values(), *SWARM_FRAMES.values(), schema.AgentAnswer, schema.SwarmAnswer]
+    shapes += [AgentRequest, SwarmRequest, Problem]
+    adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
+    adapters = [(shape.__name__, "validation", TypeAdapter[Any](shape)) for shape in dict.fromkeys(shapes)]
+    _, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas |= definitions["$defs"]
@@ -115,7 +114,7 @@ def _completion(document: dict[str, Any], path: str, request: str, answer: str, 
     }
 
 
-def _event(frames: dict[str, type[BaseModel]]) -> dict[str, Any]:
+def _event(frames: dict[str, type]) -> dict[str, Any]:
     """An event as a JSON line has it; in an SSE frame the same three stand in fields of their own."""
     return {
         "oneOf": [

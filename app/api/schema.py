@@ -1,23 +1,17 @@
 """The shapes that clients receive: the `data` of every event and the JSON answers (WIRE.md, sections 3 and 4).
 
-Every frame but `chunk` and `reasoning` is made from these models; those two are written by hand for speed, and a test
-holds them to the models here. Fields without a default are always there; a field left unset is absent from the JSON.
+What we make ourselves is typed and not validated; a test holds what is sent to the document that is made from these.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from app.events import EndStatus, TurnStatus
 
 
-class Shape(BaseModel):
-    """Base of all answers."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class Frame(Shape):
+class Frame(TypedDict):
     """The `data` of an event. `t` is milliseconds since the run began, as stored."""
 
     t: int
@@ -26,7 +20,7 @@ class Frame(Shape):
 # --- Usage ----------------------------------------------------------------------------------------------------------
 
 
-class AgentUsageRow(Shape):
+class AgentUsageRow(TypedDict):
     """What one agent consumed, in tokens and USD."""
 
     agent: str
@@ -38,7 +32,7 @@ class AgentUsageRow(Shape):
     cost_usd: float
 
 
-class RunUsage(Shape):
+class RunUsage(TypedDict):
     """What both kinds of usage have in common. `priced` is false where a model has no known price and counts 0;
     `estimated` is true where a provider gave no figures and we counted."""
 
@@ -53,33 +47,33 @@ class RunUsage(Shape):
 class AgentRunUsage(RunUsage):
     """Usage on the agent route. Costs are USD."""
 
-    img_cost: float = 0
+    img_cost: float
     total_cost: float
 
 
-class TokenCounts(Shape):
+class TokenCounts(TypedDict):
     total_input_tokens: int
     total_output_tokens: int
     total_tokens: int
 
 
-class CostBreakdown(Shape):
-    agent_cost: float = 0
+class CostBreakdown(TypedDict):
+    agent_cost: float
     input_token_cost: float
     output_token_cost: float
     token_counts: TokenCounts
     num_agents: int
-    night_time_discount_applied: bool = False
+    night_time_discount_applied: bool
 
 
-class BillingInfo(Shape):
+class BillingInfo(TypedDict):
     """The hosted API's bill, in USD; this server sells nothing, so there are no discounts and no fee for agents."""
 
     cost_breakdown: CostBreakdown
     total_cost: float
-    discount_active: bool = False
-    discount_type: str = "none"
-    discount_percentage: int = 0
+    discount_active: bool
+    discount_type: str
+    discount_percentage: int
 
 
 class SwarmRunUsage(RunUsage):
@@ -88,7 +82,7 @@ class SwarmRunUsage(RunUsage):
     billing_info: BillingInfo
 
 
-class TurnUsage(Shape):
+class TurnUsage(TypedDict):
     """What one turn consumed."""
 
     input_tokens: int
@@ -104,15 +98,15 @@ class TurnUsage(Shape):
 # --- Outputs --------------------------------------------------------------------------------------------------------
 
 
-class SwarmOutput(Shape):
+class SwarmOutput(TypedDict):
     """One turn's answer; `role` is the agent's name."""
 
     role: str
     content: str
-    task_index: int | None = None
+    task_index: NotRequired[int]
 
 
-class AgentOutput(Shape):
+class AgentOutput(TypedDict):
     """The agent's answer; `role` is its name."""
 
     role: str
@@ -127,7 +121,7 @@ class AgentOutput(Shape):
 class SwarmMetadataFrame(Frame):
     """`metadata` on the swarm route."""
 
-    type: Literal["metadata"] = "metadata"
+    type: Literal["metadata"]
     job_id: str
     swarm_name: str | None
     swarm_type: str
@@ -141,14 +135,14 @@ class SwarmMetadataFrame(Frame):
 class AgentMetadataFrame(Frame):
     """`metadata` on the agent route."""
 
-    type: Literal["metadata"] = "metadata"
+    type: Literal["metadata"]
     job_id: str
     name: str | None
     description: str | None
     temperature: float | None
     timestamp: str
-    success: Literal[True] = True
-    stream: Literal[True] = True
+    success: Literal[True]
+    stream: Literal[True]
     warnings: list[str]
     metadata: dict[str, Any] | None
 
@@ -157,7 +151,7 @@ class StartFrame(Frame):
     """`start`."""
 
     message: str
-    status: Literal["started"] = "started"
+    status: Literal["started"]
 
 
 class AgentStartFrame(Frame):
@@ -167,7 +161,7 @@ class AgentStartFrame(Frame):
     turn: int
     stage: int
     loop: int
-    task_index: int | None = None
+    task_index: NotRequired[int]
     model: str
     lane: str
 
@@ -178,8 +172,8 @@ class ChunkFrame(Frame):
     agent: str
     turn: int
     content: str
-    step: int | None = None
-    output: str | None = None
+    step: NotRequired[int]
+    output: NotRequired[str]
 
 
 class ReasoningFrame(Frame):
@@ -195,7 +189,7 @@ class AgentEndFrame(Frame):
 
     agent: str
     turn: int
-    task_index: int | None = None
+    task_index: NotRequired[int]
     model: str
     output: str
     status: TurnStatus
@@ -211,11 +205,11 @@ class ErrorFrame(Frame):
     code: str
     retryable: bool
     elapsed_seconds: float
-    agent: str | None = None
-    turn: int | None = None
-    attempts: int | None = None
-    timeout: float | None = None
-    active_agents: list[str] | None = None
+    agent: NotRequired[str]
+    turn: NotRequired[int]
+    attempts: NotRequired[int]
+    timeout: NotRequired[float]
+    active_agents: NotRequired[list[str]]
 
 
 class AgentUsageFrame(AgentRunUsage, Frame):
@@ -252,7 +246,7 @@ class AgentRunEndFrame(Frame):
 # --- JSON answers ---------------------------------------------------------------------------------------------------
 
 
-class AgentAnswer(Shape):
+class AgentAnswer(TypedDict):
     """The answer of `POST /v1/agent/completions` that is not streamed."""
 
     job_id: str
@@ -268,7 +262,7 @@ class AgentAnswer(Shape):
     failed_agents: list[str]
 
 
-class SwarmAnswer(Shape):
+class SwarmAnswer(TypedDict):
     """The answer of `POST /v1/swarm/completions` that is not streamed. `execution_time` is in seconds."""
 
     job_id: str
@@ -286,13 +280,16 @@ class SwarmAnswer(Shape):
     failed_agents: list[str]
 
 
-class SwarmTypeDetail(Shape):
+# --- Catalogs -------------------------------------------------------------------------------------------------------
+
+
+class SwarmTypeDetail(BaseModel):
     name: str
     streams: Literal["token"] = "token"
     description: str
 
 
-class SwarmsAvailable(Shape):
+class SwarmsAvailable(BaseModel):
     """The answer of `GET /v1/swarms/available`."""
 
     success: bool = True
@@ -302,7 +299,7 @@ class SwarmsAvailable(Shape):
     details: list[SwarmTypeDetail]
 
 
-class ModelsAvailable(Shape):
+class ModelsAvailable(BaseModel):
     """The answer of `GET /v1/models/available`."""
 
     success: bool = True
@@ -310,21 +307,21 @@ class ModelsAvailable(Shape):
     models: list[str]
 
 
-class OpenAIModel(Shape):
+class OpenAIModel(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
 
 
-class OpenAIModels(Shape):
+class OpenAIModels(BaseModel):
     """The answer of `GET /v1/models`: OpenAI's list."""
 
     object: Literal["list"] = "list"
     data: list[OpenAIModel]
 
 
-class Status(Shape):
+class Status(BaseModel):
     """A word about the server."""
 
     status: str

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import anyio
+import orjson
 from anyio.lowlevel import checkpoint
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
@@ -140,7 +141,7 @@ class RunDocument(Response):
             return failed_run(summary.failure, self._request_id, answers.so_far(summary))
         is_swarm = summary.described.kind == "swarm"
         answer = answers.swarm_answer(summary) if is_swarm else answers.agent_answer(summary)
-        return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+        return Response(orjson.dumps(answer), media_type="application/json")
 
 
 async def _send_part(send: Send, body: bytes) -> None:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
 from typing import Any, assert_never
-
-from pydantic import BaseModel
 
 from app.api import answers
 from app.api.schema import (
@@ -17,6 +16,7 @@ from app.api.schema import (
     AgentStartFrame,
     AgentUsageFrame,
     ErrorFrame,
+    Frame,
     StartFrame,
     SwarmEndFrame,
     SwarmMetadataFrame,
@@ -39,6 +39,9 @@ from app.runs.journal import Entry
 from app.runs.summary import Summary
 
 _BLOCK_LENGTH = 256 * 1024
+
+_to_json = JSONEncoder(separators=(",", ":"), check_circular=False).encode
+"""In ASCII, on one line."""
 
 _RETRY = b"retry: 3000\n"
 """How long a browser waits before it connects again."""
@@ -166,9 +169,9 @@ class Rendering:
         if not needed:
             return None
         name, frame = self._frame(event)
-        return name, frame.model_dump_json(exclude_unset=True, ensure_ascii=True)
+        return name, _to_json(frame)
 
-    def _frame(self, event: Event) -> tuple[str, BaseModel]:
+    def _frame(self, event: Event) -> tuple[str, Frame]:
         is_swarm = self._summary.described is not None and self._summary.described.kind == "swarm"
         match event:
             case RunDescribed():
