@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -65,6 +66,13 @@ class TextFormatter(logging.Formatter):
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._redact = redact
+        self._second = 0
+        self._stamp = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        if self._second != (second := int(record.created)):
+            self._second, self._stamp = second, time.strftime(datefmt or "%Y-%m-%d %H:%M:%S", time.localtime(second))
+        return f"{self._stamp},{int(record.msecs):03}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         # Redacted before it is cut, which could leave half a key. A message is one line, whatever a client put into
