@@ -7,6 +7,8 @@ from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
 from typing import Any, assert_never
 
+import orjson
+
 from app.api import answers
 from app.api.schema import (
     AgentEndFrame,
@@ -40,8 +42,7 @@ from app.runs.summary import Summary
 
 _BLOCK_LENGTH = 256 * 1024
 
-_to_json = JSONEncoder(separators=(",", ":"), check_circular=False).encode
-"""In ASCII, on one line."""
+_in_ascii = JSONEncoder(separators=(",", ":")).encode
 
 _RETRY = b"retry: 3000\n"
 """How long a browser waits before it connects again."""
@@ -217,6 +218,12 @@ def join_deltas(entries: Sequence[Entry], *, after: int) -> list[Entry]:
                 continue
         joined.append((number, event))
     return joined
+
+
+def _to_json(frame: Frame) -> str:
+    """In ASCII, on one line; orjson is ten times as fast and cannot escape."""
+    encoded = orjson.dumps(frame)
+    return encoded.decode("ascii") if encoded.isascii() else _in_ascii(frame)
 
 
 def _reasoning(event: ReasoningDelta) -> str:
