@@ -47,12 +47,18 @@ class TestServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = anyio.Event()
+        self.leaving = anyio.Event()
         self.stopped = anyio.Event()
 
     async def live(self) -> None:
         # serve() would take over the signals of the test's process.
         await self._serve()
         self.stopped.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn's looks ten times a second whether it should exit.
+        await self.on_tick(0)
+        await self.leaving.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -85,6 +91,7 @@ async def serving(
             yield server.url
         finally:
             server.should_exit = True
+            server.leaving.set()
             # Also when the test has failed: what it opened is closed before the next one begins.
             with anyio.move_on_after(5, shield=True):
                 await server.stopped.wait()

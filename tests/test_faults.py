@@ -1,4 +1,4 @@
-"""A provider that misbehaves, over a real socket and through litellm: the stream tells the truth and ends once."""
+"""A provider that misbehaves, over a real socket and in both lanes: the stream tells the truth and ends once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,11 @@ from tests.sse import ServerEvent, check_stream, events_of
 from tests.upstream import Exchange, Script, Upstream, hello, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
+
+
+@pytest.fixture(params=["direct", "litellm"])
+def lane(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 async def _rate_limited(exchange: Exchange) -> None:
@@ -164,9 +169,13 @@ def _only_faulty(fault: Script) -> Script:
     return script
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("lane", "shape"), [("direct", "single"), ("direct", "sequential"), ("direct", "parallel"), ("litellm", "single")]
+)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: str, shape: str, tmp_path: Path) -> None:
+async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
+    fault: str, shape: str, lane: str, tmp_path: Path
+) -> None:
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
     waits: dict[str, dict[str, float]] = {
@@ -176,7 +185,7 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(fault: st
     clocks = {name: seconds for start in waits if fault.startswith(start) for name, seconds in waits[start].items()}
     async with (
         provider(_only_faulty(script)) as upstream,
-        local_models(upstream, tmp_path, **clocks) as url,
+        local_models(upstream, tmp_path, lane=lane, **clocks) as url,
         client(url) as http,
         http.stream("POST", path, json={**_payload(fields), "stream": True}) as response,
     ):
@@ -209,10 +218,10 @@ def _is_repeated(code: str) -> bool:
     return code in {"provider_rate_limited", "provider_error", "first_token_timeout", "provider_unreachable"}
 
 
-async def test_a_provider_that_nobody_listens_for_is_unreachable(tmp_path: Path, free_tcp_port: int) -> None:
+async def test_a_provider_that_nobody_listens_for_is_unreachable(lane: str, tmp_path: Path, free_tcp_port: int) -> None:
     upstream = Upstream(hello)
     upstream.base_url = f"http://127.0.0.1:{free_tcp_port}/v1"
-    async with local_models(upstream, tmp_path) as url, client(url) as http:
+    async with local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         answer = await http.post("/v1/agent/completions", json=_payload(SHAPES["single"][1]))
     assert answer.status_code == 502
     assert answer.json()["code"] == "provider_unreachable"
@@ -222,12 +231,12 @@ async def test_a_provider_that_nobody_listens_for_is_unreachable(tmp_path: Path,
     ("fault", "status"), [("401", 502), ("stall in the stream", 504), ("clean truncation", 502), ("garbage", 502)]
 )
 async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_there_was(
-    fault: str, status: int, tmp_path: Path
+    fault: str, status: int, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
     async with (
         provider(_only_faulty(script)) as upstream,
-        local_models(upstream, tmp_path, idle_seconds=0.3) as url,
+        local_models(upstream, tmp_path, lane=lane, idle_seconds=0.3) as url,
         client(url) as http,
     ):
         answer: httpx.Response = await http.post("/v1/swarm/completions", json=_payload(SHAPES["sequential"][1]))
@@ -241,7 +250,7 @@ async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_th
     assert PROVIDER_KEY not in answer.text
 
 
-async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(tmp_path: Path) -> None:
+async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(lane: str, tmp_path: Path) -> None:
     """The provider hangs up on every second request of a connection, as one does whose patience has run out."""
     counts: dict[str, int] = {}
 
@@ -255,7 +264,7 @@ async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(tmp_path
     payload = _payload({"agents": ["Good", "Faulty"], "task": "go"})
     async with (
         provider(script, keeps_alive=True) as upstream,
-        local_models(upstream, tmp_path) as url,
+        local_models(upstream, tmp_path, lane=lane) as url,
         client(url) as http,
     ):
         answer = await http.post("/v1/swarm/completions", json=payload)
@@ -264,7 +273,7 @@ async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(tmp_path
     assert counts == {"Good": 1, "Faulty": 2}
 
 
-async def test_the_figures_of_an_answer_that_was_cut_are_the_providers(tmp_path: Path) -> None:
+async def test_the_figures_of_an_answer_that_was_cut_are_the_providers(lane: str, tmp_path: Path) -> None:
     async def cut(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("half a ")
@@ -273,26 +282,26 @@ async def test_the_figures_of_an_answer_that_was_cut_are_the_providers(tmp_path:
         await exchange.end()
 
     payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
-    async with provider(cut) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with provider(cut) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         body = (await http.post("/v1/agent/completions", json=payload)).json()
     assert body["code"] == "upstream_truncated"
     assert (body["usage"]["input_tokens"], body["usage"]["output_tokens"]) == (100, 50)
     assert body["usage"]["estimated"] is False
 
 
-async def test_a_provider_without_figures_is_counted_by_us(tmp_path: Path) -> None:
+async def test_a_provider_without_figures_is_counted_by_us(lane: str, tmp_path: Path) -> None:
     async def mute(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("four" * 10)
         await exchange.finish(usage=None)
 
     payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
-    async with provider(mute) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with provider(mute) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         usage = (await http.post("/v1/agent/completions", json=payload)).json()["usage"]
     assert (usage["output_tokens"], usage["estimated"]) == (10, True)
 
 
-async def test_what_a_client_asks_for_reaches_the_provider(tmp_path: Path) -> None:
+async def test_what_a_client_asks_for_reaches_the_provider(lane: str, tmp_path: Path) -> None:
     agent = {
         "agent_name": "A",
         "temperature": 0.5,
@@ -301,7 +310,7 @@ async def test_what_a_client_asks_for_reaches_the_provider(tmp_path: Path) -> No
     }
     plain = {"agent_name": "B"}
     payload = {"task": "go", "img": "https://example.com/a.png", "agents": [agent, plain]}
-    async with provider(hello) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with provider(hello) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         assert (await http.post("/v1/swarm/completions", json=payload)).status_code == 200
     asked, default = (exchange.body for exchange in upstream.exchanges)
     wanted = {"model": "local", "stream": True, "stream_options": {"include_usage": True}}
@@ -318,21 +327,21 @@ async def test_what_a_client_asks_for_reaches_the_provider(tmp_path: Path) -> No
     assert upstream.exchanges[0].headers["authorization"] == f"Bearer {PROVIDER_KEY}"
 
 
-async def test_a_provider_that_recovers_before_its_first_token_is_asked_again(tmp_path: Path) -> None:
+async def test_a_provider_that_recovers_before_its_first_token_is_asked_again(lane: str, tmp_path: Path) -> None:
     answers = [_rate_limited, _server_error, hello]
 
     async def script(exchange: Exchange) -> None:
         await answers.pop(0)(exchange)
 
     payload = {"agent_config": {"agent_name": "A", "system_prompt": "A"}, "task": "go"}
-    async with provider(script) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with provider(script) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         answer = await http.post("/v1/agent/completions", json=payload)
     assert answer.status_code == 200
     assert answer.json()["outputs"][0]["content"] == "A says hello"
     assert [exchange.body for exchange in upstream.exchanges[1:]] == [upstream.exchanges[0].body] * 2
 
 
-async def test_text_cut_anywhere_between_packets_arrives_whole(tmp_path: Path) -> None:
+async def test_text_cut_anywhere_between_packets_arrives_whole(lane: str, tmp_path: Path) -> None:
     text = "naïve 日本 👩‍🔬 end"
 
     async def byte_by_byte(exchange: Exchange) -> None:
@@ -343,12 +352,16 @@ async def test_text_cut_anywhere_between_packets_arrives_whole(tmp_path: Path) -
         await exchange.finish()
 
     payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
-    async with provider(byte_by_byte) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with (
+        provider(byte_by_byte) as upstream,
+        local_models(upstream, tmp_path, lane=lane) as url,
+        client(url) as http,
+    ):
         answer = await http.post("/v1/agent/completions", json=payload)
     assert answer.json()["outputs"][0]["content"] == text
 
 
-async def test_what_is_odd_and_no_fault_is_borne(tmp_path: Path) -> None:
+async def test_what_is_odd_and_no_fault_is_borne(lane: str, tmp_path: Path) -> None:
     """Dashes in as many chunks, a second choice, thoughts, calls of tools that nobody offered."""
 
     async def odd(exchange: Exchange) -> None:
@@ -363,13 +376,13 @@ async def test_what_is_odd_and_no_fault_is_borne(tmp_path: Path) -> None:
         await exchange.finish()
 
     payload = {"agent_config": {"agent_name": "A"}, "task": "go"}
-    async with provider(odd) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
+    async with provider(odd) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
         answer = await http.post("/v1/agent/completions", json=payload)
     assert answer.status_code == 200, answer.text
     assert answer.json()["outputs"][0]["content"] == "----" * 150
 
 
-async def test_half_a_surrogate_pair_waits_for_its_other_half(tmp_path: Path) -> None:
+async def test_half_a_surrogate_pair_waits_for_its_other_half(lane: str, tmp_path: Path) -> None:
     async def split(exchange: Exchange) -> None:
         await exchange.open()
         for half in ("a\\ud83d", "\\ude00b", "\\ud83d"):
@@ -380,7 +393,7 @@ async def test_half_a_surrogate_pair_waits_for_its_other_half(tmp_path: Path) ->
     payload = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
     async with (
         provider(split) as upstream,
-        local_models(upstream, tmp_path) as url,
+        local_models(upstream, tmp_path, lane=lane) as url,
         client(url) as http,
         http.stream("POST", "/v1/agent/completions", json=payload) as response,
     ):
