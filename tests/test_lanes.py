@@ -170,7 +170,7 @@ async def test_others_have_the_loop_however_fast_a_provider_is(lane: Lane) -> No
 
     async def script(exchange: Exchange) -> None:
         await exchange.open()
-        await exchange.chunk((b"data: " + chunk(content="x" * 100) + b"\n\n") * 5000)
+        await exchange.chunk((b"data: " + chunk(content="x" * 1000) + b"\n\n") * 1000)
         await exchange.finish()
 
     async with provider(script) as upstream, anyio.create_task_group() as tasks:

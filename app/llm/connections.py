@@ -21,6 +21,7 @@ import httptools
 _IDLE_SECONDS = 60.0
 _LAST_BYTES_SECONDS = 1.0
 _MAX_HEAD_BYTES = 64 * 1024
+_MANY_BYTES = 32 * 1024
 _WANTED_HEADERS = {b"content-type", b"content-encoding", b"location", b"retry-after"}
 _PORTS = {"http": 80, "https": 443}
 
@@ -265,6 +266,10 @@ class _Connection(asyncio.Protocol):
             self.hang_up()  # nobody has asked for anything
             return
         self.has_answered = True
+        if len(data) >= _MANY_BYTES:
+            # uvloop would read on as long as there is something: let others have the loop.
+            self._transport.pause_reading()
+            self._loop.call_soon(self._resume)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -275,6 +280,10 @@ class _Connection(asyncio.Protocol):
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._break(Disconnected("the answer's head is too large"))
                 self.hang_up()
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
