@@ -18,7 +18,7 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from app.llm.base import Reasoning
+from app.llm.base import Reasoning, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes
@@ -123,6 +123,26 @@ async def test_a_turn_has_its_own_clock() -> None:
     assert failure_of(notes).failure.code == "turn_timeout"
     notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=0.05)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("turn_timeout", "a")
+
+
+async def test_a_turns_clock_goes_on_while_it_waits_to_try_again() -> None:
+    model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)]})
+    notes = await take_turn(model, TurnClocks(turn_seconds=0.05))
+    assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("turn_timeout", 1)
+    assert failure_of(notes).failure.message == "A: the turn took longer than 0.05 s"
+
+
+async def test_an_answer_that_is_complete_does_not_wait_for_figures_that_never_come() -> None:
+    model = ScriptedModel({"A": ["a", Finished("stop"), "b"]}, order="A-")
+    end = end_of(await take_turn(model, TurnClocks(idle_seconds=0.05)))
+    assert (end.status, end.output, end.finish_reason) == ("success", "a", "stop")
+    assert end.usage.estimated
+
+
+async def test_a_model_that_calls_a_tool_has_begun() -> None:
+    model = ScriptedModel({"A": [ToolCallDelta(0, "call_1", "add", "{}"), "a"]}, order="-")
+    notes = await take_turn(model, TurnClocks(first_token_seconds=0.05, idle_seconds=0.1), num_retries=0)
+    assert failure_of(notes).failure.code == "idle_timeout"
 
 
 async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
