@@ -18,7 +18,7 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from app.llm.base import Reasoning, ToolCallDelta
+from app.llm.base import Finished, Reasoning, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes
