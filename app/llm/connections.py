@@ -20,7 +20,8 @@ import httptools
 
 _IDLE_SECONDS = 60.0
 _LAST_BYTES_SECONDS = 1.0
-_MAX_HEAD_BYTES = 64 * 1024
+_MAX_BYTES_WITHOUT_BODY = 64 * 1024
+"""Of a head, or of trailers: what the parser keeps to itself."""
 _MANY_BYTES = 32 * 1024
 _WANTED_HEADERS = {b"content-type", b"content-encoding", b"location", b"retry-after"}
 _PORTS = {"http": 80, "https": 443}
@@ -132,7 +133,7 @@ class Connections:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        file, folder = self._environ.get("SSL_CERT_FILE"), self._environ.get("SSL_CERT_DIR")
+        file, folder = self._environ.get("SSL_CERT_FILE") or None, self._environ.get("SSL_CERT_DIR") or None
         context = ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
         context.set_alpn_protocols(["http/1.1"])
         return context
@@ -158,10 +159,10 @@ class _Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_broke",
+        "_bytes_without_body",
         "_early",
         "_end",
         "_has_enough",
-        "_head_bytes",
         "_headers",
         "_is_complete",
         "_keeps_alive",
@@ -202,7 +203,7 @@ class _Connection(asyncio.Protocol):
         self.has_answered = self._is_complete = self._has_enough = False
         self._take, self._broke = None, None
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         self._parser = httptools.HttpResponseParser(self)
         self._answer = self._loop.create_future()
         try:
@@ -229,7 +230,7 @@ class _Connection(asyncio.Protocol):
         self._early = []
         if self._broke is not None:
             return
-        if self._is_complete and self._keeps_alive:
+        if self._is_complete and self._keeps_alive and not self._transport.is_closing():
             self._rest()
         elif self._has_enough and not self._is_complete:
             self._timer = self._loop.call_later(_LAST_BYTES_SECONDS, self.hang_up)
@@ -270,16 +271,15 @@ class _Connection(asyncio.Protocol):
             # uvloop would read on as long as there is something: let others have the loop.
             self._transport.pause_reading()
             self._loop.call_soon(self._resume)
+        self._bytes_without_body += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._break(Disconnected(f"this is not HTTP: {error}"))
             self.hang_up()
-        if not self._answer.done():
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._break(Disconnected("the answer's head is too large"))
-                self.hang_up()
+        if self._bytes_without_body > _MAX_BYTES_WITHOUT_BODY:
+            self._break(Disconnected("the answer's head, or its trailers, are too large"))
+            self.hang_up()
 
     def _resume(self) -> None:
         if not self._transport.is_closing():
@@ -293,7 +293,14 @@ class _Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        if self._is_complete:  # nobody has asked for a second answer
+            self._keeps_alive = False
+            self.hang_up()
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            return  # a trailer
         if (wanted := name.lower()) in _WANTED_HEADERS:
             self._headers[wanted.decode("ascii")] = value.decode("latin-1")
 
@@ -303,7 +310,8 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(Answer(self, status, self._headers))
 
     def on_body(self, part: bytes) -> None:
-        if self._has_enough:
+        self._bytes_without_body = 0
+        if self._has_enough or self._is_complete:
             return
         if self._take is None:
             self._early.append(part)
@@ -319,6 +327,8 @@ class _Connection(asyncio.Protocol):
             self._finish()
 
     def on_message_complete(self) -> None:
+        if self._is_complete:
+            return
         if self._parser.get_status_code() < 200:
             self._headers = {}  # an interim response; the answer follows (RFC 9110, 15.2)
             return
@@ -349,7 +359,7 @@ class _Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Disconnected(f"the proxy does not speak HTTP: {error}"))
 
     def on_headers_complete(self) -> None:
@@ -390,16 +400,21 @@ class _Proxies:
 def _covers(name: str, target: SplitResult) -> bool:
     """Whether an entry of `NO_PROXY` is about this URL: `*`, an address, a network, a domain with all below it, each
     but `*` also with a port."""
-    host = target.hostname or ""
-    if name == "*" or name in (host, f"{host}:{target.port}"):
+    host, port = target.hostname or "", target.port or _PORTS.get(target.scheme)
+    named, _, its_port = name.partition("]:") if name.startswith("[") else name.rpartition(":")
+    if not its_port.isdecimal():
+        named = name  # no port, but perhaps an address with colons
+    elif int(its_port) != port:
+        return False
+    named = named.strip("[]")
+    if named == "*" or named == host:
         return True
-    if "/" in name:
+    if "/" in named:
         try:
-            return ip_address(host) in ip_network(name, strict=False)
+            return ip_address(host) in ip_network(named, strict=False)
         except ValueError:
             return False
-    domain = name.removeprefix("*").removeprefix(".")
-    return f"{host}:{target.port}".endswith(f".{domain}") if ":" in domain else f".{host}".endswith(f".{domain}")
+    return f".{host}".endswith(f".{named.removeprefix('*').removeprefix('.')}")
 
 
 def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy: str | None) -> bytes:

@@ -85,7 +85,7 @@ class DirectModel:
             return answer
         try:
             failure = _refusal(answer)
-            _log(call, failure, await _words(answer))
+            _log(call, failure, await _words(answer) or "without a word")
             raise failure
         finally:
             answer.close()
@@ -99,8 +99,8 @@ class DirectModel:
             answer = await self._connections.post(url, body, headers)
             if answer.status not in (307, 308):
                 return answer
-            elsewhere = urljoin(url, answer.headers.get("location", ""))
-            if urlsplit(elsewhere)[:2] != urlsplit(url)[:2]:
+            elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
+            if elsewhere is None:
                 return answer
             answer.close()
             url = elsewhere
@@ -140,6 +140,15 @@ def _plain(message: ChatMessage) -> ChatMessage:
     elif role != "developer":
         return message
     return {**message, "role": "system" if role == "developer" else role, "content": content}
+
+
+def _within_its_origin(url: str, location: str) -> str | None:
+    """Where a redirect leads; None if that is to another origin, or to nowhere."""
+    try:
+        elsewhere = urljoin(url, location)
+        return elsewhere if urlsplit(elsewhere)[:2] == urlsplit(url)[:2] else None
+    except ValueError:
+        return None
 
 
 def _refusal(answer: Answer) -> ModelError:
