@@ -37,6 +37,7 @@ class CallClock:
         self._overtime = overtime
         self._heard = 0.0
         self._failure: ModelError | None = None
+        self._is_complete = False
 
     def __enter__(self) -> "CallClock":
         self._scope.__enter__()
@@ -46,12 +47,15 @@ class CallClock:
     def hear(self, *, is_first: bool) -> None:
         """Something came of the model's answer."""
         self._heard = self._loop.time()
-        if is_first:
+        if is_first and not self._is_complete:
             self._timer.cancel()
             self._timer = self._loop.call_later(self._clocks.idle_seconds, self._idle_due)
 
     def complete(self) -> None:
         """The model's answer is whole: only figures may follow, and their absence is no failure."""
+        if self._is_complete:
+            return
+        self._is_complete = True
         self._timer.cancel()
         self._timer = self._loop.call_later(min(_AFTERMATH_SECONDS, self._clocks.idle_seconds), self._scope.cancel)
 
@@ -62,7 +66,7 @@ class CallClock:
         swallowed = self._scope.__exit__(kind, error, traceback)
         if self._failure is not None and (swallowed or isinstance(error, ModelError)):
             raise self._failure
-        if swallowed and self._loop.time() >= self._scope.deadline:
+        if swallowed and not self._is_complete and self._loop.time() >= self._scope.deadline:
             raise self._overtime()
         return swallowed
 

@@ -26,6 +26,7 @@ _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_DELTA_LENGTH = 1 << 20
 _BYTES_PER_TOKEN = 4
+_MAX_REASON_LENGTH = 40
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
 
@@ -136,7 +137,7 @@ class _Speech:
             try:
                 await self._speak_with_retries(model)
             except ModelError as error:
-                if self._call.heard:
+                if self._call.heard or isinstance(error, TurnTimeout):
                     raise
                 logger.info("agent %s: %s of %s, falling back", self._agent.name, error.code, model.target)
             else:
@@ -160,7 +161,7 @@ class _Speech:
                 return
 
     async def _pause(self, seconds: float) -> None:
-        left = self._ends - anyio.current_time()
+        left = max(0.0, self._ends - anyio.current_time())  # the loop may have been late to tell of the failure
         await anyio.sleep(min(seconds, left))
         if seconds >= left:
             raise self._overtime()
@@ -208,7 +209,7 @@ class _Speech:
             elif isinstance(delta, ToolCallDelta):
                 call.heard += 1  # of a tool that nobody offered
             elif isinstance(delta, Finished):
-                call.finish_reason = delta.reason
+                call.finish_reason = _word(delta.reason)
             elif isinstance(delta, TokenCount):
                 call.count = delta
             else:
@@ -309,6 +310,11 @@ def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     """The error as events carry it; `who` is the agent it happened to."""
     message = f"{who}: {error.detail}" if who else error.detail
     return Failure(code=error.code, message=message, status=error.status, retryable=error.retryable)
+
+
+def _word(reason: str) -> str:
+    """A word of the protocol's; whatever else a provider writes in its place does not go to clients."""
+    return reason if len(reason) <= _MAX_REASON_LENGTH and reason.isascii() else "unknown"
 
 
 def _too_large() -> ModelError:

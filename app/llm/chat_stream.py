@@ -7,7 +7,7 @@ with the variants that other providers made of it.
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ from app.llm.refusals import first_words
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 20
+_MAX_TOKENS = 1 << 40
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -47,20 +48,23 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
+_Figure: TypeAlias = int | float | None
+
+
 class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: _Figure = None
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: _Figure = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Figure = None
+    completion_tokens: _Figure = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_hit_tokens: _Figure = None
     """DeepSeek's name for the cached tokens."""
 
 
@@ -85,8 +89,9 @@ class ChatStream:
         """What ended the stream: what is no chunk, an error of the provider's, a line longer than `MAX_LINE_BYTES`."""
         self._parts: list[bytes] = []
         self._length = 0
-        self._unparsed = b""
+        self._unparsed: list[bytes] = []
         """The lines of an event that is no JSON as far as it has come: an event may have several."""
+        self._unparsed_length = 0
 
     def feed(self, received: bytes) -> list[Delta]:
         """The deltas that these bytes complete, up to the failure if there is one."""
@@ -95,6 +100,8 @@ class ChatStream:
             self._read(received, deltas)
         except UpstreamInvalid as failure:
             self.failure = failure
+        except (ValueError, RecursionError):  # a number too long, nesting too deep even to be logged
+            self.failure = _no_chunk()
         return deltas
 
     def _read(self, received: bytes, deltas: list[Delta]) -> None:
@@ -119,7 +126,7 @@ class ChatStream:
                 elif self.done:
                     return
             elif self._unparsed and line in (b"", b"\r"):
-                raise UpstreamInvalid("the provider sent something that is no JSON")
+                deltas.extend(self._deltas(self._whole_event()))
         if end + 1 < len(received):
             self._keep(received[end + 1 :])
 
@@ -140,18 +147,25 @@ class ChatStream:
         if content == b"[DONE]":
             self.done = True
             return None
-        self._unparsed = b"\n".join((self._unparsed, content)) if self._unparsed else content
-        if len(self._unparsed) > MAX_LINE_BYTES:
+        if not content:
+            return None
+        if not self._unparsed:
+            try:
+                return _convert(content)
+            except json.JSONDecodeError:
+                pass  # the rest may be in the event's next lines: it is tried again at the event's end, once
+        self._unparsed.append(content)
+        self._unparsed_length += len(content)
+        if self._unparsed_length > MAX_LINE_BYTES:
             raise _too_large()
+        return None
+
+    def _whole_event(self) -> _Chunk:
+        lines, self._unparsed, self._unparsed_length = self._unparsed, [], 0
         try:
-            # Unlike the fast decoder this one lets halves of surrogate pairs pass.
-            chunk = msgspec.convert(json.loads(self._unparsed), _Chunk)
-        except json.JSONDecodeError:
-            return None  # the rest may be in the event's next line
-        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamInvalid("the provider sent something that is no chunk of an answer") from error
-        self._unparsed = b""
-        return chunk
+            return _convert(b"\n".join(lines))
+        except json.JSONDecodeError as error:
+            raise UpstreamInvalid("the provider sent something that is no JSON") from error
 
     def _deltas(self, chunk: _Chunk) -> Iterator[Delta]:
         if chunk.error:
@@ -177,6 +191,18 @@ class ChatStream:
                 yield Finished(choice.finish_reason)
         if chunk.usage is not None:
             yield _token_count(chunk.usage)
+
+
+def _convert(content: bytes) -> _Chunk:
+    """Unlike the fast decoder this one lets halves of surrogate pairs pass."""
+    try:
+        return msgspec.convert(json.loads(content), _Chunk)
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_chunk() from error
+
+
+def _no_chunk() -> UpstreamInvalid:
+    return UpstreamInvalid("the provider sent something that is no chunk of an answer")
 
 
 def _only_text(chunk: _Chunk) -> str | None:
@@ -218,8 +244,13 @@ def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:
 def _token_count(usage: _Usage) -> TokenCount:
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return TokenCount(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cached_input_tokens=(prompt.cached_tokens if prompt else None) or usage.prompt_cache_hit_tokens or 0,
-        reasoning_tokens=(completion.reasoning_tokens if completion else None) or 0,
+        input_tokens=_tokens(usage.prompt_tokens),
+        output_tokens=_tokens(usage.completion_tokens),
+        cached_input_tokens=_tokens((prompt.cached_tokens if prompt else None) or usage.prompt_cache_hit_tokens),
+        reasoning_tokens=_tokens(completion.reasoning_tokens if completion else None),
     )
+
+
+def _tokens(figure: _Figure) -> int:
+    """A count, and 0 for what cannot be one."""
+    return int(figure) if figure is not None and 0 <= figure <= _MAX_TOKENS else 0

@@ -32,7 +32,7 @@ def first_words(said: object) -> str:
 def _seconds_until(date: str) -> float | None:
     try:
         return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -14,6 +14,10 @@ _EVENT_BYTES = 200
 """About what an event takes beside its text."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Book:
     """One run: its events, and the readers that wait for the next one."""
 
@@ -41,6 +45,7 @@ class _Book:
         number = self.append(event)
         if isinstance(event, RunEnded):
             self.state = event.status
+            self._on_cancel = _nothing  # it holds the run, and the run holds us: only the collector would part us
             self._journal.ended(self)
         return number
 
@@ -78,7 +83,7 @@ class _Cursor:
                 await waiter
             finally:
                 self._waiter = None
-                if waiter.cancelled():
+                if waiter in self._book.waiting:  # cancelled, and nothing has been appended since
                     self._book.waiting.remove(waiter)
         return self.available()
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,7 +18,6 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-from pydantic_core import to_json
 
 from app.errors import Location
 
@@ -194,7 +194,11 @@ class StreamOptions(Payload):
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(to_json(metadata)) > _METADATA_BYTES:
+    try:
+        size = len(orjson.dumps([metadata])) - len("[]")  # one level down, as it stands in answers
+    except orjson.JSONEncodeError:
+        raise ValueError("is nested too deeply") from None
+    if size > _METADATA_BYTES:
         raise ValueError(f"must be at most {_METADATA_BYTES} bytes of JSON")
     return metadata
 
