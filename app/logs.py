@@ -22,7 +22,7 @@ _REDACTED = "[redacted]"
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIALS")
 
 _NAMED_SECRET = re.compile(
-    r"""(?i)((?:api[-_]?key|token|secret|password|authorization)["']?\s*[:=]\s*["']?(?:(?:bearer|basic)\s+)?
+    r"""(?ai)((?:api[-_]?key|token|secret|password|authorization)["']?\s*[:=]\s*["']?(?:(?:bearer|basic)\s+)?
         |\b(?:bearer|basic)\s+)
         [^\s"',;&{}]{6,}""",
     re.VERBOSE,

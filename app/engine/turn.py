@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
@@ -14,7 +14,7 @@ from app.engine.clocks import CallClock, TurnClocks
 from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
-from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Agent
@@ -25,6 +25,8 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_DELTA_LENGTH = 1 << 20
+_MAX_ANSWER_LENGTH = 16 << 20
+"""Of text and thoughts together: ten times what any model gives."""
 _BYTES_PER_TOKEN = 4
 _MAX_REASON_LENGTH = 40
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
@@ -198,12 +200,14 @@ class _Speech:
         for delta in deltas:
             if isinstance(delta, str):
                 call.heard += 1
-                if len(delta) > _MAX_DELTA_LENGTH:
+                call.length += len(delta)
+                if len(delta) > _MAX_DELTA_LENGTH or call.length > _MAX_ANSWER_LENGTH:
                     raise _too_large()
                 self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
             elif isinstance(delta, Reasoning):
                 call.heard += 1
-                if len(delta.text) > _MAX_DELTA_LENGTH:
+                call.length += len(delta.text)
+                if len(delta.text) > _MAX_DELTA_LENGTH or call.length > _MAX_ANSWER_LENGTH:
                     raise _too_large()
                 self._think(t_ms, call.thought.feed(delta.text))
             elif isinstance(delta, ToolCallDelta):
@@ -212,8 +216,10 @@ class _Speech:
                 call.finish_reason = _word(delta.reason)
             elif isinstance(delta, TokenCount):
                 call.count = delta
-            else:
+            elif isinstance(delta, Opened):
                 call.opened = True
+            else:
+                assert_never(delta)
 
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:
@@ -299,6 +305,8 @@ class _Call:
     opened: bool = False
     heard: int = 0
     """How many deltas it has given: from the first one on, nothing is repeated."""
+    length: int = 0
+    """Of all that it has said and thought."""
     thought_length: int = 0
     finish_reason: str | None = None
     count: TokenCount | None = None
@@ -318,7 +326,7 @@ def _word(reason: str) -> str:
 
 
 def _too_large() -> ModelError:
-    return UpstreamInvalid("the provider sent a chunk that is too large")
+    return UpstreamInvalid("the provider sent more than an answer can be")
 
 
 def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> Usage:

@@ -229,8 +229,12 @@ def _parts(content: list[Any]) -> Iterator[Delta]:
             case {"type": "text", "text": str(text)} if text:
                 yield text
             case {"type": "thinking", "thinking": [*thoughts]}:
-                for thought in _parts(thoughts):
-                    yield Reasoning(thought) if isinstance(thought, str) else thought
+                for thought in thoughts:
+                    match thought:
+                        case {"type": "text", "text": str(text)} if text:
+                            yield Reasoning(text)
+                        case _:
+                            pass
             case _:
                 pass
 

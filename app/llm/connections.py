@@ -230,7 +230,7 @@ class _Connection(asyncio.Protocol):
         self._early = []
         if self._broke is not None:
             return
-        if self._is_complete and self._keeps_alive and not self._transport.is_closing():
+        if self._is_complete and self._keeps_alive and self._is_quiet():
             self._rest()
         elif self._has_enough and not self._is_complete:
             self._timer = self._loop.call_later(_LAST_BYTES_SECONDS, self.hang_up)
@@ -239,6 +239,10 @@ class _Connection(asyncio.Protocol):
 
     def hang_up(self) -> None:
         self._transport.abort()
+
+    def _is_quiet(self) -> bool:
+        """Whether it is open, and the provider has taken all of the request: some answer before they have."""
+        return not self._transport.is_closing() and not self._transport.get_write_buffer_size()
 
     def _rest(self) -> None:
         """Wait to be used again."""
@@ -289,7 +293,7 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._owner.closed(self)
-        self._break(exc or Disconnected("the connection was closed"))
+        self._break(exc if isinstance(exc, OSError) else Disconnected("the connection was closed"))
 
     # What the parser calls.
 

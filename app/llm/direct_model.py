@@ -81,7 +81,7 @@ class DirectModel:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
             raise failure from error
-        if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "identity") == "identity":
+        if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "").lower() in ("", "identity"):
             return answer
         try:
             failure = _refusal(answer)
@@ -176,7 +176,7 @@ async def _words(answer: Answer) -> str:
 
 
 def _unfinished(answer: Answer) -> ModelError:
-    if "event-stream" not in answer.headers.get("content-type", "event-stream"):
+    if "event-stream" not in answer.headers.get("content-type", "event-stream").lower():
         return ProviderError("the provider answered with something that is no stream of tokens")
     return UpstreamTruncated("the provider's answer was cut off")
 

@@ -6,7 +6,8 @@ from math import isnan
 
 from app.errors import ModelError, ProviderAuth, ProviderBusy, ProviderError, ProviderRateLimited, ProviderRejected
 
-_MAX_LOGGED_ERROR = 300
+_MAX_LOGGED_ERROR = 8_000
+"""Beyond what a log line holds: were it cut here, it could be in the middle of a key, which nobody would blank out."""
 
 
 def refused(status: int, retry_after_seconds: float | None) -> ModelError:

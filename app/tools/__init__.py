@@ -1,0 +1,1 @@
+"""What agents can do: functions as tools, the safe built-in ones, the registry."""

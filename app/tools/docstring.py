@@ -1,0 +1,84 @@
+"""What a function's docstring says of it, to a model."""
+
+import inspect
+import re
+from collections.abc import Collection
+
+_GOOGLE_SECTION = re.compile(r"(?:args|arguments|parameters|params)\s*:", re.IGNORECASE)
+_NUMPY_SECTION = re.compile(r"(?:other )?parameters", re.IGNORECASE)
+_UNDERLINE = re.compile(r"-{3,}")
+_GOOGLE_ITEM = re.compile(r"(?P<name>\w+)\s*(?:\(.*?\))?\s*:(?P<text>.*)")
+_NUMPY_ITEM = re.compile(r"(?P<name>\w+)\s*(?::.*)?(?P<text>)")
+_REST_ITEM = re.compile(r":param\s+(?:[^:]+\s)?(?P<name>\w+)\s*:(?P<text>.*)")
+_FIELD = re.compile(r":\w[^:]*:")
+
+
+def description_in(docstring: str | None) -> str:
+    """The first paragraph, on one line; empty where there is none."""
+    lines: list[str] = []
+    for line in map(str.strip, inspect.cleandoc(docstring or "").splitlines()):
+        if not line or _GOOGLE_SECTION.fullmatch(line) or _FIELD.match(line):
+            break
+        lines.append(line)
+    return " ".join(lines)
+
+
+def parameters_in(docstring: str | None, names: Collection[str]) -> dict[str, str]:
+    """What it says of these parameters, in the style of Google, NumPy or reST, as far as that is simple."""
+    reader = _ParametersReader(names)
+    lines = inspect.cleandoc(docstring or "").splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=False):
+        reader.read(line, below)
+    return {name: " ".join(said) for name, said in reader.found.items() if said}
+
+
+class _ParametersReader:
+    """Reads line by line: an item begins where its style says so, deeper lines below it belong to it."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.found: dict[str, list[str]] = {}
+        self._names = names
+        self._item: re.Pattern[str] | None = None
+        """How an item of the section looks that we are in."""
+        self._section_indent = 0
+        self._item_indent: int | None = None
+        self._said: list[str] | None = None
+
+    def read(self, line: str, below: str) -> None:
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if not text or _UNDERLINE.fullmatch(text):
+            return
+        item = _section(text, below.strip())
+        if item or _UNDERLINE.fullmatch(below.strip()):
+            self._item, self._section_indent, self._item_indent, self._said = item, indent, None, None
+        elif match := _REST_ITEM.fullmatch(text):
+            self._begin(match, indent)
+        elif self._said is not None and self._item_indent is not None and indent > self._item_indent:
+            self._said.append(text)
+        elif self._item and self._may_begin(indent) and (match := self._item.fullmatch(text)):
+            self._begin(match, indent)
+        else:
+            self._said = None
+            if indent <= self._section_indent:
+                self._item = None
+
+    def _may_begin(self, indent: int) -> bool:
+        if self._item is _NUMPY_ITEM:
+            return indent == self._section_indent
+        return indent > self._section_indent and self._item_indent in {None, indent}
+
+    def _begin(self, match: re.Match[str], indent: int) -> None:
+        self._item_indent = indent
+        self._said = [match["text"].strip()] if match["text"].strip() else []
+        if match["name"] in self._names:
+            self.found[match["name"]] = self._said
+
+
+def _section(text: str, below: str) -> re.Pattern[str] | None:
+    """How an item looks below this line, if it is the heading of such a section."""
+    if _GOOGLE_SECTION.fullmatch(text):
+        return _GOOGLE_ITEM
+    if _NUMPY_SECTION.fullmatch(text) and _UNDERLINE.fullmatch(below):
+        return _NUMPY_ITEM
+    return None

@@ -1,0 +1,99 @@
+"""Which tools this server has: the built-in ones and the operator's."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from app.errors import quote
+from app.tools.builtin import BUILTIN_TOOLS
+from app.tools.errors import ToolDefinitionError, ToolLoadError
+from app.tools.schema import JsonObject
+from app.tools.tool import Tool, as_tool
+
+ENTRY_POINT_GROUP: Final = "swarmstream.tools"
+
+_REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
+
+
+class ToolBox:
+    """The tools that agents may be given, by their names."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        """The built-in ones and these.
+
+        Raises:
+            ToolLoadError: two have one name.
+        """
+        self._tools = dict(BUILTIN_TOOLS)
+        for tool in _distinct((tool.name, tool) for tool in tools):
+            self._tools[tool.name] = tool
+
+    def get(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    def names(self) -> list[str]:
+        """In alphabetical order."""
+        return sorted(self._tools)
+
+    def schemas(self, names: Iterable[str]) -> list[JsonObject]:
+        """What a model is offered, in the order of these names.
+
+        Raises:
+            KeyError: there is no such tool.
+        """
+        return [self._tools[name].schema() for name in names]
+
+
+def load_tools(references: Sequence[str], installed: Iterable[EntryPoint] = ()) -> list[Tool]:
+    """The tools that an operator names as `package.module:function`, and those of these entry points.
+
+    A tool has the name of its function or the one that `@tool` gave it, whatever its entry point is called.
+
+    Raises:
+        ToolLoadError: one cannot be imported or is no function, or its name is taken.
+    """
+    named = ((reference, _imported(reference, reference)) for reference in references)
+    others = (
+        (f"{each.name} = {each.value}", _imported(each.value, f"{each.name} = {each.value}")) for each in installed
+    )
+    return list(_distinct([*named, *others]))
+
+
+def installed_tools() -> Iterable[EntryPoint]:
+    """The entry points by which installed packages offer tools."""
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _imported(target: str, reference: str) -> Tool:
+    """What stands at `target`; `reference` is how the operator knows it."""
+    match = _REFERENCE.fullmatch(target)
+    if not match:
+        raise ToolLoadError(f"the tool {quote(reference)} is not of the form package.module:function")
+    try:
+        found: Any = import_module(match["module"])
+        for name in match["path"].split("."):
+            found = getattr(found, name)
+    # Importing runs the module: anything can be raised.
+    except Exception as error:
+        raise ToolLoadError(
+            f"the tool {quote(reference)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        return as_tool(found)
+    except ToolDefinitionError as error:
+        raise ToolLoadError(f"the tool {quote(reference)} cannot be offered: {error}") from error
+
+
+def _distinct(tools: Iterable[tuple[str, Tool]]) -> Iterator[Tool]:
+    """Those that came by these references, if each has a name of its own."""
+    seen: dict[str, str] = {}
+    for reference, tool in tools:
+        if tool.name in BUILTIN_TOOLS:
+            raise ToolLoadError(f"the tool {quote(reference)} is named {quote(tool.name)}, as a built-in one is")
+        if tool.name in seen:
+            first = quote(seen[tool.name])
+            raise ToolLoadError(f"the tool {quote(reference)} is named {quote(tool.name)}, as {first} is")
+        seen[tool.name] = reference
+        yield tool
