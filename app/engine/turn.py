@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
@@ -14,7 +14,7 @@ from app.engine.clocks import CallClock, TurnClocks
 from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
-from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Agent
@@ -216,10 +216,8 @@ class _Speech:
                 call.finish_reason = _word(delta.reason)
             elif isinstance(delta, TokenCount):
                 call.count = delta
-            elif isinstance(delta, Opened):
+            else:  # Opened
                 call.opened = True
-            else:
-                assert_never(delta)
 
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:
