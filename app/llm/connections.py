@@ -405,12 +405,13 @@ def _covers(name: str, target: SplitResult) -> bool:
     """Whether an entry of `NO_PROXY` is about this URL: `*`, an address, a network, a domain with all below it, each
     but `*` also with a port."""
     host, port = target.hostname or "", target.port or _PORTS.get(target.scheme)
-    named, _, its_port = name.partition("]:") if name.startswith("[") else name.rpartition(":")
-    if not its_port.isdecimal():
-        named = name  # no port, but perhaps an address with colons
-    elif int(its_port) != port:
+    if name.startswith("["):
+        named, _, its_port = name[1:].partition("]:")
+    else:
+        named, _, its_port = name.rpartition(":") if name.count(":") == 1 else (name, "", "")
+    if its_port and its_port != str(port):
         return False
-    named = named.strip("[]")
+    named = named.strip("[]") or name
     if named == "*" or named == host:
         return True
     if "/" in named:

@@ -132,7 +132,7 @@ def _product(left: Number, right: Number) -> Number:
 
 def _power(base: Number, exponent: Number) -> Number:
     grows = isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and exponent > 0
-    if grows and (exponent > MAX_BITS or exponent * math.log2(abs(base)) > MAX_BITS):
+    if grows and exponent * math.log2(abs(base)) > MAX_BITS:
         raise _too_large()
     return base**exponent
 

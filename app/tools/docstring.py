@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections.abc import Collection
 
 _GOOGLE_SECTION = re.compile(r"(?:args|arguments|parameters|params)\s*:", re.IGNORECASE)
 _NUMPY_SECTION = re.compile(r"(?:other )?parameters", re.IGNORECASE)
@@ -23,9 +22,9 @@ def description_in(docstring: str | None) -> str:
     return " ".join(lines)
 
 
-def parameters_in(docstring: str | None, names: Collection[str]) -> dict[str, str]:
-    """What it says of these parameters, in the style of Google, NumPy or reST, as far as that is simple."""
-    reader = _ParametersReader(names)
+def parameters_in(docstring: str | None) -> dict[str, str]:
+    """What it says of parameters, in the style of Google, NumPy or reST, as far as that is simple."""
+    reader = _ParametersReader()
     lines = inspect.cleandoc(docstring or "").splitlines()
     for line, below in zip(lines, [*lines[1:], ""], strict=False):
         reader.read(line, below)
@@ -35,9 +34,8 @@ def parameters_in(docstring: str | None, names: Collection[str]) -> dict[str, st
 class _ParametersReader:
     """Reads line by line: an item begins where its style says so, deeper lines below it belong to it."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self) -> None:
         self.found: dict[str, list[str]] = {}
-        self._names = names
         self._item: re.Pattern[str] | None = None
         """How an item of the section looks that we are in."""
         self._section_indent = 0
@@ -64,15 +62,12 @@ class _ParametersReader:
                 self._item = None
 
     def _may_begin(self, indent: int) -> bool:
-        if self._item is _NUMPY_ITEM:
-            return indent == self._section_indent
-        return indent > self._section_indent and self._item_indent in {None, indent}
+        return indent == self._section_indent if self._item is _NUMPY_ITEM else indent > self._section_indent
 
     def _begin(self, match: re.Match[str], indent: int) -> None:
         self._item_indent = indent
         self._said = [match["text"].strip()] if match["text"].strip() else []
-        if match["name"] in self._names:
-            self.found[match["name"]] = self._said
+        self.found[match["name"]] = self._said
 
 
 def _section(text: str, below: str) -> re.Pattern[str] | None:

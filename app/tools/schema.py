@@ -114,7 +114,7 @@ def schema_of(
     except (ValueError, TypeError, NameError, SyntaxError, AttributeError) as error:
         raise ToolDefinitionError(f"the signature of {name} cannot be read: {error}") from error
     docstring = _docstring(routine)
-    documented = parameters_in(docstring, hints)
+    documented = parameters_in(docstring)
     fields: list[tuple[Parameter, str | None]] = []
     definitions: dict[str, Any] = {}
     for parameter in parameters:
@@ -123,7 +123,7 @@ def schema_of(
         fields.append((parameter, field))
         if field:
             definitions[field] = _definition(parameter, hint, documented.get(parameter.name))
-    arguments, schema = _model(name, getattr(routine, "__module__", None), definitions)
+    arguments, schema = _model(name, definitions)
     said = description_in(docstring) if description is None else description
     return FunctionSchema(name, said, schema, tuple(fields), arguments)
 
@@ -184,13 +184,11 @@ def _definition(parameter: Parameter, hint: Any, documented: str | None) -> tupl
     return annotation, ... if parameter.default is Parameter.empty else parameter.default
 
 
-def _model(name: str, module: str | None, definitions: dict[str, Any]) -> tuple[type[BaseModel], JsonObject]:
+def _model(name: str, definitions: dict[str, Any]) -> tuple[type[BaseModel], JsonObject]:
     """What reads the arguments, with its JSON schema. Fields have names of ours: pydantic refuses some of Python's."""
     config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
     try:
-        model: type[BaseModel] = create_model(
-            "Arguments", __config__=config, __module__=module or __name__, **definitions
-        )
+        model: type[BaseModel] = create_model("Arguments", __config__=config, **definitions)
         schema = model.model_json_schema(schema_generator=_Schemas)
     except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
         reason = str(error).splitlines()[0]
