@@ -151,6 +151,17 @@ async def test_a_cancellation_reaches_the_writer(journal: Journal) -> None:
         await asked.wait()
 
 
+async def test_a_reader_may_leave_in_the_moment_that_something_is_written(journal: Journal) -> None:
+    log = await begin(journal)
+    tail = await journal.tail("run-1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tail.read)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+        log.append(text(1))
+    assert [number for number, _ in await (await journal.tail("run-1")).read()] == [1]
+
+
 async def test_a_finished_run_is_not_cancelled(journal: Journal) -> None:
     asked = anyio.Event()
     log = await begin(journal, on_cancel=asked.set)

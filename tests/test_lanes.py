@@ -331,6 +331,25 @@ async def test_what_is_no_chunk_fails_after_what_came_before(direct: Lane, odd: 
     assert await failing(direct, lines(content), UpstreamInvalid) == ["before"]
 
 
+@pytest.mark.parametrize(
+    ("figure", "counted"),
+    [("7", 7), ("7.0", 7), ("null", 0), ("-7", 0), (str(2**70), 0), ("1" + "0" * 300, 0)],
+)
+async def test_a_figure_that_cannot_be_one_counts_nothing(direct: Lane, figure: str, counted: int) -> None:
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 1}}' % figure.encode()
+    deltas = await heard(direct, lines(b"data: " + FINISH + b"\n\n" + usage + b"\n\n"))
+    assert deltas == [Finished("stop"), TokenCount(counted, 1)]
+
+
+@pytest.mark.parametrize("odd", [b"1" * 5000, b'{"error": ' + b"[" * 970 + b"]" * 970 + b"}"], ids=["long", "deep"])
+async def test_what_python_itself_refuses_to_read_fails_too(direct: Lane, odd: bytes) -> None:
+    assert await failing(direct, lines(b"data: " + odd + b"\n\n"), UpstreamInvalid) == []
+
+
+async def test_an_event_of_very_many_lines_is_read_once(direct: Lane) -> None:
+    assert await failing(direct, lines(b'data: "\n' * 100_000 + b"\n"), UpstreamInvalid) == []
+
+
 async def test_an_event_of_several_lines_is_one(direct: Lane) -> None:
     content = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\ndata: ' + FINISH + b"\n\n"
     assert await heard(direct, lines(content)) == ["a", Finished("stop")]

@@ -876,6 +876,14 @@ def test_the_outermost_values_of_an_agents_fields_are_accepted(field: str, value
     assert getattr(AgentSpec.model_validate({"agent_name": "A", field: value}), field) == value
 
 
+def test_metadata_is_not_nested_deeper_than_an_answer_can_hold_it() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(252):
+        deep = {"k": deep}
+    with pytest.raises(ValidationError, match="nested too deeply"):
+        SwarmRequest.model_validate({"metadata": {"k": {"k": deep}}})
+
+
 def test_metadata_is_measured_in_bytes_of_json() -> None:
     fits = {"k": "é" * ((4096 - len('{"k":""}')) // 2)}
     assert SwarmRequest.model_validate({"metadata": fits}).metadata == fits

@@ -1,5 +1,6 @@
 """One agent's turn when its model misbehaves (ENGINE.md, "When the model misbehaves")."""
 
+import time
 from typing import Any
 
 import anyio
@@ -18,7 +19,7 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from app.llm.base import Finished, Reasoning, ToolCallDelta
+from app.llm.base import Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes
@@ -137,6 +138,41 @@ async def test_an_answer_that_is_complete_does_not_wait_for_figures_that_never_c
     end = end_of(await take_turn(model, TurnClocks(idle_seconds=0.05)))
     assert (end.status, end.output, end.finish_reason) == ("success", "a", "stop")
     assert end.usage.estimated
+
+
+async def test_figures_that_go_on_coming_do_not_hold_a_complete_answer_up() -> None:
+    model = ScriptedModel({"A": ["a", Finished("stop"), TokenCount(1, 1), "b"]}, order="A-")
+    end = end_of(await take_turn(model, TurnClocks(idle_seconds=5, turn_seconds=0.1)))
+    assert (end.status, end.finish_reason, end.usage.output_tokens) == ("success", "stop", 1)
+
+
+async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
+    model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)], "B": ["b"]})
+    notes = await take_turn(model, TurnClocks(turn_seconds=0.05), fallbacks=["B"])
+    assert failure_of(notes).failure.code == "turn_timeout"
+    assert [call.model.target for call in model.calls] == ["A"]
+
+
+async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> None:
+    class Late(ScriptedModel):
+        async def stream(self, call: ModelCall, hear: Hear) -> None:
+            self.calls.append(call)
+            time.sleep(0.1)  # noqa: ASYNC251  # the loop is busy when the turn ends
+            raise ProviderError("no")
+
+    notes = await take_turn(Late({}), TurnClocks(turn_seconds=0.05))
+    assert failure_of(notes).failure.code == "turn_timeout"
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "x" * 41, "sk-ключ"])
+async def test_a_finish_reason_that_is_no_word_is_not_passed_on(reason: str) -> None:
+    assert end_of(await take_turn(ScriptedModel({"A": ["a", Finished(reason)]}))).finish_reason == "unknown"
+
+
+async def test_an_answer_has_an_end() -> None:
+    notes = await take_turn(ScriptedModel({"A": ["x" * (1 << 20)] * 17}))
+    assert failure_of(notes).failure.code == "upstream_invalid"
+    assert len(end_of(notes).output) == 16 << 20
 
 
 async def test_a_model_that_calls_a_tool_has_begun() -> None:
