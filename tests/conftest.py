@@ -21,12 +21,13 @@ OTHER_KEY = "test-key-2"
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop that servers run on."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(autouse=True, scope="session")
-async def _one_loop_for_all(anyio_backend: str) -> None:  # pyright: ignore[reportUnusedFunction]
+async def _one_loop_for_all(anyio_backend: object) -> None:  # pyright: ignore[reportUnusedFunction]
     """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
 
 

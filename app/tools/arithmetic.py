@@ -20,7 +20,7 @@ MAX_DIGITS: Final = 400
 Number: TypeAlias = int | float
 
 _ALPHABET = re.compile(r"[0-9A-Za-z_.,+\-*/%() ]*")
-_GLUED = re.compile(r"(?<![\w.])\d[\da-fA-F_.]*(?:and|else|for|if|in|is|not|or)")
+_GLUED = re.compile(r"(?:[\d.jJ]|0[xX][\da-fA-F_]*)(?:and|else|for|if|in|is|not|or)")
 """A keyword right behind a number: never arithmetic, and Python's parser warns of it on stderr."""
 _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e}
 

@@ -73,7 +73,7 @@ class Tool(ABC):
             raise ToolError(_cut(f"{self.name} failed: {type(error).__name__}: {_said(error)}")) from error
         finally:
             context.close()
-        raise ToolError(f"{self.name} took longer than {self.timeout_seconds:g} s and was stopped")
+        raise ToolError(f"{self.name} took longer than {self.timeout_seconds:g} s and was given up")
 
     def schema(self) -> JsonObject:
         """The tool in the format of OpenAI's API: the caller's own copy."""
@@ -208,7 +208,7 @@ def _limiter() -> CapacityLimiter:
 def _text(result: object) -> str:
     """A result as a model reads it: text as it is, all else as JSON."""
     if isinstance(result, str):
-        return _whole(result)
+        return result
     try:
         return to_json(result, fallback=str, inf_nan_mode="strings").decode()
     except PydanticSerializationError as error:
@@ -225,6 +225,7 @@ def _whole(text: str) -> str:
 
 
 def _capped(text: str) -> str:
+    text = _whole(text)
     written = text.encode()
     if len(written) <= MAX_OUTPUT_BYTES:
         return text
@@ -234,10 +235,11 @@ def _capped(text: str) -> str:
 
 def _said(error: BaseException) -> str:
     try:
-        return _whole(str(error))
+        return str(error)
     except Exception:  # it is foreign code, too
         return "(no message)"
 
 
 def _cut(text: str) -> str:
+    text = _whole(text)
     return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 1]}…"
