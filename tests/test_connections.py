@@ -1286,7 +1286,7 @@ async def test_a_chain_of_redirects_is_left_where_it_leaves_the_origin(location:
 async def test_a_redirect_to_no_address_is_refused_and_hung_up_on() -> None:
     async def talk(line: Line) -> None:
         await line.request()
-        await line.send(b"HTTP/1.1 307 Moved\r\nlocation: http://[\r\ncontent-length: 5\r\n\r\n")
+        await line.send(whole(b"", "location: http://[", "connection: close", status="307 Moved"))
         await line.gone()
 
     async with peer(talk) as provider, modelled() as model:

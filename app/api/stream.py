@@ -81,10 +81,10 @@ class RunStream(EventSourceResponse):
                     entries = await self._gather(entries)
                 if not entries and heart.is_due():
                     heart.beat()
-                    await _send_part(send, framing.heartbeat)
+                    await send({"type": "http.response.body", "body": framing.heartbeat, "more_body": True})
                 for block in rendering.blocks(entries):
                     heart.beat()
-                    await _send_part(send, preamble + block)
+                    await send({"type": "http.response.body", "body": preamble + block, "more_body": True})
                     preamble = b""
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
                 if len(entries) >= _MANY_EVENTS:
@@ -142,10 +142,6 @@ class RunDocument(Response):
         is_swarm = summary.described.kind == "swarm"
         answer = answers.swarm_answer(summary) if is_swarm else answers.agent_answer(summary)
         return Response(orjson.dumps(answer), media_type="application/json")
-
-
-async def _send_part(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def _departure(receive: Receive) -> None:

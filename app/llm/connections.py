@@ -49,6 +49,7 @@ class Answer:
         self.headers = headers
         """Those that anybody here asks for, by lower-case name."""
         self._connection = connection
+        self._is_closed = False
 
     async def read(self, take: Callable[[bytes], bool]) -> None:
         """Hand each part of the body to `take` as it comes, until the end, or until `take` says that it has enough.
@@ -61,7 +62,9 @@ class Answer:
     def close(self) -> None:
         """No more is wanted. The connection is kept if the answer is complete or its reader has had enough of it, for
         then the end is near; otherwise the provider is hung up on."""
-        self._connection.let_go()
+        if not self._is_closed:
+            self._is_closed = True
+            self._connection.let_go()
 
 
 class Connections:
@@ -114,18 +117,20 @@ class Connections:
         proxy = urlsplit(route.proxy)
         if proxy.scheme not in _PORTS or not proxy.hostname:
             raise ValueError("only http and https proxies are supported")
-        at = proxy.hostname, proxy.port or _PORTS[proxy.scheme]
+        at = proxy.hostname, _port_of(proxy) or _PORTS[proxy.scheme]
         proxy_tls = self._tls if proxy.scheme == "https" else None
         if tls is None:
             _, connection = await loop.create_connection(lambda: _Connection(self, route), *at, ssl=proxy_tls)
             return connection
         transport, tunnel = await loop.create_connection(lambda: _Tunnel(route, proxy), *at, ssl=proxy_tls)
+        connection = _Connection(self, route)
         try:
             await tunnel.opened
-            connection = _Connection(self, route)
+            connection.connection_made(transport)  # the handshake's last packet may bring more
             secured = await loop.start_tls(transport, connection, tls, server_hostname=route.host)
         except BaseException:
             transport.abort()
+            self.closed(connection)
             raise
         assert secured is not None
         connection.connection_made(secured)
@@ -433,8 +438,8 @@ def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy
         *(_proxy_authorization(urlsplit(proxy)) if proxy else ()),
         f"content-length: {len(body)}",
     ]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header must not hold a line break")
+    if any(char in line for line in lines for char in "\r\n\0"):
+        raise ValueError("a header must not hold a line break or NUL")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
@@ -443,6 +448,13 @@ def _proxy_authorization(proxy: SplitResult) -> list[str]:
         return []
     credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
     return [f"proxy-authorization: Basic {base64.b64encode(credentials).decode()}"]
+
+
+def _port_of(proxy: SplitResult) -> int | None:
+    try:
+        return proxy.port
+    except ValueError:  # whose words can hold a part of a password
+        raise ValueError("the proxy's URL cannot be read") from None
 
 
 def _bracketed(host: str) -> str:
