@@ -2,8 +2,11 @@
 
 import logging
 import socket
-from collections.abc import AsyncGenerator, Mapping
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,6 +19,7 @@ from app.llm.base import ChatModel
 from app.main import create_app
 from app.settings import Settings
 
+ROOT = Path(__file__).resolve().parent.parent
 KEY = "test-key-1"
 OTHER_KEY = "test-key-2"
 
@@ -29,6 +33,19 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(autouse=True, scope="session")
 async def _one_loop_for_all(anyio_backend: object) -> None:  # pyright: ignore[reportUnusedFunction]
     """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_check(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | None]:
+    """`scripts/models --check`, begun before the first test if any is marked so: it takes a processor a quarter of
+    a minute, while most tests wait for sockets."""
+    if not any(item.get_closest_marker("models_check") for item in request.session.items):
+        yield None
+        return
+    command = [sys.executable, ROOT / "scripts" / "models", "--check"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +81,19 @@ class TestServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # As uvicorn's, without the tenth of a second that it takes before it looks whether anything is left.
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with anyio.move_on_after(1):
+            while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
 
     @property
     def url(self) -> str:
