@@ -1,5 +1,7 @@
 """The life of runs: admission, cancellation, their one end."""
 
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -165,3 +167,17 @@ async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
             model.skip()
             events = await events_of(journal, run)
     assert outcome(events) == ("success", None)
+
+
+async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
+    journal = MemoryJournal(retain_seconds=60, retain_bytes=0)
+    gc.collect()
+    gc.disable()
+    try:
+        async with Supervisor(journal, {"scripted": ScriptedModel({"A": ["a"]})}, RunLimits()) as supervisor:
+            run = weakref.ref(await supervisor.start(job("A")))
+            await supervisor.drain(5)
+            await anyio.wait_all_tasks_blocked()
+            assert run() is None
+    finally:
+        gc.enable()
