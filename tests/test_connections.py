@@ -4,7 +4,6 @@ import asyncio
 import base64
 import socket
 import ssl
-import struct
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,10 +23,12 @@ from app.errors import (
     UpstreamTruncated,
 )
 from app.llm.base import Delta, ModelCall
-from app.llm.connections import Answer, Connections, Disconnected
+from app.llm.connections import Answer, Connections
 from app.llm.direct_model import DirectModel
+from app.llm.proxies import Disconnected
 from app.swarm.models import ChatEndpoint, ModelRef
 from app.swarm.plan import Sampling
+from tests.upstream import reset
 
 pytestmark = pytest.mark.anyio
 
@@ -110,9 +111,7 @@ class Line:
 
     def reset(self) -> None:
         """Hang up with a TCP reset."""
-        its = self._writer.get_extra_info("socket")
-        its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
 
 async def _until_first(*ways: Coroutine[Any, Any, None]) -> None:

@@ -16,6 +16,13 @@ import anyio
 CRLF = b"\r\n"
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Hang up with a TCP reset."""
+    its = writer.get_extra_info("socket")
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 class Exchange:
     """One request to the provider, and the means to answer it."""
 
@@ -89,9 +96,7 @@ class Exchange:
 
     def reset(self) -> None:
         """Hang up with a TCP reset."""
-        its = self._writer.get_extra_info("socket")
-        its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
 
 Script = Callable[[Exchange], Awaitable[None]]

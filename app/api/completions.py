@@ -5,7 +5,7 @@ long as everything that we do between the request and the first call of a model.
 """
 
 import re
-from typing import Any
+from dataclasses import replace
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -67,26 +67,26 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
 
 def _agent_job(payload: AgentRequest, compiled: Compiled, request: Request, caller: str) -> Job:
     agent = payload.agent_config
-    its = {"name": agent.agent_name, "description": agent.description, "temperature": agent.temperature}
-    return _job("agent", payload, compiled, request, caller, **its)
+    job = _job("agent", payload, compiled, request, caller, name=agent.agent_name, description=agent.description)
+    return replace(job, temperature=agent.temperature)
 
 
 def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, caller: str) -> Job:
-    return _job(
-        "swarm",
-        payload,
-        compiled,
-        request,
-        caller,
-        name=payload.name,
-        description=payload.description,
-        number_of_agents=len(payload.agents),
-        service_tier=payload.service_tier,
-    )
+    job = _job("swarm", payload, compiled, request, caller, name=payload.name, description=payload.description)
+    return replace(job, number_of_agents=len(payload.agents), service_tier=payload.service_tier)
 
 
-def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, caller: str, **its: Any) -> Job:
-    """A job: what either kind takes from its request, and what is its own."""
+def _job(
+    kind: RunKind,
+    payload: RunSpec,
+    compiled: Compiled,
+    request: Request,
+    caller: str,
+    *,
+    name: str | None,
+    description: str | None,
+) -> Job:
+    """What a job of either kind takes from its request."""
     return Job(
         kind=kind,
         plan=compiled.plan,
@@ -101,7 +101,8 @@ def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, request: Request, 
         coalesce_ms=payload.stream_options.coalesce_ms,
         request_id=request.state.request_id,
         traceparent=_traceparent(request),
-        **its,
+        name=name,
+        description=description,
     )
 
 

@@ -10,6 +10,7 @@ from anyio import CancelScope
 from app.errors import FirstTokenTimeout, IdleTimeout, ModelError
 
 _AFTERMATH_SECONDS = 5.0
+"""How long figures may take to follow a complete answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class CallClock:
     """Ends its block when the model is silent for too long, or the turn is over; the failure is raised where the block
     ends.
 
-    Hearing something only notes the time. One timer a turn looks at the note when it fires and sets itself again:
+    Hearing something only notes the time. One timer a call looks at the note when it fires and sets itself again:
     arming a scope for each token would cost more than everything else on the token's way.
     """
 

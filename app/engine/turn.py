@@ -11,13 +11,13 @@ import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
 from app.engine.clocks import CallClock, TurnClocks
-from app.engine.text import SurrogateJoiner
 from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
 from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
 from app.swarm.plan import Agent
+from app.text import SurrogateJoiner
 
 logger = logging.getLogger(__name__)
 
@@ -199,19 +199,13 @@ class _Speech:
         t_ms = self._recorder.now_ms()
         for delta in deltas:
             if isinstance(delta, str):
-                call.heard += 1
-                call.length += len(delta)
-                if len(delta) > _MAX_DELTA_LENGTH or call.length > _MAX_ANSWER_LENGTH:
-                    raise _too_large()
+                call.hear(len(delta))
                 self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
             elif isinstance(delta, Reasoning):
-                call.heard += 1
-                call.length += len(delta.text)
-                if len(delta.text) > _MAX_DELTA_LENGTH or call.length > _MAX_ANSWER_LENGTH:
-                    raise _too_large()
+                call.hear(len(delta.text))
                 self._think(t_ms, call.thought.feed(delta.text))
             elif isinstance(delta, ToolCallDelta):
-                call.heard += 1  # of a tool that nobody offered
+                call.hear(len(delta.arguments))  # of a tool that nobody offered
             elif isinstance(delta, Finished):
                 call.finish_reason = _word(delta.reason)
             elif isinstance(delta, TokenCount):
@@ -311,6 +305,17 @@ class _Call:
     text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
     thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
 
+    def hear(self, length: int) -> None:
+        """A delta of this length has come.
+
+        Raises:
+            UpstreamInvalid: it is too large, or all of them are.
+        """
+        self.heard += 1
+        self.length += length
+        if length > _MAX_DELTA_LENGTH or self.length > _MAX_ANSWER_LENGTH:
+            raise UpstreamInvalid("the provider sent more than an answer can be")
+
 
 def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     """The error as events carry it; `who` is the agent it happened to."""
@@ -321,10 +326,6 @@ def as_failure(error: AppError, *, who: str | None = None) -> Failure:
 def _word(reason: str) -> str:
     """A word of the protocol's; whatever else a provider writes in its place does not go to clients."""
     return reason if len(reason) <= _MAX_REASON_LENGTH and reason.isascii() else "unknown"
-
-
-def _too_large() -> ModelError:
-    return UpstreamInvalid("the provider sent more than an answer can be")
 
 
 def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> Usage:

@@ -172,7 +172,7 @@ class ChatStream:
             logger.warning("the provider reports in its stream: %s", first_words(chunk.error))
             raise UpstreamInvalid("the provider reported an error in the middle of its answer")
         if chunk.choices is None and chunk.usage is None:
-            raise UpstreamInvalid("the provider sent something that is no chunk of an answer")
+            raise _no_chunk()
         for choice in chunk.choices or ():
             if choice.index:
                 continue  # we ask for one answer; who gives more means the first
@@ -226,17 +226,19 @@ def _parts(content: list[Any]) -> Iterator[Delta]:
     """The parts of a content that is a list: text, and thoughts, which hold parts of their own."""
     for part in content:
         match part:
-            case {"type": "text", "text": str(text)} if text:
-                yield text
             case {"type": "thinking", "thinking": [*thoughts]}:
-                for thought in thoughts:
-                    match thought:
-                        case {"type": "text", "text": str(text)} if text:
-                            yield Reasoning(text)
-                        case _:
-                            pass
+                yield from (Reasoning(text) for thought in thoughts if (text := _text(thought)))
             case _:
-                pass
+                if text := _text(part):
+                    yield text
+
+
+def _text(part: Any) -> str:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case _:
+            return ""
 
 
 def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:

@@ -6,17 +6,17 @@ are: a limit would queue calls silently.
 """
 
 import asyncio
-import base64
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address, ip_network
 from typing import cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import certifi
 import httptools
+
+from app.llm.proxies import PORTS, Disconnected, Proxies, Tunnel, proxy_authorization, read_proxy
 
 _IDLE_SECONDS = 60.0
 _LAST_BYTES_SECONDS = 1.0
@@ -24,11 +24,6 @@ _MAX_BYTES_WITHOUT_BODY = 64 * 1024
 """Of a head, or of trailers: what the parser keeps to itself."""
 _MANY_BYTES = 32 * 1024
 _WANTED_HEADERS = {b"content-type", b"content-encoding", b"location", b"retry-after"}
-_PORTS = {"http": 80, "https": 443}
-
-
-class Disconnected(ConnectionError):
-    """The provider hung up, or answered with something that is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,7 @@ class Answer:
         """Hand each part of the body to `take` as it comes, until the end, or until `take` says that it has enough.
 
         Raises:
-            Disconnected, OSError: the connection broke before the end; and whatever `take` raises.
+            OSError: the connection broke before the end; and whatever `take` raises.
         """
         await self._connection.read(take)
 
@@ -76,7 +71,7 @@ class Connections:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._proxies = _Proxies(environ)
+        self._proxies = Proxies(environ)
         self._idle: dict[_Route, list[_Connection]] = {}
         self._all: set[_Connection] = set()
 
@@ -87,17 +82,17 @@ class Connections:
         new one, for the provider has not seen it.
 
         Raises:
-            Disconnected, OSError, ValueError: there is no answer.
+            OSError, ValueError: there is no answer.
         """
         target = urlsplit(url)
         proxy = self._proxies.of(target)
-        route = _Route(target.scheme, target.hostname or "", target.port or _PORTS[target.scheme], proxy)
+        route = _Route(target.scheme, target.hostname or "", target.port or PORTS[target.scheme], proxy)
         request = _request(target, body, headers, proxy if target.scheme == "http" else None)
         if idle := self._idle.get(route):
             connection = idle.pop()
             try:
                 return await connection.exchange(request)
-            except (Disconnected, OSError):
+            except OSError:
                 if connection.has_answered:
                     raise
         return await (await self._connect(route)).exchange(request)
@@ -110,19 +105,16 @@ class Connections:
     async def _connect(self, route: _Route) -> "_Connection":
         loop = asyncio.get_running_loop()
         tls = self._tls if route.scheme == "https" else None
-        if route.proxy is None:
-            host, port = route.host, route.port
-            _, connection = await loop.create_connection(lambda: _Connection(self, route), host, port, ssl=tls)
+        at, first_tls = (route.host, route.port), tls
+        proxy = read_proxy(route.proxy) if route.proxy else None
+        if proxy is not None:
+            at = proxy.hostname or "", proxy.port or PORTS[proxy.scheme]
+            first_tls = self._tls if proxy.scheme == "https" else None
+        if proxy is None or tls is None:
+            _, connection = await loop.create_connection(lambda: _Connection(self, route), *at, ssl=first_tls)
             return connection
-        proxy = urlsplit(route.proxy)
-        if proxy.scheme not in _PORTS or not proxy.hostname:
-            raise ValueError("only http and https proxies are supported")
-        at = proxy.hostname, _port_of(proxy) or _PORTS[proxy.scheme]
-        proxy_tls = self._tls if proxy.scheme == "https" else None
-        if tls is None:
-            _, connection = await loop.create_connection(lambda: _Connection(self, route), *at, ssl=proxy_tls)
-            return connection
-        transport, tunnel = await loop.create_connection(lambda: _Tunnel(route, proxy), *at, ssl=proxy_tls)
+        through = Tunnel(route.host, route.port, proxy)
+        transport, tunnel = await loop.create_connection(lambda: through, *at, ssl=first_tls)
         connection = _Connection(self, route)
         try:
             await tunnel.opened
@@ -352,81 +344,6 @@ class _Connection(asyncio.Protocol):
             self._end.set_result(None)
 
 
-class _Tunnel(asyncio.Protocol):
-    """The way through a proxy, until it is open (RFC 9110, 9.3.6)."""
-
-    def __init__(self, route: _Route, proxy: SplitResult) -> None:
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._authority = f"{_bracketed(route.host)}:{route.port}"
-        self._proxy = proxy
-        self._parser = httptools.HttpResponseParser(self)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        lines = [f"CONNECT {self._authority} HTTP/1.1", f"host: {self._authority}", *_proxy_authorization(self._proxy)]
-        cast(asyncio.Transport, transport).write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(Disconnected(f"the proxy does not speak HTTP: {error}"))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if 200 <= status < 300:
-            if not self.opened.done():
-                self.opened.set_result(None)
-        elif status >= 300:
-            self._fail(Disconnected(f"the proxy refused the connection (HTTP {status})"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(exc or Disconnected("the proxy closed the connection"))
-
-    def _fail(self, error: Exception) -> None:
-        if not self.opened.done():
-            self.opened.set_exception(error)
-
-
-class _Proxies:
-    """Which proxy the environment names for a URL."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        def setting(name: str) -> str:
-            return environ.get(name.lower()) or environ.get(name.upper()) or ""
-
-        every = setting("all_proxy")
-        self._by_scheme = {"https": setting("https_proxy") or every, "http": setting("http_proxy") or every}
-        self._bypass = [name.strip().lower() for name in setting("no_proxy").split(",") if name.strip()]
-
-    def of(self, target: SplitResult) -> str | None:
-        """The proxy's URL; None where the connection is direct."""
-        proxy = self._by_scheme.get(target.scheme)
-        if not proxy or any(_covers(name, target) for name in self._bypass):
-            return None
-        return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _covers(name: str, target: SplitResult) -> bool:
-    """Whether an entry of `NO_PROXY` is about this URL: `*`, an address, a network, a domain with all below it, each
-    but `*` also with a port."""
-    host, port = target.hostname or "", target.port or _PORTS.get(target.scheme)
-    if name.startswith("["):
-        named, _, its_port = name[1:].partition("]:")
-    else:
-        named, _, its_port = name.rpartition(":") if name.count(":") == 1 else (name, "", "")
-    if its_port and its_port != str(port):
-        return False
-    named = named.strip("[]") or name
-    if named == "*" or named == host:
-        return True
-    if "/" in named:
-        try:
-            return ip_address(host) in ip_network(named, strict=False)
-        except ValueError:
-            return False
-    return f".{host}".endswith(f".{named.removeprefix('*').removeprefix('.')}")
-
-
 def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy: str | None) -> bytes:
     """The request as it goes over the wire; a proxy that forwards it is told the whole address (RFC 9112, 3.2.2)."""
     host = target.netloc.rpartition("@")[2]
@@ -435,27 +352,9 @@ def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy
         f"POST {path if proxy is None else f'{target.scheme}://{host}{path}'} HTTP/1.1",
         f"host: {host}",
         *(f"{name}: {value}" for name, value in headers.items()),
-        *(_proxy_authorization(urlsplit(proxy)) if proxy else ()),
+        *(proxy_authorization(urlsplit(proxy)) if proxy else ()),
         f"content-length: {len(body)}",
     ]
     if any(char in line for line in lines for char in "\r\n\0"):
         raise ValueError("a header must not hold a line break or NUL")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def _proxy_authorization(proxy: SplitResult) -> list[str]:
-    if proxy.username is None:
-        return []
-    credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
-    return [f"proxy-authorization: Basic {base64.b64encode(credentials).decode()}"]
-
-
-def _port_of(proxy: SplitResult) -> int | None:
-    try:
-        return proxy.port
-    except ValueError:  # whose words can hold a part of a password
-        raise ValueError("the proxy's URL cannot be read") from None
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

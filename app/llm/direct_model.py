@@ -56,18 +56,19 @@ class DirectModel:
                 raise stream.failure
             return stream.done
 
+        cause: OSError | None = None
         try:
             hear((Opened(),))
             await answer.read(take)
-            failure, cause = _unfinished(answer), None
         except ModelError as error:
             _log(call, error, error)
             raise
         except OSError as error:
-            failure, cause = _unfinished(answer), error
+            cause = error
         finally:
             answer.close()
         if not stream.finished:
+            failure = _unfinished(answer)
             _log(call, failure, cause or failure)
             raise failure from cause
 

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import anyio
 from anyio import to_thread
@@ -26,7 +26,7 @@ class LateLane:
         self._module = module
         self._name = model
         self._environ = environ
-        self._lane: Any = None
+        self._lane: Lane | None = None
         self._loading = anyio.Lock()
 
     async def ready(self) -> None:
@@ -34,10 +34,10 @@ class LateLane:
 
     async def _load(self) -> Lane:
         async with self._loading:
-            if self._lane is None:
+            if (lane := self._lane) is None:
                 module = await to_thread.run_sync(importlib.import_module, self._module, abandon_on_cancel=True)
-                self._lane = getattr(module, self._name)(self._environ)
-            return self._lane
+                lane = self._lane = cast(Lane, getattr(module, self._name)(self._environ))
+            return lane
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         assert self._lane is not None, "ready() comes before the first call"

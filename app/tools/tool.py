@@ -14,6 +14,7 @@ from anyio.lowlevel import RunVar
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from app.text import whole
 from app.tools.context import ToolContext
 from app.tools.errors import ToolDefinitionError, ToolError
 from app.tools.schema import FunctionSchema, JsonObject, checked_name, openai_schema, schema_of
@@ -215,17 +216,8 @@ def _text(result: object) -> str:
         raise ToolError(f"the result cannot be written as JSON: {error}") from error
 
 
-def _whole(text: str) -> str:
-    """With U+FFFD for each half of a surrogate pair: no client could be sent it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
 def _capped(text: str) -> str:
-    text = _whole(text)
+    text = whole(text)
     written = text.encode()
     if len(written) <= MAX_OUTPUT_BYTES:
         return text
@@ -241,5 +233,5 @@ def _said(error: BaseException) -> str:
 
 
 def _cut(text: str) -> str:
-    text = _whole(text)
+    text = whole(text)
     return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 1]}…"
