@@ -195,6 +195,7 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
             await upstream.idle()
 
     check_stream(events)
+    assert {event.data["lane"] for event in events if event.event == "agent_start"} == {lane}
     assert events[-1].data["status"] == "failed"
     assert events[-1].data["failed_agents"] == ["Faulty"]
     assert [event.data["code"] for event in events if event.event == "error"] == [code]
