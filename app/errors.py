@@ -99,6 +99,34 @@ class UnsupportedOption(AppError):
     status = 400
 
 
+class UnknownTool(AppError):
+    """This server has no such tool."""
+
+    code = "unknown_tool"
+    status = 400
+
+
+class ToolNotAllowed(AppError):
+    """The tool is not for this key."""
+
+    code = "tool_not_allowed"
+    status = 403
+
+
+class InvalidTool(AppError):
+    """A tool or a schema that the payload describes is none that a model could be given."""
+
+    code = "invalid_tool"
+    status = 400
+
+
+class McpHostRefused(AppError):
+    """The operator does not allow this MCP server."""
+
+    code = "mcp_host_not_allowed"
+    status = 400
+
+
 class UnknownModel(AppError):
     """No provider can be told from the model's name."""
 
@@ -260,6 +288,20 @@ class UpstreamInvalid(ModelError):
     code = "upstream_invalid"
     status = 502
     retryable = True
+
+
+class PlanFailed(ModelError):
+    """An autonomous agent did not come up with a plan."""
+
+    code = "plan_failed"
+    status = 502
+
+
+class InvalidOutput(ModelError):
+    """The model's answer does not keep to the `response_format`, even after it was told so."""
+
+    code = "invalid_output"
+    status = 502
 
 
 # --- A run: ends it, whatever its turns did -------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What can happen in a run: one union, from its first event to its one last.
 
-The journal stores these as they are; how they look to a client is `app.api.wire`'s business. Times are `t_ms`,
+The journal stores these as they are; how they look to a client is `app.wire`'s business. Times are `t_ms`,
 milliseconds since the run began. `turn`, `stage`, `loop` and `step` count from 1, `task_index` from 0.
 """
 

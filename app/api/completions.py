@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from app.api.deps import Parts, body_of, caller_of, parts_of
 from app.api.stream import Reader, RunDocument, RunStream
-from app.api.wire import NDJSON, SSE
 from app.events import RunKind
 from app.runs.supervisor import Job
 from app.settings import Settings
 from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+from app.wire.framing import NDJSON, SSE
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 

@@ -7,9 +7,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from app.api import schema
 from app.api.problems import Problem
 from app.swarm.spec import AgentRequest, SwarmRequest
+from app.wire import schema
 
 _REF = "#/components/schemas/{model}"
 

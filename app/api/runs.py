@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from app.api.deps import Caller, Operator, Runs
 from app.api.stream import Reader, RunStream
-from app.api.wire import SSE
 from app.errors import InvalidRequest, NotFound
 from app.swarm.spec import MAX_COALESCE_MS
+from app.wire.framing import SSE
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 

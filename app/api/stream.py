@@ -12,11 +12,12 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api import answers, wire
 from app.api.problems import failed_run
 from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Tail
 from app.runs.summary import Summary
+from app.wire import answers
+from app.wire.framing import Framing, Rendering, join_deltas
 
 _MANY_EVENTS = 64
 
@@ -42,7 +43,7 @@ class RunStream(EventSourceResponse):
     """
 
     def __init__(
-        self, reader: Reader, framing: wire.Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
+        self, reader: Reader, framing: Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
     ) -> None:
         # The parent's is not called: its iterator and its locks are for a stream of its own, and it forces
         # `Connection: keep-alive` even upon a client that asked for the contrary.
@@ -70,7 +71,7 @@ class RunStream(EventSourceResponse):
 
     async def _follow(self, send: Send) -> None:
         reader, framing, tail = self._reader, self._framing, self._reader.tail
-        rendering = wire.Rendering(framing, include_output=reader.include_output, after=reader.after)
+        rendering = Rendering(framing, include_output=reader.include_output, after=reader.after)
         preamble = framing.preamble
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with _Heart(tail, self._heartbeat_seconds) as heart:
@@ -100,7 +101,7 @@ class RunStream(EventSourceResponse):
             await anyio.sleep(reader.coalesce_ms / 1000)
             while more := reader.tail.available():
                 window += more
-        return wire.join_deltas(window, after=reader.after)
+        return join_deltas(window, after=reader.after)
 
 
 class RunDocument(Response):

@@ -8,11 +8,11 @@ from statistics import median
 
 from provider import token_lines
 
-from app.api import wire
 from app.events import TextDelta
 from app.llm.chat_stream import ChatStream
 from app.runs.journal import Entry, RunRecord
 from app.runs.memory_journal import MemoryJournal
+from app.wire.framing import SSE, Rendering
 
 _TOKENS = 2000
 _REPEATS = 50
@@ -75,7 +75,7 @@ async def _append(events: Sequence[TextDelta]) -> None:
 
 
 def _render(batches: Sequence[Sequence[Entry]], *, include_output: bool) -> None:
-    rendering = wire.Rendering(wire.SSE, include_output=include_output)
+    rendering = Rendering(SSE, include_output=include_output)
     for batch in batches:
         for _ in rendering.blocks(batch):
             pass

@@ -1,44 +1,18 @@
-"""Events as clients see them: names, ASCII JSON, frames (WIRE.md, section 4)."""
+"""Events as bytes: frames of Server-Sent Events or of JSON lines, in ASCII (WIRE.md, section 4)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from json.encoder import JSONEncoder
 from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[reportUnknownVariableType]
-from typing import Any, assert_never
 
 import orjson
 
-from app.api import answers
-from app.api.schema import (
-    AgentEndFrame,
-    AgentMetadataFrame,
-    AgentRunEndFrame,
-    AgentRunUsage,
-    AgentStartFrame,
-    AgentUsageFrame,
-    ErrorFrame,
-    Frame,
-    StartFrame,
-    SwarmEndFrame,
-    SwarmMetadataFrame,
-    SwarmUsageFrame,
-)
-from app.events import (
-    Event,
-    ReasoningDelta,
-    RunDescribed,
-    RunEnded,
-    RunFailed,
-    RunStarted,
-    TextDelta,
-    TurnEnded,
-    TurnFailed,
-    TurnStarted,
-    UsageTotalled,
-)
+from app.events import Event, ReasoningDelta, TextDelta, TurnEnded
 from app.runs.journal import Entry
 from app.runs.summary import Summary
+from app.wire.frames import frame
+from app.wire.schema import Frame
 
 _BLOCK_LENGTH = 256 * 1024
 
@@ -169,35 +143,8 @@ class Rendering:
             self._panels.pop(event.turn, None)
         if not needed:
             return None
-        name, frame = self._frame(event)
-        return name, _to_json(frame)
-
-    def _frame(self, event: Event) -> tuple[str, Frame]:
-        is_swarm = self._summary.described is not None and self._summary.described.kind == "swarm"
-        match event:
-            case RunDescribed():
-                return "metadata", _swarm_metadata(event) if is_swarm else _agent_metadata(event)
-            case RunStarted():
-                message = "Swarm started" if is_swarm else "Starting agent processing..."
-                return "start", StartFrame(t=event.t_ms, message=message, status="started")
-            case TurnStarted():
-                return "agent_start", _agent_start(event)
-            case TurnEnded():
-                return "agent_end", _agent_end(event)
-            case TurnFailed():
-                return "error", _turn_error(event)
-            case RunFailed():
-                return "error", _run_error(event)
-            case UsageTotalled():
-                if is_swarm:
-                    return "usage", SwarmUsageFrame(t=event.t_ms, **answers.swarm_usage(event))
-                return "usage", AgentUsageFrame(t=event.t_ms, **answers.agent_usage(event))
-            case RunEnded():
-                return "end", _swarm_end(event, self._summary) if is_swarm else _agent_run_end(event, self._summary)
-            case TextDelta() | ReasoningDelta():
-                raise AssertionError("deltas are written by hand")
-            case _:
-                assert_never(event)
+        name, data = frame(event, self._summary)
+        return name, _to_json(data)
 
 
 def join_deltas(entries: Sequence[Entry], *, after: int) -> list[Entry]:
@@ -220,130 +167,12 @@ def join_deltas(entries: Sequence[Entry], *, after: int) -> list[Entry]:
     return joined
 
 
-def _to_json(frame: Frame) -> str:
+def _to_json(data: Frame) -> str:
     """In ASCII, on one line; orjson is ten times as fast and cannot escape."""
-    encoded = orjson.dumps(frame)
-    return encoded.decode("ascii") if encoded.isascii() else _in_ascii(frame)
+    encoded = orjson.dumps(data)
+    return encoded.decode("ascii") if encoded.isascii() else _in_ascii(data)
 
 
 def _reasoning(event: ReasoningDelta) -> str:
     agent, content = escape(event.agent), escape(event.text)
     return f'{{"agent":{agent},"turn":{event.turn},"content":{content},"t":{event.t_ms}}}'
-
-
-def _swarm_metadata(event: RunDescribed) -> SwarmMetadataFrame:
-    return SwarmMetadataFrame(
-        type="metadata",
-        job_id=event.job_id,
-        swarm_name=event.name,
-        swarm_type=event.swarm_type or "",
-        number_of_agents=event.number_of_agents,
-        description=event.description,
-        service_tier=event.service_tier,
-        warnings=list(event.warnings),
-        metadata=event.metadata,
-        t=event.t_ms,
-    )
-
-
-def _agent_metadata(event: RunDescribed) -> AgentMetadataFrame:
-    return AgentMetadataFrame(
-        type="metadata",
-        job_id=event.job_id,
-        name=event.name,
-        description=event.description,
-        temperature=event.temperature,
-        timestamp=answers.timestamp(event, 0),
-        success=True,
-        stream=True,
-        warnings=list(event.warnings),
-        metadata=event.metadata,
-        t=event.t_ms,
-    )
-
-
-def _agent_start(event: TurnStarted) -> AgentStartFrame:
-    return AgentStartFrame(
-        agent=event.agent,
-        turn=event.turn,
-        stage=event.stage,
-        loop=event.loop,
-        model=event.model,
-        lane=event.lane,
-        t=event.t_ms,
-        **_task_index(event.task_index),
-    )
-
-
-def _agent_end(event: TurnEnded) -> AgentEndFrame:
-    return AgentEndFrame(
-        agent=event.agent,
-        turn=event.turn,
-        model=event.model,
-        output=event.output,
-        status=event.status,
-        finish_reason=event.finish_reason,
-        usage=answers.turn_usage(event.usage),
-        duration=event.duration_seconds,
-        t=event.t_ms,
-        **_task_index(event.task_index),
-    )
-
-
-def _task_index(task_index: int | None) -> dict[str, Any]:
-    return {} if task_index is None else {"task_index": task_index}
-
-
-def _turn_error(event: TurnFailed) -> ErrorFrame:
-    return ErrorFrame(
-        error=event.failure.message,
-        code=event.failure.code,
-        retryable=event.failure.retryable,
-        agent=event.agent,
-        turn=event.turn,
-        attempts=event.attempts,
-        elapsed_seconds=event.elapsed_seconds,
-        t=event.t_ms,
-    )
-
-
-def _run_error(event: RunFailed) -> ErrorFrame:
-    timed_out: dict[str, Any] = {}
-    if event.timeout_seconds is not None:
-        timed_out = {"timeout": event.timeout_seconds, "active_agents": list(event.active_agents)}
-    return ErrorFrame(
-        error=event.failure.message,
-        code=event.failure.code,
-        retryable=event.failure.retryable,
-        elapsed_seconds=event.elapsed_seconds,
-        t=event.t_ms,
-        **timed_out,
-    )
-
-
-def _swarm_end(event: RunEnded, summary: Summary) -> SwarmEndFrame:
-    assert summary.described is not None
-    return SwarmEndFrame(
-        job_id=summary.described.job_id,
-        status=event.status,
-        execution_time=event.duration_seconds,
-        output=answers.swarm_outputs(summary),
-        failed_agents=list(event.failed_agents),
-        t=event.t_ms,
-    )
-
-
-def _agent_run_end(event: RunEnded, summary: Summary) -> AgentRunEndFrame:
-    assert summary.described is not None
-    assert summary.usage is not None
-    return AgentRunEndFrame(
-        job_id=summary.described.job_id,
-        status=event.status,
-        execution_time=event.duration_seconds,
-        outputs=answers.agent_outputs(summary),
-        usage=AgentRunUsage(**answers.agent_usage(summary.usage)),
-        complete=event.status == "success",
-        timestamp=answers.timestamp(summary.described, event.t_ms),
-        failed_agents=list(event.failed_agents),
-        t=event.t_ms,
-    )

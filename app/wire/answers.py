@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
-from app.api.schema import (
+from app.events import RunDescribed, RunEnded, Usage, UsageTotalled
+from app.runs.summary import Summary
+from app.wire.schema import (
     AgentAnswer,
     AgentOutput,
     AgentRunUsage,
@@ -16,8 +18,6 @@ from app.api.schema import (
     TokenCounts,
     TurnUsage,
 )
-from app.events import RunDescribed, RunEnded, Usage, UsageTotalled
-from app.runs.summary import Summary
 
 _USD_DIGITS = 10
 

@@ -1,0 +1,279 @@
+"""The shapes that clients receive: the `data` of every event and the JSON answers (WIRE.md, sections 3 and 4).
+
+What we make ourselves is typed and not validated; a test holds what is sent to the document that is made from these.
+"""
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from app.events import EndStatus, TurnStatus
+
+
+class Frame(TypedDict):
+    """The `data` of an event. `t` is milliseconds since the run began, as stored."""
+
+    t: int
+
+
+# --- Usage ----------------------------------------------------------------------------------------------------------
+
+
+class AgentUsageRow(TypedDict):
+    """What one agent consumed, in tokens and USD."""
+
+    agent: str
+    turns: int
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    cost_usd: float
+
+
+class RunUsage(TypedDict):
+    """What both kinds of usage have in common. `priced` is false where a model has no known price and counts 0;
+    `estimated` is true where a provider gave no figures and we counted."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    agents: list[AgentUsageRow]
+    priced: bool
+    estimated: bool
+
+
+class AgentRunUsage(RunUsage):
+    """Usage on the agent route. Costs are USD."""
+
+    img_cost: float
+    total_cost: float
+
+
+class TokenCounts(TypedDict):
+    total_input_tokens: int
+    total_output_tokens: int
+    total_tokens: int
+
+
+class CostBreakdown(TypedDict):
+    agent_cost: float
+    input_token_cost: float
+    output_token_cost: float
+    token_counts: TokenCounts
+    num_agents: int
+    night_time_discount_applied: bool
+
+
+class BillingInfo(TypedDict):
+    """The hosted API's bill, in USD; this server sells nothing, so there are no discounts and no fee for agents."""
+
+    cost_breakdown: CostBreakdown
+    total_cost: float
+    discount_active: bool
+    discount_type: str
+    discount_percentage: int
+
+
+class SwarmRunUsage(RunUsage):
+    """Usage on the swarm route."""
+
+    billing_info: BillingInfo
+
+
+class TurnUsage(TypedDict):
+    """What one turn consumed."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+    cost_usd: float
+    priced: bool
+    estimated: bool
+
+
+# --- Outputs --------------------------------------------------------------------------------------------------------
+
+
+class SwarmOutput(TypedDict):
+    """One turn's answer; `role` is the agent's name."""
+
+    role: str
+    content: str
+    task_index: NotRequired[int]
+
+
+class AgentOutput(TypedDict):
+    """The agent's answer; `role` is its name."""
+
+    role: str
+    content: str
+    timestamp: str
+    message_id: str
+
+
+# --- Frames ---------------------------------------------------------------------------------------------------------
+
+
+class SwarmMetadataFrame(Frame):
+    """`metadata` on the swarm route."""
+
+    type: Literal["metadata"]
+    job_id: str
+    swarm_name: str | None
+    swarm_type: str
+    number_of_agents: int
+    description: str | None
+    service_tier: str
+    warnings: list[str]
+    metadata: dict[str, Any] | None
+
+
+class AgentMetadataFrame(Frame):
+    """`metadata` on the agent route."""
+
+    type: Literal["metadata"]
+    job_id: str
+    name: str | None
+    description: str | None
+    temperature: float | None
+    timestamp: str
+    success: Literal[True]
+    stream: Literal[True]
+    warnings: list[str]
+    metadata: dict[str, Any] | None
+
+
+class StartFrame(Frame):
+    """`start`."""
+
+    message: str
+    status: Literal["started"]
+
+
+class AgentStartFrame(Frame):
+    """`agent_start`. `turn` counts the invocations of the run from 1; `lane` is the way the model is reached."""
+
+    agent: str
+    turn: int
+    stage: int
+    loop: int
+    task_index: NotRequired[int]
+    model: str
+    lane: str
+
+
+class ChunkFrame(Frame):
+    """`chunk`. `output` is all that this turn has streamed so far; `step` is there from the second model call on."""
+
+    agent: str
+    turn: int
+    content: str
+    step: NotRequired[int]
+    output: NotRequired[str]
+
+
+class ReasoningFrame(Frame):
+    """`reasoning`: a piece of the model's thinking."""
+
+    agent: str
+    turn: int
+    content: str
+
+
+class AgentEndFrame(Frame):
+    """`agent_end`. `output` is the final answer, which is handed on; `duration` is in seconds."""
+
+    agent: str
+    turn: int
+    task_index: NotRequired[int]
+    model: str
+    output: str
+    status: TurnStatus
+    finish_reason: str | None
+    usage: TurnUsage
+    duration: float
+
+
+class ErrorFrame(Frame):
+    """`error`. With `agent` and `turn` where a turn failed; `timeout` and `active_agents` where the run timed out."""
+
+    error: str
+    code: str
+    retryable: bool
+    elapsed_seconds: float
+    agent: NotRequired[str]
+    turn: NotRequired[int]
+    attempts: NotRequired[int]
+    timeout: NotRequired[float]
+    active_agents: NotRequired[list[str]]
+
+
+class AgentUsageFrame(AgentRunUsage, Frame):
+    """`usage` on the agent route."""
+
+
+class SwarmUsageFrame(SwarmRunUsage, Frame):
+    """`usage` on the swarm route."""
+
+
+class SwarmEndFrame(Frame):
+    """`end` on the swarm route. `execution_time` is in seconds."""
+
+    job_id: str
+    status: EndStatus
+    execution_time: float
+    output: list[SwarmOutput]
+    failed_agents: list[str]
+
+
+class AgentRunEndFrame(Frame):
+    """`end` on the agent route. `complete` says whether the answer is whole."""
+
+    job_id: str
+    status: EndStatus
+    execution_time: float
+    outputs: list[AgentOutput]
+    usage: AgentRunUsage
+    complete: bool
+    timestamp: str
+    failed_agents: list[str]
+
+
+# --- JSON answers ---------------------------------------------------------------------------------------------------
+
+
+class AgentAnswer(TypedDict):
+    """The answer of `POST /v1/agent/completions` that is not streamed."""
+
+    job_id: str
+    success: bool
+    name: str | None
+    description: str | None
+    temperature: float | None
+    outputs: list[AgentOutput]
+    usage: AgentRunUsage
+    timestamp: str
+    warnings: list[str]
+    metadata: dict[str, Any] | None
+    failed_agents: list[str]
+
+
+class SwarmAnswer(TypedDict):
+    """The answer of `POST /v1/swarm/completions` that is not streamed. `execution_time` is in seconds."""
+
+    job_id: str
+    status: EndStatus
+    swarm_name: str | None
+    description: str | None
+    swarm_type: str
+    output: list[SwarmOutput]
+    number_of_agents: int
+    service_tier: str
+    execution_time: float
+    usage: SwarmRunUsage
+    warnings: list[str]
+    metadata: dict[str, Any] | None
+    failed_agents: list[str]
