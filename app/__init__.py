@@ -1,3 +1,44 @@
-"""swarmstream: teams of LLM agents over HTTP, every token streamed and tagged with its speaker."""
+"""swarmstream: teams of LLM agents, every token streamed and tagged with its speaker; over HTTP and from Python."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.library import (
+        Agent,
+        AgentRearrange,
+        Cancelled,
+        ConcurrentWorkflow,
+        Failed,
+        RunFailure,
+        RunHandle,
+        SequentialWorkflow,
+        TimedOut,
+        ToolContext,
+        ToolError,
+        tool,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "AgentRearrange",
+    "Cancelled",
+    "ConcurrentWorkflow",
+    "Failed",
+    "RunFailure",
+    "RunHandle",
+    "SequentialWorkflow",
+    "TimedOut",
+    "ToolContext",
+    "ToolError",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python face is imported by whoever asks for it: a server and the command line start without."""
+    if name in __all__:
+        return getattr(importlib.import_module("app.library"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

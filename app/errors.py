@@ -36,6 +36,17 @@ class AppError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+def error_of(code: str, detail: str) -> AppError:
+    """The error that has this code, as it was told."""
+    waiting: list[type[AppError]] = [AppError]
+    while waiting:
+        kind = waiting.pop(0)
+        if kind.__dict__.get("code") == code:
+            return kind(detail)
+        waiting += kind.__subclasses__()
+    return InternalError(detail)
+
+
 # --- The request: refused before the first byte -------------------------------------------------------------------
 
 

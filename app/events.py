@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
+from pydantic import JsonValue
 
 RunKind: TypeAlias = Literal["swarm", "agent"]
 TurnStatus: TypeAlias = Literal["success", "failed", "cancelled"]
@@ -111,6 +112,50 @@ class ReasoningDelta(Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a model asks for. `arguments` is its own text, JSON if it can write that."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool begins to answer a call."""
+
+    t_ms: int
+    agent: str
+    turn: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """The call is answered; `output` is what the model is told."""
+
+    t_ms: int
+    agent: str
+    turn: int
+    tool_call_id: str
+    tool: str
+    output: str
+    is_error: bool
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CustomEvent:
+    """A tool wrote to the stream, or an autonomous agent tells where it is."""
+
+    t_ms: int
+    agent: str
+    turn: int
+    name: str
+    data: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why a turn or a run failed, in words that are ours."""
 
@@ -148,6 +193,8 @@ class TurnEnded:
     finish_reason: str | None
     usage: Usage
     duration_seconds: float
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What the caller is to run, where the agent was given tools of the caller's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +242,9 @@ Event: TypeAlias = (
     | TurnStarted
     | TextDelta
     | ReasoningDelta
+    | ToolStarted
+    | ToolEnded
+    | CustomEvent
     | TurnFailed
     | TurnEnded
     | RunFailed

@@ -12,20 +12,25 @@ from starlette.requests import ClientDisconnect
 
 from app import __version__
 from app.api import catalog, completions, health, problems, runs
-from app.api.auth import KeyRing
+from app.api.auth import KeyRing, owner_of
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
 from app.api.openapi import describe
-from app.engine.clocks import TurnClocks
-from app.errors import AppError
+from app.errors import AppError, quote
 from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
 from app.llm.lanes import Lanes
 from app.llm.registry import Registry
 from app.runs.journal import Journal
+from app.runs.limits import run_limits
 from app.runs.memory_journal import MemoryJournal
-from app.runs.supervisor import RunLimits, Supervisor
-from app.settings import Settings
+from app.runs.supervisor import Supervisor
+from app.settings import ENV_PREFIX, Settings
+from app.tools.access import ToolGrants
+from app.tools.errors import ToolLoadError
+from app.tools.hosts import AllowedHosts
+from app.tools.mcp import McpHub
+from app.tools.registry import ToolBox, installed_tools, load_tools
 
 _CORS_REQUEST_HEADERS = [
     "x-api-key",
@@ -68,6 +73,7 @@ def create_app(
         default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
+    tools = tool_grants(settings)
     lanes = Lanes(environ)
 
     @asynccontextmanager
@@ -77,11 +83,15 @@ def create_app(
         its_journal = journal or MemoryJournal(
             retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes
         )
+        mcp = McpHub(tools.hosts)
         try:
-            async with Supervisor(its_journal, models or lanes, run_limits(settings)) as supervisor:
-                yield Parts(settings=settings, keys=keys, registry=registry, supervisor=supervisor)
+            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp) as supervisor:
+                yield Parts(
+                    settings=settings, keys=keys, registry=registry, tools=tools, mcp=mcp, supervisor=supervisor
+                )
         finally:
             await its_journal.close()
+            await mcp.close()
             await lanes.close()
 
     app = FastAPI(
@@ -114,14 +124,24 @@ def create_app(
     return app
 
 
-def run_limits(settings: Settings) -> RunLimits:
-    return RunLimits(
-        max_runs=settings.max_runs,
-        run_seconds=settings.run_seconds,
-        disconnect_grace_seconds=settings.disconnect_grace_seconds,
-        clocks=TurnClocks(
-            first_token_seconds=settings.first_token_seconds,
-            idle_seconds=settings.idle_seconds,
-            turn_seconds=settings.turn_seconds,
-        ),
-    )
+def tool_grants(settings: Settings) -> ToolGrants:
+    """Which tools and MCP servers there are, and for whom.
+
+    Raises:
+        ToolLoadError: a setting that says so cannot be followed.
+    """
+    box = ToolBox(load_tools(settings.tools, installed_tools()))
+    known = {key.get_secret_value() for key in settings.api_keys}
+    callers: dict[str, set[str]] = {}
+    for tool, keys in settings.tool_keys.items():
+        if box.get(tool) is None:
+            raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
+        given = {key.get_secret_value() for key in keys}
+        if not given <= known:
+            raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
+        callers[tool] = {owner_of(key) for key in given}
+    try:
+        hosts = AllowedHosts(settings.mcp_allowed_hosts)
+    except ValueError as error:
+        raise ToolLoadError(f"{ENV_PREFIX}MCP_ALLOWED_HOSTS: {error}") from error
+    return ToolGrants(box, hosts, callers)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import cast
 
@@ -19,6 +20,7 @@ from app.logs import configure_logging, secret_values
 from app.main import create_app
 from app.runs.supervisor import Supervisor
 from app.settings import Settings, unknown_settings
+from app.tools.errors import ToolLoadError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ _FLUSH_SECONDS = 1
 """After the drain, for readers to take what is left."""
 
 _OBJECTS_A_COLLECTION = 10_000
+
+_USAGE_ERROR = 2
 
 _TRY_IT = {
     "name": "try-it",
@@ -108,7 +112,11 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
     for name in sorted(unknown_settings(os.environ)):
         logger.info("%s is not a setting of this version", name)
-    app = create_app(settings, preload=preload)
+    try:
+        app = create_app(settings, preload=preload)
+    except ToolLoadError as error:
+        print(f"These tools cannot be used: {error}", file=sys.stderr)
+        return _USAGE_ERROR
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -41,6 +41,17 @@ class Settings(BaseSettings):
     model_aliases: dict[str, str] = Field(
         {}, description='Model aliases in short: a JSON object such as `{"claude-*": "openai/my-model"}`.'
     )
+    tools: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Comma-separated Python functions that agents may call, as `package.module:function`."
+    )
+    tool_keys: dict[str, tuple[SecretStr, ...]] = Field(
+        {}, description='Who may use a tool that is not for every key: a JSON object such as `{"refund": ["key-1"]}`.'
+    )
+    mcp_allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Comma-separated MCP servers that agents may use: `host`, `host:port`, an address or a network, "
+        "`*.example.com`, `*` for all public ones.",
+    )
     heartbeat_seconds: Seconds = Field(15.0, description="Silence after which a stream gets a comment line.")
     disconnect_grace_seconds: SecondsOrNone = Field(
         10.0, description="How long a run waits for a reader to come back before it is cancelled."

@@ -67,6 +67,7 @@ def check_stream(events: list[ServerEvent]) -> None:
     assert names[-2:] == ["usage", "end"]
     assert names.count("usage") == 1
     speaking: dict[int, str] = {}
+    calling: set[tuple[int, str]] = set()
     for event in events:
         turn: int = event.data.get("turn", 0)
         if event.event == "agent_start":
@@ -76,6 +77,13 @@ def check_stream(events: list[ServerEvent]) -> None:
             if event.event == "chunk":
                 speaking[turn] += event.data["content"]
                 assert event.data.get("output", speaking[turn]) == speaking[turn]
+        elif event.event in ("tool_start", "tool_end", "custom"):
+            assert turn in speaking, "a tool is called within a turn"
+            if event.event == "tool_start":
+                calling.add((turn, event.data["tool_call_id"]))
+            elif event.event == "tool_end":
+                calling.remove((turn, event.data["tool_call_id"]))
         elif event.event == "agent_end":
-            assert event.data["output"] == speaking.pop(turn)
+            assert speaking.pop(turn).endswith(event.data["output"]), "the final answer was streamed"
+    assert not calling, "every call of a tool is answered"
     assert not speaking, "every started turn ends"

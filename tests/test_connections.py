@@ -26,8 +26,8 @@ from app.llm.base import Delta, ModelCall
 from app.llm.connections import Answer, Connections
 from app.llm.direct_model import DirectModel
 from app.llm.proxies import Disconnected
+from app.swarm.agents import Sampling
 from app.swarm.models import ChatEndpoint, ModelRef
-from app.swarm.plan import Sampling
 from tests.upstream import reset
 
 pytestmark = pytest.mark.anyio

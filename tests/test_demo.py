@@ -5,9 +5,9 @@ import pytest
 
 from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
 from app.llm.demo import DemoModel
+from app.swarm.agents import Sampling
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
-from app.swarm.plan import Sampling
 
 pytestmark = pytest.mark.anyio
 

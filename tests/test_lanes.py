@@ -12,8 +12,8 @@ from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasonin
 from app.llm.direct_model import DirectModel
 from app.llm.lanes import Lane
 from app.llm.litellm_model import LiteLLMModel
+from app.swarm.agents import Sampling
 from app.swarm.models import ChatEndpoint, ModelRef
-from app.swarm.plan import Sampling
 from tests.upstream import Exchange, Script, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]

@@ -14,8 +14,9 @@ import pytest
 from starlette.types import Message
 
 from app.api.stream import Reader, RunStream
+from app.runs.job import Job
 from app.runs.memory_journal import MemoryJournal
-from app.runs.supervisor import Job, RunLimits, Supervisor
+from app.runs.supervisor import RunLimits, Supervisor
 from app.wire.framing import SSE
 from tests.conftest import client, serving
 from tests.local import local_models

@@ -11,11 +11,11 @@ from referencing.jsonschema import DRAFT202012
 
 from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
 from app.errors import ProviderError
-from app.llm.base import Opened, Reasoning
+from app.llm.base import Opened, Reasoning, ToolCallDelta
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import client, serving
-from tests.scripted import ScriptedModel
+from tests.scripted import Line, ScriptedModel
 from tests.sse import ServerEvent, check_stream, events_of
 
 pytestmark = pytest.mark.anyio
@@ -71,14 +71,22 @@ def _agent(name: str) -> dict[str, Any]:
 
 
 async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
-    lines = {"A": [Opened(), Reasoning("hm"), "a"], "B": ["b", ProviderError("no")]}
+    lines: dict[str, list[Line | list[Line]]] = {
+        "A": [
+            [Opened(), Reasoning("hm"), ToolCallDelta(0, "1", "create_plan", '{"subtasks": [{"title": "t"}]}')],
+            ["a"],
+        ],
+        "B": ["b", ProviderError("no")],
+    }
     swarm = {
         "tasks": ["go", "again"],
-        "agents": [_agent("A"), _agent("B")],
+        "agents": [{**_agent("A"), "max_loops": "auto"}, _agent("B")],
         "on_error": "continue",
         "metadata": {"k": 1},
     }
+    asked: list[dict[str, Any]] = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
     agent = {"task": "go", "agent_config": _agent("A")}
+    calling: dict[str, Any] = {"task": "go", "agent_config": {**_agent("A"), "tools_list_dictionary": asked}}
     events = await _stream("/v1/swarm/completions", swarm, ScriptedModel(lines))
     assert {event.event for event in events} == set(SWARM_FRAMES)
     for event in events:
@@ -87,6 +95,11 @@ async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
     for event in timed_out:
         _check(SWARM_FRAMES[event.event].__name__, event.data)
     for event in await _stream("/v1/agent/completions", agent, ScriptedModel(lines)):
+        _check(AGENT_FRAMES[event.event].__name__, event.data)
+    called = ScriptedModel({"A": [ToolCallDelta(0, "1", "look_up", "{}")]})
+    events = await _stream("/v1/agent/completions", calling, called)
+    assert [len(event.data["tool_calls"]) for event in events if event.event == "agent_end"] == [1]
+    for event in events:
         _check(AGENT_FRAMES[event.event].__name__, event.data)
 
 
@@ -97,7 +110,15 @@ async def test_the_documents_keep_to_their_schemas() -> None:
         agent = await http.post("/v1/agent/completions", json={"task": "go", "agent_config": _agent("A")})
         refused = await http.post("/v1/agent/completions", json={"task": "go"})
         served = await http.get("/openapi.json")
-        for path in ("/v1/swarms/available", "/v1/models/available", "/v1/models", "/health", "/health/ready", "/"):
+        for path in (
+            "/v1/swarms/available",
+            "/v1/models/available",
+            "/v1/models",
+            "/v1/tools/available",
+            "/health",
+            "/health/ready",
+            "/",
+        ):
             operation = _document()["paths"][path]["get"]
             schema = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
             _check(schema, (await http.get(path)).json())

@@ -375,32 +375,19 @@ def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
 
 # --- Claims ---------------------------------------------------------------------------------------------------------
 
-OF_AGENTS: dict[str, dict[str, Any]] = {
-    "selected_tools": {"selected_tools": ["search"]},
-    "tools_list_dictionary": {"tools_list_dictionary": [{"type": "function"}]},
-    "mcp_url": {"mcp_url": "http://localhost/mcp"},
-    "mcp_config": {"mcp_config": {"url": "http://localhost/mcp"}},
-    "mcp_configs": {"mcp_configs": [{"url": "http://localhost/mcp"}]},
-    "handoffs": {"handoffs": [{"agent_name": "B"}]},
-    '"max_loops": "auto"': {"max_loops": "auto"},
-    "response_format": {"response_format": {"type": "json_object"}},
-}
 OF_RUNS: dict[str, dict[str, Any]] = {
     "background": {"background": True},
     "max_cost_usd": {"max_cost_usd": 1.0},
     "max_total_tokens": {"max_total_tokens": 1000},
 }
-OF_SINGLE_AGENTS: dict[str, dict[str, Any]] = {"tools_enabled": {"tools_enabled": ["search"]}}
 """How what is not there yet is asked for."""
 
 
 async def test_what_is_not_there_is_refused() -> None:
     listed = [name for line in section("Not there yet").splitlines() if line.startswith("- ") for name in quoted(line)]
-    assert sorted(listed) == sorted({**OF_AGENTS, **OF_RUNS, **OF_SINGLE_AGENTS})
-    swarms = [{"agents": [{**AGENT, **fields}]} for fields in OF_AGENTS.values()]
-    swarms += [{"agents": [AGENT], **fields} for fields in OF_RUNS.values()]
-    agents = [{"agent_config": {**AGENT, **fields}} for fields in OF_AGENTS.values()]
-    agents += [{"agent_config": AGENT, **fields} for fields in {**OF_RUNS, **OF_SINGLE_AGENTS}.values()]
+    assert sorted(listed) == sorted(OF_RUNS)
+    swarms = [{"agents": [AGENT], **fields} for fields in OF_RUNS.values()]
+    agents = [{"agent_config": AGENT, **fields} for fields in OF_RUNS.values()]
     async with quick_demo() as url, client(url) as http:
         for path, payloads in {"swarm": swarms, "agent": agents}.items():
             for payload in payloads:

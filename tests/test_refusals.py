@@ -141,12 +141,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
         "limit_exceeded",
         ["rearrange_flow"],
     ),
-    "tools": (
+    "a tool of nobody's": (
         SWARM,
-        swarm(agents=[agent(selected_tools=["x"])]),
+        swarm(agents=[agent(selected_tools=["calculator", "x"])]),
         400,
-        "unsupported_option",
-        ["agents", 0, "selected_tools"],
+        "unknown_tool",
+        ["agents", 0, "selected_tools", 1],
     ),
     "a file for an image": (SWARM, swarm(img="/etc/passwd"), 400, "invalid_request", ["img"]),
 }

@@ -11,9 +11,10 @@ from anyio.lowlevel import checkpoint
 
 from app.errors import RunCancelled, Unavailable
 from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
+from app.runs.job import Job
 from app.runs.journal import Log, RunRecord
 from app.runs.memory_journal import MemoryJournal
-from app.runs.supervisor import Job, Run, RunLimits, Supervisor
+from app.runs.supervisor import Run, RunLimits, Supervisor
 from tests.scripted import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from app.engine.turn import Speaker, Turn, TurnClocks
+from app.engine.clocks import TurnClocks
+from app.engine.turn import Speaker, Turn
 from app.errors import (
     FirstTokenTimeout,
     ModelError,

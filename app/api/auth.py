@@ -8,6 +8,8 @@ from starlette.datastructures import Headers
 
 from app.errors import InvalidKey
 
+_OWNER_LENGTH = 32
+
 
 class KeyRing:
     """The keys that this server accepts. It keeps digests only."""
@@ -29,7 +31,12 @@ class KeyRing:
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise InvalidKey("this API key is not valid")
-        return digest.hex()[:32]
+        return digest.hex()[:_OWNER_LENGTH]
+
+
+def owner_of(key: str) -> str:
+    """The opaque name for whoever holds this key."""
+    return sha256(key.encode()).hexdigest()[:_OWNER_LENGTH]
 
 
 def _bearer(authorization: str) -> str:

@@ -1,11 +1,19 @@
-"""What this server offers: kinds of swarms, and models."""
+"""What this server offers: kinds of swarms, models, tools."""
 
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 
-from app.api.deps import Caller, Models
-from app.api.schema import ModelsAvailable, OpenAIModel, OpenAIModels, SwarmsAvailable, SwarmTypeDetail
+from app.api.deps import Caller, Models, Tools
+from app.api.schema import (
+    ModelsAvailable,
+    OpenAIModel,
+    OpenAIModels,
+    SwarmsAvailable,
+    SwarmTypeDetail,
+    ToolDetail,
+    ToolsAvailable,
+)
 from app.swarm.plan import SWARM_TYPES
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
@@ -32,3 +40,14 @@ async def models_available(_: Caller, models: Models) -> ModelsAvailable:
 async def openai_models(_: Caller, models: Models) -> OpenAIModels:
     """The same as `/v1/models/available`."""
     return OpenAIModels(data=[OpenAIModel(id=name, created=0, owned_by="swarmstream") for name in models.names()])
+
+
+@router.get("/tools/available", summary="The tools")
+async def tools_available(tools: Tools) -> ToolsAvailable:
+    """The tools that agents of this key may select: the built-in ones and the operator's."""
+    names = tools.names()
+    details = [
+        ToolDetail(name=tool.name, description=tool.description, parameters=tool.parameters)
+        for tool in map(tools.named, names)
+    ]
+    return ToolsAvailable(tools=names, details=details)

@@ -7,19 +7,24 @@ long as everything that we do between the request and the first call of a model.
 import re
 from dataclasses import replace
 
+from anyio import TaskHandle, create_task_group
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import Parts, body_of, caller_of, parts_of
 from app.api.stream import Reader, RunDocument, RunStream
-from app.events import RunKind
-from app.runs.supervisor import Job
-from app.settings import Settings
-from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from app.errors import Location, McpHostRefused
+from app.runs.job import Job, agent_job, swarm_job
+from app.runs.limits import plan_limits
+from app.swarm.plan import Compiled, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+from app.tools.mcp import McpHub, McpServer
 from app.wire.framing import NDJSON, SSE
 
 router = APIRouter(prefix="/v1", tags=["completions"])
+
+_LOOK_SECONDS = 2.0
+"""How long the first byte may wait for the tool list of an MCP server."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -29,8 +34,9 @@ async def complete_agent(request: Request) -> Response:
     """One agent, streamed where `stream` or `agent_config.streaming_on` is true."""
     parts, caller = parts_of(request), await caller_of(request)
     payload = await body_of(request, AgentRequest)
-    compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]))
-    job = _agent_job(payload, compiled, request, caller)
+    compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
+    await _look_at_servers(compiled, parts["mcp"])
+    job = _asked_by(request, agent_job(payload, compiled, owner=caller))
     return await _answer(job, payload, request, parts, streams=payload.streams)
 
 
@@ -39,13 +45,33 @@ async def complete_swarm(request: Request) -> Response:
     """A team of agents, streamed where `stream` is true."""
     parts, caller = parts_of(request), await caller_of(request)
     payload = await body_of(request, SwarmRequest)
-    compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]))
-    job = _swarm_job(payload, compiled, request, caller)
+    compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
+    await _look_at_servers(compiled, parts["mcp"])
+    job = _asked_by(request, swarm_job(payload, compiled, owner=caller))
     return await _answer(job, payload, request, parts, streams=payload.stream)
 
 
-def plan_limits(settings: Settings) -> PlanLimits:
-    return PlanLimits(settings.max_agents, settings.max_stages, settings.max_turns)
+async def _look_at_servers(compiled: Compiled, mcp: McpHub) -> None:
+    """Refuse an MCP server whose name turns out to lead where it must not. What is merely down or slow is told in the
+    run, which goes on without it."""
+    if not compiled.mcp_servers:
+        return
+    servers = dict(reversed(compiled.mcp_servers))
+    looks: list[tuple[TaskHandle[McpHostRefused | None], Location]] = []
+    async with create_task_group() as tasks:
+        looks += [(tasks.create_task(_refusal(mcp, server)), location) for server, location in servers.items()]
+    for look, location in reversed(looks):
+        if (refusal := look.return_value) is not None:
+            refusal.location = location
+            raise refusal
+
+
+async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
+    try:
+        await mcp.look(server, seconds=_LOOK_SECONDS)
+    except McpHostRefused as error:
+        return error
+    return None
 
 
 async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *, streams: bool) -> Response:
@@ -65,45 +91,9 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
 
 
-def _agent_job(payload: AgentRequest, compiled: Compiled, request: Request, caller: str) -> Job:
-    agent = payload.agent_config
-    job = _job("agent", payload, compiled, request, caller, name=agent.agent_name, description=agent.description)
-    return replace(job, temperature=agent.temperature)
-
-
-def _swarm_job(payload: SwarmRequest, compiled: Compiled, request: Request, caller: str) -> Job:
-    job = _job("swarm", payload, compiled, request, caller, name=payload.name, description=payload.description)
-    return replace(job, number_of_agents=len(payload.agents), service_tier=payload.service_tier)
-
-
-def _job(
-    kind: RunKind,
-    payload: RunSpec,
-    compiled: Compiled,
-    request: Request,
-    caller: str,
-    *,
-    name: str | None,
-    description: str | None,
-) -> Job:
-    """What a job of either kind takes from its request."""
-    return Job(
-        kind=kind,
-        plan=compiled.plan,
-        owner=caller,
-        swarm_type=compiled.swarm_type,
-        warnings=compiled.warnings,
-        metadata=payload.metadata,
-        on_disconnect=payload.on_disconnect,
-        on_error=payload.on_error,
-        timeout_seconds=payload.timeout,
-        include_output=payload.stream_options.include_output,
-        coalesce_ms=payload.stream_options.coalesce_ms,
-        request_id=request.state.request_id,
-        traceparent=_traceparent(request),
-        name=name,
-        description=description,
-    )
+def _asked_by(request: Request, job: Job) -> Job:
+    """The job with what its request's headers say."""
+    return replace(job, request_id=request.state.request_id, traceparent=_traceparent(request))
 
 
 def _traceparent(request: Request) -> str | None:

@@ -10,6 +10,8 @@ from app.api.body import SpecT, read_spec
 from app.llm.registry import Registry
 from app.runs.supervisor import Supervisor
 from app.settings import Settings
+from app.tools.access import ToolAccess, ToolGrants
+from app.tools.mcp import McpHub
 
 
 class Parts(TypedDict):
@@ -18,6 +20,8 @@ class Parts(TypedDict):
     settings: Settings
     keys: KeyRing
     registry: Registry
+    tools: ToolGrants
+    mcp: McpHub
     supervisor: Supervisor
 
 
@@ -46,10 +50,15 @@ async def caller_of(request: Request) -> str:
     return parts_of(request)["keys"].owner(request.headers)
 
 
+async def _tool_access(request: Request) -> ToolAccess:
+    return parts_of(request)["tools"].of(await caller_of(request))
+
+
 Operator = Annotated[Settings, Depends(_settings)]
 Models = Annotated[Registry, Depends(_registry)]
 Runs = Annotated[Supervisor, Depends(_supervisor)]
 Caller = Annotated[str, Depends(caller_of)]
+Tools = Annotated[ToolAccess, Depends(_tool_access)]
 
 
 async def body_of(request: Request, model: type[SpecT]) -> SpecT:

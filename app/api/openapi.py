@@ -18,6 +18,9 @@ _SHARED_FRAMES: dict[str, type] = {
     "agent_start": schema.AgentStartFrame,
     "chunk": schema.ChunkFrame,
     "reasoning": schema.ReasoningFrame,
+    "tool_start": schema.ToolStartFrame,
+    "tool_end": schema.ToolEndFrame,
+    "custom": schema.CustomFrame,
     "agent_end": schema.AgentEndFrame,
     "error": schema.ErrorFrame,
 }

@@ -1,6 +1,6 @@
 """The shapes of the catalogs: what this server has and how it is."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -41,6 +41,22 @@ class OpenAIModels(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[OpenAIModel]
+
+
+class ToolDetail(BaseModel):
+    """A tool; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ToolsAvailable(BaseModel):
+    """The answer of `GET /v1/tools/available`."""
+
+    status: Literal["success"] = "success"
+    tools: list[str]
+    details: list[ToolDetail]
 
 
 class Status(BaseModel):

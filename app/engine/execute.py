@@ -1,14 +1,16 @@
 """The execution of a plan: stage after stage, the agents of a stage at once."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
 from anyio import TaskHandle, create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from app.engine.turn import Recorder, Speaker, Turn, TurnResult
+from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from app.engine.speech import Recorder
+from app.engine.turn import Speaker, Turn, TurnResult
 from app.swarm.conversation import ChatMessage, Said, prompt
 from app.swarm.plan import Plan
 
@@ -23,10 +25,11 @@ class Execution:
     on_error: Literal["fail", "continue"]
     before_stage: Callable[[], Awaitable[None]]
     """Waits while no new turn may start."""
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    """Of the turns to come."""
 
     async def run(self) -> bool:
         """Whether the plan was carried out to its end; False when a turn failed and `on_error` is `"fail"`."""
-        turns = count(1)
         for task_index, opening in enumerate(self.plan.openings):
             said: list[Said] = []
             for loop in range(1, self.plan.loops + 1):
@@ -34,7 +37,7 @@ class Execution:
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
                     speakers = [
-                        Turn(agent, next(turns), number, loop, task_index if self.plan.indexed else None)
+                        Turn(agent, next(self.numbers), number, loop, task_index if self.plan.indexed else None)
                         for agent in stage.agents
                     ]
                     results = await self._run_stage(speakers, opening, said)
@@ -49,15 +52,36 @@ class Execution:
         self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[Said]
     ) -> list[TurnResult]:
         """Results come back in stage order, whoever ends first; a failed turn says so, its siblings finish."""
-
-        async def take(turn: Turn) -> TurnResult:
-            await checkpoint_if_cancelled()  # what was cancelled starts nothing more
-            messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
-            return await self.speaker.take_turn(turn, messages, self.recorder)
-
         if len(turns) == 1:
-            return [await take(turns[0])]
+            return [await self._take_turns(turns[0], opening, said)]
         handles: list[TaskHandle[TurnResult]] = []
         async with create_task_group() as tasks:
-            handles += [tasks.create_task(take(turn), name=f"agent {turn.agent.name}") for turn in turns]
+            handles += [
+                tasks.create_task(self._take_turns(turn, opening, said), name=f"agent {turn.agent.name}")
+                for turn in turns
+            ]
         return [handle.return_value for handle in handles]
+
+    async def _take_turns(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+        """The turn, and those of the agents that the word was passed to: the last one's result."""
+        result = await self._take(turn, opening, said)
+        passed = list(said)
+        for row in count(1):
+            if result.handoff is None:
+                break
+            told = "\n\n".join(text for text in (result.output, result.handoff.message) if text)
+            passed += [Said(result.agent, told)] if told else []
+            await self.before_stage()
+            turn = replace(
+                turn,
+                agent=result.handoff.receiver,
+                number=next(self.numbers),
+                may_hand_off=row < MAX_HANDOFFS_IN_A_ROW,
+            )
+            result = await self._take(turn, opening, passed)
+        return result
+
+    async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+        await checkpoint_if_cancelled()  # what was cancelled starts nothing more
+        messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
+        return await self.speaker.take_turn(turn, messages, self.recorder)

@@ -1,55 +1,26 @@
-"""One agent's turn: model calls with retries, fallbacks and clocks, told as events (ENGINE.md)."""
+"""One agent's turn: it speaks, uses its tools, passes the word on; told as events (ENGINE.md, "One turn")."""
 
 import logging
-import math
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 
-from app.engine.clocks import CallClock, TurnClocks
-from app.errors import AppError, InternalError, ModelError, TurnTimeout, UpstreamInvalid
-from app.events import Event, Failure, ReasoningDelta, TextDelta, TurnEnded, TurnFailed, TurnStarted, TurnStatus, Usage
-from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from app.engine.autonomous import Autonomy
+from app.engine.clocks import TurnClocks
+from app.engine.handoff import Handoff, HandoffTool, handoff_tool
+from app.engine.speech import Recorder, Speech
+from app.engine.tool_use import ToolUse
+from app.errors import AppError, InternalError, InvalidOutput, ModelError
+from app.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnStarted, TurnStatus
+from app.llm.base import ChatModel
+from app.swarm.agents import Agent
 from app.swarm.conversation import ChatMessage
-from app.swarm.models import ModelRef, Price
-from app.swarm.plan import Agent
-from app.text import SurrogateJoiner
+from app.tools.hosts import AllowedHosts
+from app.tools.mcp import McpHub, McpSession
 
 logger = logging.getLogger(__name__)
-
-_FIRST_BACKOFF_SECONDS = 0.5
-_MAX_BACKOFF_SECONDS = 8.0
-_MAX_RETRY_AFTER_SECONDS = 30.0
-_MAX_DELTA_LENGTH = 1 << 20
-_MAX_ANSWER_LENGTH = 16 << 20
-"""Of text and thoughts together: ten times what any model gives."""
-_BYTES_PER_TOKEN = 4
-_MAX_REASON_LENGTH = 40
-_UNKNOWN_PRICE = Price(input=0.0, output=0.0)
-
-
-class Recorder(Protocol):
-    """Where a run's events go."""
-
-    def now_ms(self) -> int:
-        """Milliseconds since the run began."""
-        ...
-
-    def say(self, delta: TextDelta | ReasoningDelta) -> object:
-        """Store a delta; never waits."""
-        ...
-
-    def record(self, event: Event) -> None:
-        """Store an event; never waits."""
-        ...
-
-    async def commit(self, event: Event) -> None:
-        """Store an event and return once it, and all before it, will survive whatever the journal survives."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +32,7 @@ class Turn:
     stage: int
     loop: int
     task_index: int | None
+    may_hand_off: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,55 +42,49 @@ class TurnResult:
     agent: str
     output: str
     failure: str | None
+    handoff: Handoff | None = None
+    """Whose answer stands for this one's."""
 
 
 class Speaker:
-    """Takes turns with the models it is given, by lane."""
+    """Takes turns with the models it is given, by lane, and with the tools of MCP servers."""
 
-    def __init__(self, models: Mapping[str, ChatModel], clocks: TurnClocks) -> None:
+    def __init__(self, models: Mapping[str, ChatModel], clocks: TurnClocks, mcp: McpHub | None = None) -> None:
         self._models = models
         self._clocks = clocks
+        self._mcp = mcp or McpHub(AllowedHosts(()))
 
     async def take_turn(self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        return await _Speech(turn, messages, recorder, self._models, self._clocks).deliver()
+        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks)
+        return await _Course(turn, messages, recorder, speech, self._mcp).take()
 
 
-class _Speech:
-    """One turn in progress: its model calls, and what has come of them so far."""
+class _Course:
+    """One turn in progress."""
 
     def __init__(
-        self,
-        turn: Turn,
-        messages: Sequence[ChatMessage],
-        recorder: Recorder,
-        models: Mapping[str, ChatModel],
-        clocks: TurnClocks,
+        self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, speech: Speech, mcp: McpHub
     ) -> None:
         self._turn = turn
         self._agent = turn.agent
         self._messages = messages
         self._recorder = recorder
-        self._models = models
-        self._clocks = clocks
+        self._speech = speech
+        self._mcp = mcp
         self._began_ms = recorder.now_ms()
-        self._seconds = min(clocks.turn_seconds, self._agent.timeout_seconds or math.inf)
-        self._ends = math.inf
-        self._attempts = 0
-        self._pieces: list[str] = []
-        self._spent = Usage()
-        """What the calls before the present one consumed."""
-        self._call = _Call(self._agent.models[0])
+        self._tool_calls: tuple[ToolCall, ...] = ()
+        self._handoff: HandoffTool | None = None
+        if turn.agent.handoffs and turn.may_hand_off:
+            self._handoff = handoff_tool(turn.agent.handoffs)
 
-    async def deliver(self) -> TurnResult:
+    async def take(self) -> TurnResult:
         self._record_start()
         status: TurnStatus = "success"
         failure: AppError | None = None
         try:
-            for lane in {model.lane for model in self._agent.models}:
-                await self._models[lane].ready()
-            self._ends = anyio.current_time() + self._seconds
-            await self._speak()
+            await self._speech.ready()
+            await self._act()
         except ModelError as error:
             status, failure = "failed", error
         except get_cancelled_exc_class():
@@ -130,122 +96,74 @@ class _Speech:
         finally:
             with CancelScope(shield=True):
                 await self._record_end(status, failure)
-        return TurnResult(self._agent.name, "".join(self._pieces), failure.code if failure else None)
+        passed = self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
+        return TurnResult(self._agent.name, self._speech.text, failure.code if failure else None, passed)
 
-    async def _speak(self) -> None:
-        """Try the agent's models in order, each with its retries, until one has begun to speak."""
-        *others, last = self._agent.models
-        for model in others:
-            try:
-                await self._speak_with_retries(model)
-            except ModelError as error:
-                if self._call.heard or isinstance(error, TurnTimeout):
-                    raise
-                logger.info("agent %s: %s of %s, falling back", self._agent.name, error.code, model.target)
-            else:
-                return
-        await self._speak_with_retries(last)
+    async def _act(self) -> None:
+        """Come to an answer: the text of the last call."""
+        if not self._agent.mcp_servers:
+            await self._answer(self._tools(None))
+            return
+        async with self._mcp.session(self._agent.mcp_servers) as session:
+            await self._answer(self._tools(session))
 
-    async def _speak_with_retries(self, model: ModelRef) -> None:
-        """Nothing is repeated after the first token of a call: the turn then fails with what it has."""
-        for retry in range(self._agent.max_retries + 1):
-            self._attempts += 1
-            self._spent += self._consumed()
-            self._call = _Call(model)
-            try:
-                await self._listen()
-            except ModelError as error:
-                if self._call.heard or not error.repeatable or retry == self._agent.max_retries:
-                    raise
-                logger.info("agent %s: %s, trying again", self._agent.name, error.code)
-                await self._pause(_pause_seconds(retry, error.retry_after_seconds))
-            else:
-                return
+    def _tools(self, session: McpSession | None) -> ToolUse:
+        tools = ToolUse(self._agent.name, self._turn.number, self._recorder, self._speech)
+        tools.add(self._agent.tools)
+        tools.add_callers(self._agent.caller_tools)
+        if self._handoff is not None:
+            tools.add([self._handoff])
+        if session is not None:
+            tools.add(session.tools)
+            for number, fault in enumerate(session.faults, start=1):
+                tools.tell_fault(number, urlsplit(fault.server.url).hostname or "mcp", fault.message)
+        return tools
 
-    async def _pause(self, seconds: float) -> None:
-        left = max(0.0, self._ends - anyio.current_time())  # the loop may have been late to tell of the failure
-        await anyio.sleep(min(seconds, left))
-        if seconds >= left:
-            raise self._overtime()
+    async def _answer(self, tools: ToolUse) -> None:
+        if self._agent.max_loops is None:
+            messages = await Autonomy(self._speech, tools, self._messages).pursue(self._agent.answer_format)
+        else:
+            messages = await self._converse(tools, self._agent.max_loops)
+        if messages is not None:
+            await self._keep_to_format(messages)
 
-    def _overtime(self) -> TurnTimeout:
-        return TurnTimeout(f"the turn took longer than {self._seconds:g} s")
+    async def _converse(self, tools: ToolUse, max_loops: int) -> list[ChatMessage] | None:
+        """Call the model until it calls no tool; the messages that it answered then. None if another has to answer
+        first: the caller, or whom the word was passed to."""
+        messages = list(self._messages)
+        schemas = tools.schemas()
+        for _ in range(max_loops):
+            reply = await self._speech.ask(messages, schemas, self._agent.answer_format)
+            if not reply.tool_calls:
+                return messages
+            if asked := tools.callers(reply.tool_calls):
+                # Tools of ours that it called beside them wait: their results would be lost on the way.
+                self._tool_calls = asked
+                return None
+            messages += await tools.answer(reply)
+            if self._handoff is not None and self._handoff.passed:
+                return None
+        await self._speech.ask(messages, (), self._agent.answer_format)
+        return messages
 
-    async def _listen(self) -> None:
-        """Make the present call, and pass on what is heard as it is heard."""
-        call = self._call
-        clock = CallClock(self._clocks, turn_ends=self._ends, overtime=self._overtime)
-        asked = ModelCall(call.model, self._messages, self._agent.sampling)
-
-        def hear(deltas: Sequence[Delta]) -> None:
-            heard = call.heard
-            self._take_in(deltas)
-            if call.heard > heard:
-                clock.hear(is_first=not heard)
-            if call.finish_reason is not None:
-                clock.complete()
-
-        try:
-            with clock:
-                await self._models[call.model.lane].stream(asked, hear)
-        finally:
-            t_ms = self._recorder.now_ms()
-            self._think(t_ms, call.thought.end())
-            self._speak_up(t_ms, call.text.end())
-
-    def _take_in(self, deltas: Sequence[Delta]) -> None:
-        """Pass on what has arrived at once."""
-        call = self._call
-        t_ms = self._recorder.now_ms()
-        for delta in deltas:
-            if isinstance(delta, str):
-                call.hear(len(delta))
-                self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
-            elif isinstance(delta, Reasoning):
-                call.hear(len(delta.text))
-                self._think(t_ms, call.thought.feed(delta.text))
-            elif isinstance(delta, ToolCallDelta):
-                call.hear(len(delta.arguments))  # of a tool that nobody offered
-            elif isinstance(delta, Finished):
-                call.finish_reason = _word(delta.reason)
-            elif isinstance(delta, TokenCount):
-                call.count = delta
-            else:  # Opened
-                call.opened = True
-
-    def _speak_up(self, t_ms: int, text: str) -> None:
-        if text:
-            self._pieces.append(text)
-            self._recorder.say(TextDelta(t_ms, self._agent.name, self._turn.number, text))
-
-    def _think(self, t_ms: int, text: str) -> None:
-        if text:
-            self._call.thought_length += len(text)
-            self._recorder.say(ReasoningDelta(t_ms, self._agent.name, self._turn.number, text))
-
-    def _consumed(self) -> Usage:
-        """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
-        call = self._call
-        if not call.opened:
-            return Usage()
-        counted = call.count
-        is_estimated = counted is None
-        if counted is None or call.finish_reason is None:
-            ours = self._estimate()
-            counted = counted or ours
-            # Some providers begin with figures and end with better ones: what was cut in between has only the first.
-            if ours.output_tokens > counted.output_tokens:
-                counted, is_estimated = replace(counted, output_tokens=ours.output_tokens), True
-        return _charged(counted, call.model.price, is_estimated=is_estimated)
-
-    def _estimate(self) -> TokenCount:
-        return TokenCount(
-            input_tokens=sum(_estimated_tokens(str(message.get("content") or "")) for message in self._messages),
-            output_tokens=_estimated_tokens("".join(self._pieces)) + self._call.thought_length // _BYTES_PER_TOKEN,
-        )
+    async def _keep_to_format(self, messages: list[ChatMessage]) -> None:
+        """Have an answer that is not what was asked for written anew, once."""
+        answer_format = self._agent.answer_format
+        if answer_format is None:
+            return
+        complaint = answer_format.complaint(self._speech.text)
+        if complaint is None:
+            return
+        logger.info("agent %s: the answer does not fit its format, asking again", self._agent.name)
+        wrong = [{"role": "assistant", "content": self._speech.text}] if self._speech.text else []
+        told = f"This answer cannot be used: {complaint}. {answer_format.in_words()}"
+        await self._speech.ask([*messages, *wrong, {"role": "user", "content": told}], (), answer_format)
+        complaint = answer_format.complaint(self._speech.text)
+        if complaint is not None:
+            raise InvalidOutput(f"the model's answer does not keep to its format: {complaint}")
 
     def _record_start(self) -> None:
-        turn, model = self._turn, self._call.model
+        turn, model = self._turn, self._speech.model
         self._recorder.record(
             TurnStarted(
                 self._began_ms,
@@ -269,7 +187,7 @@ class _Speech:
                     agent=self._agent.name,
                     turn=self._turn.number,
                     failure=as_failure(failure, who=self._agent.name),
-                    attempts=self._attempts,
+                    attempts=self._speech.attempts,
                     elapsed_seconds=seconds,
                 )
             )
@@ -279,74 +197,18 @@ class _Speech:
                 agent=self._agent.name,
                 turn=self._turn.number,
                 task_index=self._turn.task_index,
-                model=self._call.model.name,
-                output="".join(self._pieces),
+                model=self._speech.model.name,
+                output=self._speech.text,
                 status=status,
-                finish_reason=self._call.finish_reason,
-                usage=self._spent + self._consumed(),
+                finish_reason=self._speech.finish_reason,
+                usage=self._speech.usage,
                 duration_seconds=seconds,
+                tool_calls=self._tool_calls,
             )
         )
-
-
-@dataclass(slots=True)
-class _Call:
-    """One model call as far as it has come."""
-
-    model: ModelRef
-    opened: bool = False
-    heard: int = 0
-    """How many deltas it has given: from the first one on, nothing is repeated."""
-    length: int = 0
-    """Of all that it has said and thought."""
-    thought_length: int = 0
-    finish_reason: str | None = None
-    count: TokenCount | None = None
-    text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
-    thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
-
-    def hear(self, length: int) -> None:
-        """A delta of this length has come.
-
-        Raises:
-            UpstreamInvalid: it is too large, or all of them are.
-        """
-        self.heard += 1
-        self.length += length
-        if length > _MAX_DELTA_LENGTH or self.length > _MAX_ANSWER_LENGTH:
-            raise UpstreamInvalid("the provider sent more than an answer can be")
 
 
 def as_failure(error: AppError, *, who: str | None = None) -> Failure:
     """The error as events carry it; `who` is the agent it happened to."""
     message = f"{who}: {error.detail}" if who else error.detail
     return Failure(code=error.code, message=message, status=error.status, retryable=error.retryable)
-
-
-def _word(reason: str) -> str:
-    """A word of the protocol's; whatever else a provider writes in its place does not go to clients."""
-    return reason if len(reason) <= _MAX_REASON_LENGTH and reason.isascii() else "unknown"
-
-
-def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> Usage:
-    usage = (price or _UNKNOWN_PRICE).charge(
-        input_tokens=count.input_tokens,
-        output_tokens=count.output_tokens,
-        cached_input_tokens=count.cached_input_tokens,
-        reasoning_tokens=count.reasoning_tokens,
-    )
-    if price is not None and not is_estimated:
-        return usage
-    return replace(usage, priced=price is not None, estimated=is_estimated)
-
-
-def _estimated_tokens(text: str) -> int:
-    """Four bytes a token: the rule of thumb that providers give for their tokenizers."""
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
-
-
-def _pause_seconds(retry: int, retry_after_seconds: float | None) -> float:
-    """What the provider asked for, up to a cap; else exponential, jittered so that siblings do not return at once."""
-    if retry_after_seconds is not None:
-        return min(max(retry_after_seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
-    return min(_FIRST_BACKOFF_SECONDS * 2**retry, _MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from app.swarm.agents import Sampling
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
-from app.swarm.plan import Sampling
+from app.tools.schema import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,21 @@ class ModelCall:
     model: ModelRef
     messages: Sequence[ChatMessage]
     sampling: Sampling
+    tools: Sequence[JsonObject] = ()
+    """The tools that it may call, in the format of OpenAI's API."""
+    response_format: JsonObject | None = None
+    """What its answer is held to, in the format of OpenAI's API."""
+
+    def fields(self) -> dict[str, Any]:
+        """The parameters under the names that OpenAI's requests have for them."""
+        fields = self.sampling.fields(self.model)
+        if self.tools:
+            fields["tools"] = list(self.tools)
+        else:
+            fields.pop("parallel_tool_calls", None)  # refused where there is nothing to call
+        if self.response_format is not None:
+            fields["response_format"] = self.response_format
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

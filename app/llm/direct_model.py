@@ -123,7 +123,7 @@ class DirectModel:
 
 
 def _body(endpoint: ChatEndpoint, call: ModelCall) -> bytes:
-    fields = call.sampling.fields(call.model)
+    fields = call.fields()
     for name, theirs in endpoint.renames:
         if name in fields:
             fields[theirs] = fields.pop(name)

@@ -204,6 +204,13 @@ def max_output_tokens(target: str, provider: str) -> int | None:
     return _entry(target, provider).get("max_output_tokens")
 
 
+def takes_schemas(target: str, provider: str) -> bool:
+    """Whether the model can be held to a JSON schema. Of one that the table does not have, its lane decides: servers
+    that speak OpenAI's protocol can, as far as anybody knows."""
+    entry = _entry(target, provider)
+    return entry.get("schemas", False) if entry else speaks_openai(target, provider)
+
+
 def price(target: str, provider: str) -> Price | None:
     """What the model costs; None where the table does not say."""
     entry = _entry(target, provider)

@@ -128,7 +128,7 @@ class LiteLLMModel:
             "max_retries": 0,
             "num_retries": 0,
             "timeout": _LONGER_THAN_ANY_TURN_SECONDS,
-            **call.sampling.fields(model),
+            **call.fields(),
         }
         if model.api_base is not None:
             arguments["api_base"] = model.api_base

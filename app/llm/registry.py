@@ -59,6 +59,7 @@ class Registry:
             endpoint=endpoint,
             price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
             max_output_tokens=known.max_output_tokens(target, provider),
+            takes_schemas=known.takes_schemas(target, provider),
         )
 
     def names(self) -> list[str]:

@@ -1,11 +1,14 @@
 """A journal in this process's memory: finished runs stay for a while, within a number of bytes."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from pydantic_core import to_json
+
 from app.errors import NotFound
-from app.events import Event, ReasoningDelta, RunEnded, TextDelta, TurnEnded
+from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted, TurnEnded
 from app.runs.journal import Entry, Log, RunRecord, RunState, RunStatus, Tail
 
 _ENTRIES_A_READ = 512
@@ -55,7 +58,9 @@ class _Book:
 
     def weigh(self) -> int:
         deltas = [len(event.text) for _, event in self.entries if isinstance(event, _DELTAS)]
-        outputs = [len(event.output) for _, event in self.entries if isinstance(event, TurnEnded)]
+        outputs = [len(event.output) for _, event in self.entries if isinstance(event, TurnEnded | ToolEnded)]
+        outputs += [len(event.call.arguments) for _, event in self.entries if isinstance(event, ToolStarted)]
+        outputs += [len(to_json(event.data)) for _, event in self.entries if isinstance(event, CustomEvent)]
         return len(self.entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
 
     def _wake(self) -> None:
@@ -98,7 +103,10 @@ class _Cursor:
 
 
 class MemoryJournal:
-    """Keeps live runs without limit, finished ones for `retain_seconds` and within `retain_bytes`, oldest out first."""
+    """Keeps live runs without limit, finished ones for `retain_seconds` and within `retain_bytes`, oldest out first.
+
+    With `retain_seconds=math.inf` it keeps them as long as it is kept itself.
+    """
 
     def __init__(self, *, retain_seconds: float, retain_bytes: int) -> None:
         self._retain_seconds = retain_seconds
@@ -134,6 +142,8 @@ class MemoryJournal:
         book.bytes = book.weigh()
         self._finished_bytes += book.bytes
         loop = asyncio.get_running_loop()
+        if self._retain_seconds == math.inf:
+            return
         self._finished[job_id] = loop.call_later(self._retain_seconds, self._forget, job_id)
         while self._finished_bytes > self._retain_bytes:
             self._forget(next(iter(self._finished)))

@@ -30,6 +30,10 @@ class Summary:
     """The turns that have ended, by number."""
     failure: Failure | None = None
     """Why the run failed, or the first of its turns."""
+    failed_turn: TurnFailed | None = None
+    """The first turn that failed."""
+    stopped: RunFailed | None = None
+    """What ended the run, if it was not a turn."""
     usage: UsageTotalled | None = None
     ended: RunEnded | None = None
 
@@ -45,8 +49,10 @@ class Summary:
                 self.turns[event.turn] = event
             case TurnFailed():
                 self.failure = self.failure or event.failure
+                self.failed_turn = self.failed_turn or event
             case RunFailed():
                 self.failure = event.failure
+                self.stopped = event
             case RunDescribed():
                 self.described = event
             case UsageTotalled():

@@ -12,7 +12,6 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 import anyio
 from anyio import CancelScope
@@ -28,44 +27,20 @@ from app.events import (
     RunDescribed,
     RunEnded,
     RunFailed,
-    RunKind,
     RunStarted,
     TextDelta,
 )
 from app.llm.base import ChatModel
+from app.runs.job import Job
 from app.runs.journal import Journal, Log, RunRecord
 from app.runs.summary import Summary
-from app.swarm.plan import Plan
+from app.tools.mcp import McpHub
 
 logger = logging.getLogger(__name__)
 
 _FIRST_READER_SECONDS = 10.0
 _RETRY_AFTER_FULL_SECONDS = 5.0
 _RETRY_AFTER_DRAINING_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A run as it was asked for."""
-
-    kind: RunKind
-    plan: Plan
-    owner: str
-    name: str | None = None
-    description: str | None = None
-    swarm_type: str | None = None
-    number_of_agents: int = 1
-    service_tier: str = "standard"
-    temperature: float | None = None
-    warnings: tuple[str, ...] = ()
-    metadata: dict[str, Any] | None = None
-    on_disconnect: Literal["cancel", "continue"] = "cancel"
-    on_error: Literal["fail", "continue"] = "fail"
-    timeout_seconds: float | None = None
-    include_output: bool = True
-    coalesce_ms: int = 0
-    request_id: str = ""
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +202,11 @@ class Run:
 class Supervisor:
     """Runs, from their admission to their end. Use it as an async context manager: leaving it ends what still runs."""
 
-    def __init__(self, journal: Journal, models: Mapping[str, ChatModel], limits: RunLimits) -> None:
+    def __init__(
+        self, journal: Journal, models: Mapping[str, ChatModel], limits: RunLimits, mcp: McpHub | None = None
+    ) -> None:
         self.journal = journal
-        self._speaker = Speaker(models, limits.clocks)
+        self._speaker = Speaker(models, limits.clocks, mcp)
         self._limits = limits
         self._live: dict[str, Run] = {}
         self._admitting = 0

@@ -88,6 +88,8 @@ class ModelRef:
     price: Price | None = None
     """None: nobody told us; its cost counts 0 and is marked so."""
     max_output_tokens: int | None = None
+    takes_schemas: bool = True
+    """Whether the provider holds the model to a JSON schema; others are told it in words."""
 
 
 class ModelRegistry(Protocol):

@@ -1,12 +1,11 @@
 """What will run: every kind of swarm compiles to one `Plan`; whatever can be wrong is found here, before any byte."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Literal
 
 from app.errors import (
-    AppError,
     DuplicateAgent,
     InvalidRequest,
     LimitExceeded,
@@ -17,14 +16,13 @@ from app.errors import (
     UnsupportedOption,
     quote,
 )
+from app.swarm.agents import Agent, AgentCompiler
 from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
 from app.swarm.images import image_url
-from app.swarm.models import ModelRef, ModelRegistry
+from app.swarm.models import ModelRegistry
 from app.swarm.spec import (
-    DEFAULT_MAX_TOKENS,
     AgentRequest,
-    AgentSpec,
     ImagePart,
     Message,
     Payload,
@@ -32,23 +30,12 @@ from app.swarm.spec import (
     SwarmRequest,
     unknown_fields,
 )
+from app.tools.access import ToolAccess
+from app.tools.mcp import McpServer
+from app.tools.tool import Tool
 
 _MAX_WARNINGS = 20
 _MAX_WARNING_LENGTH = 100
-
-_LLM_ARGS = frozenset(
-    [
-        "top_p",
-        "frequency_penalty",
-        "presence_penalty",
-        "seed",
-        "stop",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "parallel_tool_calls",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,44 +45,6 @@ class PlanLimits:
     max_agents: int = 64
     max_stages: int = 256
     max_turns: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """The parameters of an agent's model calls; None and absent keys are not sent."""
-
-    max_tokens: int | None
-    temperature: float | None
-    reasoning_effort: str | None
-    thinking_tokens: int | None
-    llm_args: dict[str, Any]
-
-    def max_tokens_of(self, model: ModelRef) -> int:
-        """What the client asked for; else the default, only as far as the model goes."""
-        return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
-
-    def fields(self, model: ModelRef) -> dict[str, Any]:
-        """The parameters under the names that OpenAI's requests have for them."""
-        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
-        if self.temperature is not None:
-            fields["temperature"] = self.temperature
-        if self.reasoning_effort is not None:
-            fields["reasoning_effort"] = self.reasoning_effort
-        if self.thinking_tokens is not None:
-            fields["thinking"] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
-        return fields
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """One agent, ready to speak. `models` are tried in order, until one gives its first token."""
-
-    name: str
-    system_prompt: str | None
-    models: tuple[ModelRef, ...]
-    sampling: Sampling
-    max_retries: int
-    timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +79,8 @@ class Compiled:
     plan: Plan
     swarm_type: str | None
     warnings: tuple[str, ...]
+    mcp_servers: tuple[tuple[McpServer, Location], ...] = ()
+    """The MCP servers that its agents need, and which field names each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +137,15 @@ SWARM_TYPES = {
 }
 
 
-def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimits) -> Compiled:
-    """The plan of a swarm.
+def compile_swarm(
+    request: SwarmRequest,
+    models: ModelRegistry,
+    limits: PlanLimits,
+    tools: ToolAccess | None = None,
+    own_tools: Mapping[str, Sequence[Tool]] | None = None,
+) -> Compiled:
+    """The plan of a swarm. `tools` is what its caller may use, by default the built-in ones; `own_tools` are more, by
+    the name of the agent that has them.
 
     Raises:
         AppError: anything about the payload that would keep it from running; `location` names the field.
@@ -200,13 +158,14 @@ def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimi
         raise LimitExceeded(
             f"{len(request.agents)} agents are more than this server's {limits.max_agents}", location=("agents",)
         )
+    compiler = AgentCompiler(models, tools or ToolAccess(), request.rules, own_tools or {})
     agents: dict[str, Agent] = {}
     for index, spec in enumerate(request.agents):
         if spec.agent_name in agents:
             raise DuplicateAgent(
                 f"two agents are named {quote(spec.agent_name)}", location=("agents", index, "agent_name")
             )
-        agents[spec.agent_name] = _agent(spec, models, at=("agents", index), rules=request.rules)
+        agents[spec.agent_name] = compiler.agent(spec, ("agents", index))
     _within_sight(limits, request.rearrange_flow or "")
     plan = Plan(
         stages=swarm_type.stages(request, agents),
@@ -216,21 +175,29 @@ def compile_swarm(request: SwarmRequest, models: ModelRegistry, limits: PlanLimi
         hears_only_last_loop=swarm_type.hears_only_last_loop,
     )
     _within(limits, plan)
-    return Compiled(plan, swarm_type.name, _warnings(request, [*_ignored(request, swarm_type), *_silent(plan, agents)]))
+    notes = [*_ignored(request, swarm_type), *_silent(plan, agents)]
+    return Compiled(plan, swarm_type.name, _warnings(request, notes), tuple(compiler.mcp_servers))
 
 
-def compile_agent(request: AgentRequest, models: ModelRegistry, limits: PlanLimits) -> Compiled:
-    """The plan of a single agent: one stage with one turn.
+def compile_agent(
+    request: AgentRequest,
+    models: ModelRegistry,
+    limits: PlanLimits,
+    tools: ToolAccess | None = None,
+    own_tools: Mapping[str, Sequence[Tool]] | None = None,
+) -> Compiled:
+    """The plan of a single agent: one stage with one turn. The rest is as for a swarm.
 
     Raises:
         AppError: as `compile_swarm`.
     """
     _refuse_what_we_cannot_do(request)
-    if request.tools_enabled:
-        raise UnsupportedOption("this server has no tools", location=("tools_enabled",))
     if not _given(request.task) and not request.history:
         raise NoTask("give a task, or a history that ends with one", location=("task",))
-    agent = _agent(request.agent_config, models, at=("agent_config",), rules=None)
+    compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {})
+    agent = compiler.agent(request.agent_config, ("agent_config",))
+    enabled = [tool for tool in compiler.selected(request.tools_enabled, ("tools_enabled",)) if tool not in agent.tools]
+    agent = replace(agent, tools=(*agent.tools, *enabled))
     opening = [_message(message, at=("history", index)) for index, message in enumerate(request.history)]
     named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
     images = [_image(image, at) for image, at in named if image]
@@ -240,7 +207,7 @@ def compile_agent(request: AgentRequest, models: ModelRegistry, limits: PlanLimi
         raise NoTask("images need a task", location=("task",))
     plan = Plan(stages=(Stage((agent,)),), openings=(tuple(opening),))
     _within(limits, plan)
-    return Compiled(plan, None, _warnings(request, []))
+    return Compiled(plan, None, _warnings(request, []), tuple(compiler.mcp_servers))
 
 
 def _swarm_type(request: SwarmRequest) -> SwarmType:
@@ -257,51 +224,6 @@ def _refuse_what_we_cannot_do(request: RunSpec) -> None:
     for name in ("background", "max_cost_usd", "max_total_tokens"):
         if getattr(request, name):
             raise UnsupportedOption(f"this server does not support {name}", location=(name,))
-
-
-def _agent(spec: AgentSpec, models: ModelRegistry, *, at: Location, rules: str | None) -> Agent:
-    if spec.max_loops == "auto":
-        raise UnsupportedOption('this server does not support max_loops "auto"', location=(*at, "max_loops"))
-    for name in (
-        "response_format",
-        "tools_list_dictionary",
-        "selected_tools",
-        "mcp_url",
-        "mcp_config",
-        "mcp_configs",
-        "handoffs",
-    ):
-        if getattr(spec, name):
-            raise UnsupportedOption(f"this server does not support {name}", location=(*at, name))
-    for name in spec.llm_args:
-        if name not in _LLM_ARGS:
-            raise UnsupportedOption(
-                f"llm_args accepts {', '.join(sorted(_LLM_ARGS))}; not {quote(name)}", location=(*at, "llm_args", name)
-            )
-    own = _resolve(models, spec.model_name or models.default_model, (*at, "model_name"))
-    fallbacks = [_resolve(models, name, (*at, "fallbacks", index)) for index, name in enumerate(spec.fallbacks)]
-    return Agent(
-        name=spec.agent_name,
-        system_prompt="\n\n".join(text for text in (rules, spec.system_prompt) if text) or None,
-        models=(own, *fallbacks),
-        sampling=Sampling(
-            max_tokens=spec.max_tokens if "max_tokens" in spec.model_fields_set else None,
-            temperature=spec.temperature,
-            reasoning_effort=spec.reasoning_effort,
-            thinking_tokens=spec.thinking_tokens,
-            llm_args=dict(spec.llm_args),
-        ),
-        max_retries=spec.num_retries,
-        timeout_seconds=spec.timeout,
-    )
-
-
-def _resolve(models: ModelRegistry, name: str, location: Location) -> ModelRef:
-    try:
-        return models.resolve(name)
-    except AppError as error:
-        error.location = location
-        raise
 
 
 def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks"]:

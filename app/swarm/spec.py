@@ -156,6 +156,24 @@ class Message(Payload):
     tool_call_id: str | None = None
 
 
+class McpConfig(Payload):
+    """An MCP server that lends an agent its tools."""
+
+    url: str | None = None
+    transport: str = "streamable_http"
+    type: str = "mcp"
+    authorization_token: str | None = None
+    headers: dict[str, str] = {}
+    timeout: Seconds | None = None
+    """Of one call of a tool."""
+
+
+class McpConfigs(Payload):
+    """The hosted API's way to write a list."""
+
+    connections: Items[McpConfig] = []
+
+
 class AgentSpec(Payload):
     """One agent: who it is, which model speaks for it, how it is sampled."""
 
@@ -174,14 +192,13 @@ class AgentSpec(Payload):
     timeout: Seconds | None = None
     num_retries: Annotated[int, Field(ge=0, le=5)] = 2
     fallbacks: Annotated[Items[ModelName], Field(max_length=MAX_FALLBACKS)] = []
-    # What agents need to act. Refused by `compile` while this server has no tools.
     response_format: dict[str, JsonValue] | None = None
     tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
     selected_tools: str | Items[str] | None = None
     mcp_url: str | None = None
-    mcp_config: dict[str, JsonValue] | None = None
-    mcp_configs: dict[str, JsonValue] | Items[JsonValue] | None = None
-    handoffs: Items[dict[str, JsonValue]] | None = None
+    mcp_config: McpConfig | None = None
+    mcp_configs: McpConfigs | Items[McpConfig] | None = None
+    handoffs: Items["AgentSpec"] | None = None
 
 
 class StreamOptions(Payload):

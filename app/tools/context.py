@@ -65,7 +65,7 @@ def _as_json(data: object) -> JsonValue:
     try:
         written = to_json(data)
         value: JsonValue = from_json(written, allow_inf_nan=False)
-        orjson.dumps(value)  # what writes the frames takes no integer beyond 64 bits
+        orjson.dumps([value])  # what writes the frames takes no integer beyond 64 bits, and counts levels
     except (TypeError, ValueError) as error:
         raise ValueError(f"an event's data must be JSON: {error}") from error
     if len(written) > MAX_EVENT_BYTES:

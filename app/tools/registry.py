@@ -14,6 +14,9 @@ from app.tools.tool import Tool, as_tool
 
 ENTRY_POINT_GROUP: Final = "swarmstream.tools"
 
+RESERVED_NAMES: Final = frozenset(["create_plan", "subtask_done", "handoff"])
+"""What the engine itself offers to agents that plan, or that may pass the word on."""
+
 _REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 
 
@@ -90,7 +93,7 @@ def _distinct(tools: Iterable[tuple[str, Tool]]) -> Iterator[Tool]:
     """Those that came by these references, if each has a name of its own."""
     seen: dict[str, str] = {}
     for reference, tool in tools:
-        if tool.name in BUILTIN_TOOLS:
+        if tool.name in BUILTIN_TOOLS or tool.name in RESERVED_NAMES:
             raise ToolLoadError(f"the tool {quote(reference)} is named {quote(tool.name)}, as a built-in one is")
         if tool.name in seen:
             first = quote(seen[tool.name])

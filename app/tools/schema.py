@@ -79,13 +79,18 @@ class FunctionSchema:
             raise ToolError(f"the arguments do not fit: {_complaints(misfit)}") from misfit
 
 
+def is_name(name: str) -> bool:
+    """Whether models can be offered a tool by this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checked_name(name: str) -> str:
     """The name, if models can be offered a tool by it.
 
     Raises:
         ToolDefinitionError: they cannot.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ToolDefinitionError(f"{quote(name)} cannot be a tool's name: 1 to 64 of a-z A-Z 0-9 _ -")
     return name
 

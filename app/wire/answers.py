@@ -1,9 +1,10 @@
 """What a run came to, in the shapes that clients know: made from the same fold, streamed or not."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from app.events import RunDescribed, RunEnded, Usage, UsageTotalled
+from app.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
 from app.runs.summary import Summary
 from app.wire.schema import (
     AgentAnswer,
@@ -11,11 +12,13 @@ from app.wire.schema import (
     AgentRunUsage,
     AgentUsageRow,
     BillingInfo,
+    CallerToolCall,
     CostBreakdown,
     SwarmAnswer,
     SwarmOutput,
     SwarmRunUsage,
     TokenCounts,
+    ToolCallFunction,
     TurnUsage,
 )
 
@@ -77,9 +80,9 @@ def so_far(summary: Summary) -> dict[str, Any]:
 def swarm_outputs(summary: Summary) -> list[SwarmOutput]:
     """One entry per turn that has ended, in flow order."""
     return [
-        SwarmOutput(role=turn.agent, content=turn.output)
+        SwarmOutput(role=turn.agent, content=_content(turn))
         if turn.task_index is None
-        else SwarmOutput(role=turn.agent, content=turn.output, task_index=turn.task_index)
+        else SwarmOutput(role=turn.agent, content=_content(turn), task_index=turn.task_index)
         for turn in summary.answers
     ]
 
@@ -91,12 +94,24 @@ def agent_outputs(summary: Summary) -> list[AgentOutput]:
     return [
         AgentOutput(
             role=turn.agent,
-            content=turn.output,
+            content=_content(turn),
             timestamp=timestamp(described, turn.t_ms),
             message_id=f"{described.job_id}-{turn.turn}",
         )
         for turn in summary.answers
     ]
+
+
+def tool_calls(calls: Iterable[ToolCall]) -> list[CallerToolCall]:
+    """What the caller is to run, as OpenAI's API has it."""
+    return [
+        CallerToolCall(id=call.id, type="function", function=ToolCallFunction(name=call.name, arguments=call.arguments))
+        for call in calls
+    ]
+
+
+def _content(turn: TurnEnded) -> str | list[CallerToolCall]:
+    return tool_calls(turn.tool_calls) if turn.tool_calls else turn.output
 
 
 def turn_usage(usage: Usage) -> TurnUsage:

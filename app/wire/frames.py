@@ -1,8 +1,12 @@
 """What happened in a run, as the `data` of WIRE.md's events (section 4)."""
 
-from typing import Any, assert_never
+from collections.abc import Iterable, Iterator
+from typing import Any, assert_never, cast
+
+import orjson
 
 from app.events import (
+    CustomEvent,
     Event,
     ReasoningDelta,
     RunDescribed,
@@ -10,11 +14,14 @@ from app.events import (
     RunFailed,
     RunStarted,
     TextDelta,
+    ToolEnded,
+    ToolStarted,
     TurnEnded,
     TurnFailed,
     TurnStarted,
     UsageTotalled,
 )
+from app.runs.journal import Entry
 from app.runs.summary import Summary
 from app.wire import answers
 from app.wire.schema import (
@@ -25,6 +32,7 @@ from app.wire.schema import (
     AgentStartFrame,
     AgentUsageFrame,
     ChunkFrame,
+    CustomFrame,
     ErrorFrame,
     Frame,
     ReasoningFrame,
@@ -32,7 +40,40 @@ from app.wire.schema import (
     SwarmEndFrame,
     SwarmMetadataFrame,
     SwarmUsageFrame,
+    ToolEndFrame,
+    ToolStartFrame,
 )
+
+
+class FrameMaker:
+    """One reader's frames as dicts: `{"id", "event", "data"}`. It must be shown every event from the first on."""
+
+    def __init__(self, *, include_output: bool, after: int = 0) -> None:
+        """`after` is the number of the last event that the reader has already."""
+        self._include_output = include_output
+        self._after = after
+        self._summary = Summary()
+        self._outputs: dict[int, str] = {}
+
+    def frames(self, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+        """The frames of these events that the reader does not have."""
+        for number, event in entries:
+            self._summary.observe(event)
+            if self._include_output:
+                self._note(event)
+            if number <= self._after:
+                continue
+            name, data = frame(event, self._summary)
+            fields = dict(data)
+            if self._include_output and isinstance(event, TextDelta):
+                fields["output"] = self._outputs[event.turn]
+            yield {"id": number, "event": name, "data": fields}
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self._outputs[event.turn] = self._outputs.get(event.turn, "") + event.text
+        elif isinstance(event, TurnEnded):
+            self._outputs.pop(event.turn, None)
 
 
 def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
@@ -49,6 +90,8 @@ def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
             return "start", StartFrame(t=event.t_ms, message=message, status="started")
         case TurnStarted():
             return "agent_start", _agent_start(event)
+        case ToolStarted() | ToolEnded() | CustomEvent():
+            return _act(event)
         case TurnEnded():
             return "agent_end", _agent_end(event)
         case TurnFailed():
@@ -120,7 +163,57 @@ def _agent_start(event: TurnStarted) -> AgentStartFrame:
     )
 
 
+def _act(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, Frame]:
+    """What an agent does beside speaking."""
+    match event:
+        case ToolStarted():
+            return "tool_start", _tool_start(event)
+        case ToolEnded():
+            return "tool_end", _tool_end(event)
+        case CustomEvent():
+            return "custom", CustomFrame(
+                agent=event.agent, turn=event.turn, name=event.name, data=event.data, t=event.t_ms
+            )
+
+
+def _tool_start(event: ToolStarted) -> ToolStartFrame:
+    return ToolStartFrame(
+        agent=event.agent,
+        turn=event.turn,
+        tool_call_id=event.call.id,
+        tool=event.call.name,
+        arguments=_arguments(event.call.arguments),
+        t=event.t_ms,
+    )
+
+
+def _arguments(text: str) -> dict[str, Any] | str:
+    """As an object if they are one, which orjson can write again; none at all are an empty one."""
+    if not text.strip():
+        return {}
+    try:
+        arguments: Any = orjson.loads(text)
+        orjson.dumps([arguments])  # nested as deep as in its frame
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return text
+    return cast(dict[str, Any], arguments) if isinstance(arguments, dict) else text
+
+
+def _tool_end(event: ToolEnded) -> ToolEndFrame:
+    return ToolEndFrame(
+        agent=event.agent,
+        turn=event.turn,
+        tool_call_id=event.tool_call_id,
+        tool=event.tool,
+        output=event.output,
+        is_error=event.is_error,
+        duration=event.duration_seconds,
+        t=event.t_ms,
+    )
+
+
 def _agent_end(event: TurnEnded) -> AgentEndFrame:
+    asked: dict[str, Any] = {"tool_calls": answers.tool_calls(event.tool_calls)} if event.tool_calls else {}
     return AgentEndFrame(
         agent=event.agent,
         turn=event.turn,
@@ -132,6 +225,7 @@ def _agent_end(event: TurnEnded) -> AgentEndFrame:
         duration=event.duration_seconds,
         t=event.t_ms,
         **_task_index(event.task_index),
+        **asked,
     )
 
 

@@ -97,19 +97,34 @@ class TurnUsage(TypedDict):
 # --- Outputs --------------------------------------------------------------------------------------------------------
 
 
+class ToolCallFunction(TypedDict):
+    """`arguments` is the model's own text, JSON if it could write that."""
+
+    name: str
+    arguments: str
+
+
+class CallerToolCall(TypedDict):
+    """A call that the caller is to run, as OpenAI's API has it."""
+
+    id: str
+    type: Literal["function"]
+    function: ToolCallFunction
+
+
 class SwarmOutput(TypedDict):
-    """One turn's answer; `role` is the agent's name."""
+    """One turn's answer; `role` is the agent's name, `content` its text or the tool calls that the caller is to run."""
 
     role: str
-    content: str
+    content: str | list[CallerToolCall]
     task_index: NotRequired[int]
 
 
 class AgentOutput(TypedDict):
-    """The agent's answer; `role` is its name."""
+    """The agent's answer; `role` is its name, `content` its text or the tool calls that the caller is to run."""
 
     role: str
-    content: str
+    content: str | list[CallerToolCall]
     timestamp: str
     message_id: str
 
@@ -183,8 +198,40 @@ class ReasoningFrame(Frame):
     content: str
 
 
+class ToolStartFrame(Frame):
+    """`tool_start`. `arguments` is an object; the model's own text where it wrote none."""
+
+    agent: str
+    turn: int
+    tool_call_id: str
+    tool: str
+    arguments: dict[str, Any] | str
+
+
+class ToolEndFrame(Frame):
+    """`tool_end`. `output` is what the model is told; `duration` is in seconds."""
+
+    agent: str
+    turn: int
+    tool_call_id: str
+    tool: str
+    output: str
+    is_error: bool
+    duration: float
+
+
+class CustomFrame(Frame):
+    """`custom`: what a tool wrote to the stream, or where an autonomous agent is with its plan."""
+
+    agent: str
+    turn: int
+    name: str
+    data: Any
+
+
 class AgentEndFrame(Frame):
-    """`agent_end`. `output` is the final answer, which is handed on; `duration` is in seconds."""
+    """`agent_end`. `output` is the final answer, which is handed on; `tool_calls` is there where the caller has to run
+    some; `duration` is in seconds."""
 
     agent: str
     turn: int
@@ -195,6 +242,7 @@ class AgentEndFrame(Frame):
     finish_reason: str | None
     usage: TurnUsage
     duration: float
+    tool_calls: NotRequired[list[CallerToolCall]]
 
 
 class ErrorFrame(Frame):

@@ -1,0 +1,360 @@
+"""The model calls of one turn: with retries, fallbacks and clocks, passed on as they are heard (ENGINE.md)."""
+
+import logging
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import anyio
+
+from app.engine.clocks import CallClock, TurnClocks
+from app.errors import ModelError, TurnTimeout, UpstreamInvalid
+from app.events import Event, ReasoningDelta, TextDelta, ToolCall, Usage
+from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from app.swarm.agents import Agent
+from app.swarm.answer_format import AnswerFormat
+from app.swarm.conversation import ChatMessage
+from app.swarm.models import ModelRef, Price
+from app.text import SurrogateJoiner, whole
+from app.tools.schema import JsonObject
+
+logger = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_MAX_BACKOFF_SECONDS = 8.0
+_MAX_RETRY_AFTER_SECONDS = 30.0
+_MAX_DELTA_LENGTH = 1 << 20
+_MAX_ANSWER_LENGTH = 16 << 20
+"""Of text, thoughts and tool calls together: ten times what any model gives."""
+_MAX_TOOL_CALLS = 128
+_BYTES_PER_TOKEN = 4
+_MAX_REASON_LENGTH = 40
+_MAX_ID_LENGTH = 200
+_MAX_NAME_LENGTH = 100
+_UNKNOWN_PRICE = Price(input=0.0, output=0.0)
+
+
+class Recorder(Protocol):
+    """Where a run's events go."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the run began."""
+        ...
+
+    def say(self, delta: TextDelta | ReasoningDelta) -> object:
+        """Store a delta; never waits."""
+        ...
+
+    def record(self, event: Event) -> None:
+        """Store an event; never waits."""
+        ...
+
+    async def commit(self, event: Event) -> None:
+        """Store an event and return once it, and all before it, will survive whatever the journal survives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said to one call."""
+
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+
+
+class Speech:
+    """An agent's model calls within one turn, one after another."""
+
+    def __init__(
+        self, agent: Agent, turn: int, recorder: Recorder, models: Mapping[str, ChatModel], clocks: TurnClocks
+    ) -> None:
+        self.attempts = 0
+        """Of the present call."""
+        self.ends = math.inf
+        """When the turn's time is over, by the event loop's clock."""
+        self._agent = agent
+        self._turn = turn
+        self._recorder = recorder
+        self._models = models
+        self._clocks = clocks
+        self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
+        self._candidates: Sequence[ModelRef] = agent.models
+        """The models that are left to try: one that has answered speaks for the rest of the turn."""
+        self._asked: Sequence[ChatMessage] = ()
+        self._offered: Sequence[JsonObject] = ()
+        self._format: AnswerFormat | None = None
+        self._spent = Usage()
+        """What the calls before the present one consumed."""
+        self._step = 0
+        self._call = _Call(agent.models[0])
+
+    @property
+    def model(self) -> ModelRef:
+        """Whom the present call asks."""
+        return self._call.model
+
+    @property
+    def text(self) -> str:
+        """What the present call has said so far."""
+        return "".join(self._call.pieces)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the present call ended."""
+        return self._call.finish_reason
+
+    @property
+    def usage(self) -> Usage:
+        """What all calls so far consumed."""
+        return self._spent + self._consumed()
+
+    async def ready(self) -> None:
+        """Prepare the models, outside all clocks, and begin the turn's time."""
+        for lane in {model.lane for model in self._agent.models}:
+            await self._models[lane].ready()
+        self.ends = anyio.current_time() + self._seconds
+
+    async def ask(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[JsonObject] = (),
+        answer_format: AnswerFormat | None = None,
+    ) -> Reply:
+        """Try the agent's models in order, each with its retries, until one has begun to speak; returns when it ends.
+
+        Raises:
+            ModelError: none did, or the one that did broke off.
+        """
+        self._begin_call(self._candidates[0])
+        self._asked, self._offered, self._format = messages, tools, answer_format
+        self._step += 1
+        self.attempts = 0
+        while len(self._candidates) > 1:
+            try:
+                await self._ask_with_retries(self._candidates[0])
+            except ModelError as error:
+                if self._call.heard or isinstance(error, TurnTimeout):
+                    raise
+                logger.info("agent %s: %s of %s, falling back", self._agent.name, error.code, self.model.target)
+                self._candidates = self._candidates[1:]
+            else:
+                break
+        else:
+            await self._ask_with_retries(self._candidates[0])
+        self._candidates = self._candidates[:1]
+        return Reply(self.text, self._call.tool_calls())
+
+    def overtime(self) -> TurnTimeout:
+        """What has happened when the turn's time is over."""
+        return TurnTimeout(f"the turn took longer than {self._seconds:g} s")
+
+    async def _ask_with_retries(self, model: ModelRef) -> None:
+        """Nothing is repeated after the first token of a call: the turn then fails with what it has."""
+        for retry in range(self._agent.max_retries + 1):
+            self.attempts += 1
+            self._begin_call(model)
+            try:
+                await self._listen()
+            except ModelError as error:
+                if self._call.heard or not error.repeatable or retry == self._agent.max_retries:
+                    raise
+                logger.info("agent %s: %s, trying again", self._agent.name, error.code)
+                await self._pause(_pause_seconds(retry, error.retry_after_seconds))
+            else:
+                return
+
+    def _begin_call(self, model: ModelRef) -> None:
+        self._spent += self._consumed()
+        self._call = _Call(model)
+
+    async def _pause(self, seconds: float) -> None:
+        left = max(0.0, self.ends - anyio.current_time())  # the loop may have been late to tell of the failure
+        await anyio.sleep(min(seconds, left))
+        if seconds >= left:
+            raise self.overtime()
+
+    async def _listen(self) -> None:
+        """Make the present call, and pass on what is heard as it is heard."""
+        call = self._call
+        clock = CallClock(self._clocks, turn_ends=self.ends, overtime=self.overtime)
+        asked = self._model_call(call.model)
+
+        def hear(deltas: Sequence[Delta]) -> None:
+            heard = call.heard
+            self._take_in(deltas)
+            if call.heard > heard:
+                clock.hear(is_first=not heard)
+            if call.finish_reason is not None:
+                clock.complete()
+
+        try:
+            with clock:
+                await self._models[call.model.lane].stream(asked, hear)
+        finally:
+            t_ms = self._recorder.now_ms()
+            self._think(t_ms, call.thought.end())
+            self._speak_up(t_ms, call.text.end())
+
+    def _model_call(self, model: ModelRef) -> ModelCall:
+        """What the model is asked; one that cannot be held to a format is told it in words."""
+        if self._format is None:
+            return ModelCall(model, self._asked, self._agent.sampling, self._offered)
+        if model.takes_schemas:
+            return ModelCall(model, self._asked, self._agent.sampling, self._offered, self._format.request)
+        return ModelCall(model, _instructed(self._asked, self._format), self._agent.sampling, self._offered)
+
+    def _take_in(self, deltas: Sequence[Delta]) -> None:
+        """Pass on what has arrived at once."""
+        call = self._call
+        t_ms = self._recorder.now_ms()
+        for delta in deltas:
+            if isinstance(delta, str):
+                call.hear(len(delta))
+                self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
+            elif isinstance(delta, Reasoning):
+                call.hear(len(delta.text))
+                self._think(t_ms, call.thought.feed(delta.text))
+            elif isinstance(delta, ToolCallDelta):
+                call.hear(len(delta.arguments))
+                call.take(delta)
+            elif isinstance(delta, Finished):
+                call.finish_reason = _word(delta.reason)
+            elif isinstance(delta, TokenCount):
+                call.count = delta
+            else:  # Opened
+                call.opened = True
+
+    def _speak_up(self, t_ms: int, text: str) -> None:
+        if text:
+            self._call.pieces.append(text)
+            self._recorder.say(TextDelta(t_ms, self._agent.name, self._turn, text, self._step))
+
+    def _think(self, t_ms: int, text: str) -> None:
+        if text:
+            self._call.thought_length += len(text)
+            self._recorder.say(ReasoningDelta(t_ms, self._agent.name, self._turn, text))
+
+    def _consumed(self) -> Usage:
+        """The provider's figures for the present call; our own count where it gave none but had begun to answer."""
+        call = self._call
+        if not call.opened:
+            return Usage()
+        counted = call.count
+        is_estimated = counted is None
+        if counted is None or call.finish_reason is None:
+            ours = self._estimate()
+            counted = counted or ours
+            # Some providers begin with figures and end with better ones: what was cut in between has only the first.
+            if ours.output_tokens > counted.output_tokens:
+                counted, is_estimated = replace(counted, output_tokens=ours.output_tokens), True
+        return _charged(counted, call.model.price, is_estimated=is_estimated)
+
+    def _estimate(self) -> TokenCount:
+        call = self._call
+        asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
+        offered = sum(_estimated_tokens(str(tool)) for tool in self._offered)
+        said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // _BYTES_PER_TOKEN
+        return TokenCount(input_tokens=asked + offered, output_tokens=said)
+
+
+@dataclass(slots=True)
+class _ToolCallParts:
+    """A tool call as far as it has come."""
+
+    id: str
+    name: str
+    arguments: list[str]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One model call as far as it has come."""
+
+    model: ModelRef
+    opened: bool = False
+    heard: int = 0
+    """How many deltas it has given: from the first one on, nothing is repeated."""
+    length: int = 0
+    """Of all that it has said, thought and asked for."""
+    thought_length: int = 0
+    arguments_length: int = 0
+    finish_reason: str | None = None
+    count: TokenCount | None = None
+    pieces: list[str] = field(default_factory=list[str])
+    text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
+    thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
+    _asked_for: list[_ToolCallParts] = field(default_factory=list[_ToolCallParts])
+    _by_index: dict[int, _ToolCallParts] = field(default_factory=dict[int, _ToolCallParts])
+
+    def hear(self, length: int) -> None:
+        """A delta of this length has come.
+
+        Raises:
+            UpstreamInvalid: it is too large, or all of them are.
+        """
+        self.heard += 1
+        self.length += length
+        if length > _MAX_DELTA_LENGTH or self.length > _MAX_ANSWER_LENGTH:
+            raise UpstreamInvalid("the provider sent more than an answer can be")
+
+    def take(self, delta: ToolCallDelta) -> None:
+        """A piece of a tool call has come. Some providers number all calls 0: another id is another call."""
+        parts = self._by_index.get(delta.index)
+        if parts is None or (delta.id and parts.id and delta.id != parts.id):
+            if len(self._asked_for) >= _MAX_TOOL_CALLS:
+                raise UpstreamInvalid("the provider sent more tool calls than an answer can have")
+            parts = self._by_index[delta.index] = _ToolCallParts("", "", [])
+            self._asked_for.append(parts)
+        parts.id = parts.id or (delta.id or "")
+        parts.name = parts.name or (delta.name or "")
+        parts.arguments.append(delta.arguments)
+        self.arguments_length += len(delta.arguments)
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that it asked for, in its order, each with an id of its own."""
+        calls: dict[str, ToolCall] = {}
+        for number, parts in enumerate(self._asked_for, start=1):
+            call_id = whole(parts.id)[:_MAX_ID_LENGTH]
+            if not call_id or call_id in calls:
+                call_id = f"call_{number}_{call_id}"[:_MAX_ID_LENGTH]
+            calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
+        return tuple(calls.values())
+
+
+def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:
+    """The messages, with the format at the end of the system prompt."""
+    words = answer_format.in_words()
+    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{words}"}, *messages[1:]]
+    return [{"role": "system", "content": words}, *messages]
+
+
+def _word(reason: str) -> str:
+    """A word of the protocol's; whatever else a provider writes in its place does not go to clients."""
+    return reason if len(reason) <= _MAX_REASON_LENGTH and reason.isascii() else "unknown"
+
+
+def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> Usage:
+    usage = (price or _UNKNOWN_PRICE).charge(
+        input_tokens=count.input_tokens,
+        output_tokens=count.output_tokens,
+        cached_input_tokens=count.cached_input_tokens,
+        reasoning_tokens=count.reasoning_tokens,
+    )
+    if price is not None and not is_estimated:
+        return usage
+    return replace(usage, priced=price is not None, estimated=is_estimated)
+
+
+def _estimated_tokens(text: str) -> int:
+    """Four bytes a token: the rule of thumb that providers give for their tokenizers."""
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+
+
+def _pause_seconds(retry: int, retry_after_seconds: float | None) -> float:
+    """What the provider asked for, up to a cap; else exponential, jittered so that siblings do not return at once."""
+    if retry_after_seconds is not None:
+        return min(max(retry_after_seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)
+    return min(_FIRST_BACKOFF_SECONDS * 2**retry, _MAX_BACKOFF_SECONDS) * random.uniform(0.5, 1.0)

@@ -1,0 +1,182 @@
+"""An agent as Python programs have it."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from os import environ
+from typing import Any, Literal
+
+from app.library.arguments import refuse_unknown
+from app.library.events import Callback, with_details, with_tokens
+from app.library.runnable import Runnable, drawing
+from app.library.surroundings import Surroundings, surroundings
+from app.llm.base import ChatModel
+from app.llm.lanes import Lanes
+from app.runs.job import Job, agent_job
+from app.runs.summary import Summary
+from app.swarm.conversation import ChatMessage
+from app.swarm.plan import compile_agent
+from app.swarm.spec import AgentRequest, AgentSpec
+from app.tools.tool import Tool, as_tool
+
+_GOODBYES = frozenset({"", "exit", "quit"})
+
+
+class Agent(Runnable[str]):
+    """One agent: who it is, which model speaks for it, what it can do.
+
+    Attributes may be changed between runs.
+    """
+
+    def __init__(
+        self,
+        agent_name: str = "Agent",
+        system_prompt: str | None = None,
+        model_name: str | None = None,
+        max_loops: int | Literal["auto"] = 1,
+        tools: Iterable[Tool | Callable[..., Any]] | None = None,
+        streaming_on: bool = False,
+        stream: bool = False,
+        persistent_memory: bool = False,
+        print_on: bool = True,
+        verbose: bool = False,
+        interactive: bool = False,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        description: str | None = None,
+        handoffs: "Sequence[Agent] | None" = None,
+        response_format: Mapping[str, Any] | None = None,
+        mcp_url: str | None = None,
+        mcp_config: Mapping[str, Any] | None = None,
+        mcp_configs: Sequence[Mapping[str, Any]] | None = None,
+        selected_tools: str | Sequence[str] | None = None,
+        reasoning_effort: str | None = None,
+        thinking_tokens: int | None = None,
+        llm_args: Mapping[str, Any] | None = None,
+        fallbacks: Sequence[str] | None = None,
+        num_retries: int = 2,
+        timeout: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        """Of the arguments that a request does not have (WIRE.md, "AgentSpec"):
+
+        `tools` are functions, or what `@tool` made of them. `print_on` draws the answer on the terminal, as it comes
+        with `streaming_on`, else when it is whole; `verbose` shows the thinking, too. `stream` gives callbacks a dict
+        for each token. `persistent_memory` makes this object remember its earlier tasks and answers. `interactive`
+        asks for the next task on the terminal after each answer, until there is none. `timeout` is in seconds, of a
+        turn.
+
+        Raises:
+            TypeError: an argument is unknown.
+            ToolDefinitionError: one of the tools cannot be offered to a model.
+        """
+        refuse_unknown("Agent", unknown, set(inspect.signature(Agent).parameters) - {"unknown"})
+        self.agent_name = agent_name
+        self.system_prompt = system_prompt
+        self.model_name = model_name
+        self.max_loops: int | Literal["auto"] = max_loops
+        self.tools: list[Tool] = [as_tool(each) for each in tools or ()]
+        self.streaming_on = streaming_on
+        self.stream = stream
+        self.persistent_memory = persistent_memory
+        self.print_on = print_on
+        self.verbose = verbose
+        self.interactive = interactive
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.description = description
+        self.handoffs = list(handoffs or ())
+        self.response_format = response_format
+        self.mcp_url = mcp_url
+        self.mcp_config = mcp_config
+        self.mcp_configs = mcp_configs
+        self.selected_tools = selected_tools
+        self.reasoning_effort = reasoning_effort
+        self.thinking_tokens = thinking_tokens
+        self.llm_args = llm_args
+        self.fallbacks = fallbacks
+        self.num_retries = num_retries
+        self.timeout = timeout
+        self._remembered: list[ChatMessage] = []
+
+    @property
+    def llm(self) -> ChatModel:
+        """The way to the agent's model, which can `stream`.
+
+        Raises:
+            AppError: there is none.
+        """
+        registry = surroundings().registry
+        return Lanes(environ)[registry.resolve(self.model_name or registry.default_model).lane]
+
+    def spec(self) -> dict[str, Any]:
+        """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions."""
+        listed: dict[str, Any] = {
+            "mcp_configs": self.mcp_configs,
+            "fallbacks": self.fallbacks,
+            "selected_tools": self.selected_tools,
+        }
+        plain: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
+                *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
+            )
+        }
+        mapped: dict[str, Any] = {
+            name: dict(value)
+            for name in ("response_format", "mcp_config", "llm_args")
+            if (value := getattr(self, name)) is not None
+        }
+        several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
+        others = {"handoffs": [agent.spec() for agent in self.handoffs]} if self.handoffs else {}
+        return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
+
+    def own_tools(self) -> dict[str, Sequence[Tool]]:
+        """The functions of this agent and of those that it may hand off to, by agent."""
+        tools: dict[str, Sequence[Tool]] = {}
+        for agent in self.handoffs:
+            tools |= agent.own_tools()
+        return {**tools, self.agent_name: self.tools}
+
+    def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> str:
+        answer = super().run(task, img, streaming_callback)
+        while self.interactive and sys.stdin.isatty():
+            try:
+                following = input("You: ").strip()
+            except EOFError:
+                break
+            if following.lower() in _GOODBYES:
+                break
+            answer = super().run(following, None, streaming_callback)
+        return answer
+
+    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+        fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
+        request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
+        compiled = compile_agent(request, its.registry, its.plan_limits, its.tools, self.own_tools())
+        return agent_job(request, compiled, owner="")
+
+    def _result(self, summary: Summary) -> str:
+        return summary.answers[-1].output
+
+    def _told(self, callback: Callback) -> Callback:
+        return with_details(callback) if self.stream else with_tokens(callback)
+
+    def _audience(self) -> AbstractContextManager[Any] | None:
+        return drawing(live=self.streaming_on, verbose=self.verbose) if self.print_on else None
+
+    def _learn(self, task: str, summary: Summary) -> None:
+        if (self.persistent_memory or self.interactive) and summary.ended and summary.ended.status == "success":
+            answer = self._result(summary)
+            self._remembered += [{"role": "user", "content": task}, {"role": "assistant", "content": answer}]
+
+
+def spec_of(agent: Agent) -> AgentSpec:
+    """The agent, checked as a request's would be.
+
+    Raises:
+        ValidationError: an argument is of the wrong type.
+    """
+    return AgentSpec.model_validate(agent.spec())

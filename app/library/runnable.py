@@ -1,0 +1,204 @@
+"""What agents and teams have in common: a task goes in, a run comes out, in any of the ways that programs wait."""
+
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from app.library.ends import check_end
+from app.library.events import Callback, Event, Frame, event_of
+from app.library.handle import RunHandle
+from app.library.surroundings import Surroundings, surroundings
+from app.runs.job import Job
+from app.runs.summary import Summary
+from app.terminal.choice import picture_for
+
+ResultT = TypeVar("ResultT")
+
+
+class _Audience(Protocol):
+    """What a run is shown to."""
+
+    def show(self, frame: Mapping[str, Any], /) -> None: ...
+
+
+class Runnable(ABC, Generic[ResultT]):
+    """Something that can be given a task. It holds no state of a run: it may serve many tasks at once."""
+
+    @abstractmethod
+    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+        """The run that a task becomes."""
+
+    @abstractmethod
+    def _result(self, summary: Summary) -> ResultT:
+        """What a run that succeeded comes to."""
+
+    @abstractmethod
+    def _told(self, callback: Callback) -> Callback:
+        """What calls the caller's callback, made for one run; it takes frames."""
+
+    @abstractmethod
+    def _audience(self) -> AbstractContextManager[_Audience] | None:
+        """Who draws the run on the terminal, if anybody."""
+
+    def _learn(self, task: str, summary: Summary) -> None:
+        """Take in what became of a run that has ended."""
+
+    def start(self, task: str, img: str | None = None, *, timeout: float | None = None) -> RunHandle[ResultT]:
+        """Begin a run in the running event loop, and come back at once.
+
+        `timeout` is in seconds. Whatever can be wrong with the task, the agents or their models is raised here.
+
+        Raises:
+            AppError: it cannot be run.
+            RuntimeError: no event loop is running.
+        """
+        its = surroundings()
+        return RunHandle(self._job(task, img, its), self._result, timeout=timeout, surroundings=its)
+
+    def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> ResultT:
+        """Run to the end; the result. `streaming_callback` is called in this thread.
+
+        Raises:
+            AppError: it cannot be run.
+            RunFailure: it did not succeed.
+            Exception: whatever the callback raised, which ended the run.
+        """
+        hear = self._told(streaming_callback) if streaming_callback else None
+        with _in_a_thread(lambda: self.start(task, img)) as run, self._drawn(hear) as show:
+            for frame in run.frames():
+                show(frame)
+                if hear is not None:
+                    hear(frame)
+            summary = run.summary()
+        return self._concluded(task, summary)
+
+    async def arun(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> ResultT:
+        """As `run`, in the running event loop. The callback may be async."""
+        hear = self._told(streaming_callback) if streaming_callback else None
+        handle = self.start(task, img)
+        try:
+            with self._drawn(hear) as show:
+                reader = handle.reader()
+                while frames := await reader.read():
+                    for frame in frames:
+                        show(frame)
+                        if hear is not None and inspect.isawaitable(said := hear(frame)):
+                            await said
+            summary = await handle.summary()
+        finally:
+            handle.cancel()
+            await handle.closed()
+        return self._concluded(task, summary)
+
+    @overload
+    def run_stream(
+        self, task: str, with_events: Literal[False] = False, img: str | None = None
+    ) -> Generator[str, None, None]: ...
+    @overload
+    def run_stream(
+        self, task: str, with_events: Literal[True], img: str | None = None
+    ) -> Generator[Event, None, None]: ...
+    def run_stream(self, task: str, with_events: bool = False, img: str | None = None) -> Generator[Any, None, None]:
+        """The run's tokens as they come, or its events. Closing the generator cancels the run.
+
+        Raises:
+            AppError: it cannot be run.
+            RunFailure: it did not succeed; all that it gave was yielded before.
+        """
+        with _in_a_thread(lambda: self.start(task, img)) as run:
+            for frame in run.frames():
+                if with_events:
+                    yield event_of(frame)
+                elif frame["event"] == "chunk":
+                    yield frame["data"]["content"]
+            summary = run.summary()
+        self._concluded(task, summary)
+
+    @overload
+    def arun_stream(
+        self, task: str, with_events: Literal[False] = False, img: str | None = None
+    ) -> AsyncGenerator[str, None]: ...
+    @overload
+    def arun_stream(
+        self, task: str, with_events: Literal[True], img: str | None = None
+    ) -> AsyncGenerator[Event, None]: ...
+    async def arun_stream(
+        self, task: str, with_events: bool = False, img: str | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """As `run_stream`, in the running event loop."""
+        handle = self.start(task, img)
+        try:
+            reader = handle.reader()
+            while frames := await reader.read():
+                for frame in frames:
+                    if with_events:
+                        yield event_of(frame)
+                    elif frame["event"] == "chunk":
+                        yield frame["data"]["content"]
+            summary = await handle.summary()
+        finally:
+            handle.cancel()
+            await handle.closed()
+        self._concluded(task, summary)
+
+    def _concluded(self, task: str, summary: Summary) -> ResultT:
+        self._learn(task, summary)
+        check_end(summary)
+        return self._result(summary)
+
+    @contextmanager
+    def _drawn(self, hear: Callback | None) -> Generator[Callable[[Frame], None]]:
+        """What shows frames on the terminal. Whoever has a callback draws for himself."""
+        audience = None if hear else self._audience()
+        if audience is None:
+            with nullcontext():
+                yield _ignore
+            return
+        with audience as picture:
+            yield picture.show
+
+
+def drawing(*, live: bool, verbose: bool, title: str | None = None) -> AbstractContextManager[_Audience]:
+    """A picture of a run on standard output."""
+    return picture_for(sys.stdout, live=live, verbose=verbose, title=title)
+
+
+def _ignore(_: Frame) -> None:
+    pass
+
+
+class _ThreadedRun(Generic[ResultT]):
+    """A run whose event loop is in another thread, as this thread sees it."""
+
+    def __init__(self, portal: BlockingPortal, handle: RunHandle[ResultT]) -> None:
+        self._portal = portal
+        self._handle = handle
+
+    def frames(self) -> Generator[Frame, None, None]:
+        reader = self._portal.call(self._handle.reader)
+        while frames := self._portal.call(reader.read):
+            yield from frames
+
+    def summary(self) -> Summary:
+        return self._portal.call(self._handle.summary)
+
+
+@contextmanager
+def _in_a_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[_ThreadedRun[ResultT]]:
+    """A run in an event loop of its own, whether or not this thread has one. Nothing of it outlives the block."""
+
+    async def begin() -> RunHandle[ResultT]:
+        return start()  # itself awaitable: called directly, it would be awaited to its end
+
+    with start_blocking_portal() as portal:
+        handle = portal.call(begin)
+        try:
+            yield _ThreadedRun(portal, handle)
+        finally:
+            portal.call(handle.cancel)
+            portal.call(handle.closed)

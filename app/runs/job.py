@@ -1,0 +1,66 @@
+"""A run as it was asked for: what remains of a payload once its plan is made."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from app.events import RunKind
+from app.swarm.plan import Compiled, Plan
+from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run as it was asked for."""
+
+    kind: RunKind
+    plan: Plan
+    owner: str
+    name: str | None = None
+    description: str | None = None
+    swarm_type: str | None = None
+    number_of_agents: int = 1
+    service_tier: str = "standard"
+    temperature: float | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    on_error: Literal["fail", "continue"] = "fail"
+    timeout_seconds: float | None = None
+    include_output: bool = True
+    coalesce_ms: int = 0
+    request_id: str = ""
+    traceparent: str | None = None
+
+
+def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
+    """The job of a single agent; `owner` is who may read it."""
+    agent = payload.agent_config
+    job = _job("agent", payload, compiled, owner)
+    return replace(job, name=agent.agent_name, description=agent.description, temperature=agent.temperature)
+
+
+def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
+    """The job of a swarm."""
+    return replace(
+        _job("swarm", payload, compiled, owner),
+        name=payload.name,
+        description=payload.description,
+        number_of_agents=len(payload.agents),
+        service_tier=payload.service_tier,
+    )
+
+
+def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job:
+    return Job(
+        kind=kind,
+        plan=compiled.plan,
+        owner=owner,
+        swarm_type=compiled.swarm_type,
+        warnings=compiled.warnings,
+        metadata=payload.metadata,
+        on_disconnect=payload.on_disconnect,
+        on_error=payload.on_error,
+        timeout_seconds=payload.timeout,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+    )

@@ -1,0 +1,25 @@
+"""What the operator grants, as the settings say it."""
+
+from app.engine.clocks import TurnClocks
+from app.runs.supervisor import RunLimits
+from app.settings import Settings
+from app.swarm.plan import PlanLimits
+
+
+def plan_limits(settings: Settings) -> PlanLimits:
+    """What a payload may ask for."""
+    return PlanLimits(settings.max_agents, settings.max_stages, settings.max_turns)
+
+
+def run_limits(settings: Settings) -> RunLimits:
+    """What runs may take."""
+    return RunLimits(
+        max_runs=settings.max_runs,
+        run_seconds=settings.run_seconds,
+        disconnect_grace_seconds=settings.disconnect_grace_seconds,
+        clocks=TurnClocks(
+            first_token_seconds=settings.first_token_seconds,
+            idle_seconds=settings.idle_seconds,
+            turn_seconds=settings.turn_seconds,
+        ),
+    )

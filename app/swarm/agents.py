@@ -1,0 +1,316 @@
+"""One agent as it will run: its models, its sampling, its tools, and whom it may pass the word to."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import (
+    AppError,
+    InvalidRequest,
+    InvalidTool,
+    LimitExceeded,
+    Location,
+    UnsupportedOption,
+    quote,
+)
+from app.swarm.answer_format import AnswerFormat, answer_format
+from app.swarm.models import ModelRef, ModelRegistry
+from app.swarm.spec import DEFAULT_MAX_TOKENS, AgentSpec, McpConfig, McpConfigs
+from app.tools.access import ToolAccess
+from app.tools.json_schema import SchemaError, compiled
+from app.tools.mcp import McpServer
+from app.tools.registry import RESERVED_NAMES
+from app.tools.schema import JsonObject, is_name
+from app.tools.tool import Tool
+
+MAX_TOOLS = 128
+"""Of one agent: as many as OpenAI takes."""
+MAX_MCP_SERVERS = 8
+MAX_HANDOFFS = 32
+_MAX_HANDOFF_DEPTH = 8
+
+_LLM_ARGS = frozenset(
+    [
+        "top_p",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+    ]
+)
+
+_ALL_TOOLS = "all"
+_ALWAYS_ON = frozenset(["create_plan", "think", "subtask_done", "complete_task", "respond_to_user"])
+"""The hosted API's names for how an autonomous agent goes about its work: here it does, asked or not."""
+_NEVER = frozenset(
+    [
+        "run_bash",
+        "create_file",
+        "update_file",
+        "read_file",
+        "list_directory",
+        "delete_file",
+        "create_sub_agent",
+        "assign_task",
+    ]
+)
+"""The hosted API's tools that we do not have: a shell, files, agents that make agents."""
+
+_TRANSPORTS = frozenset(["streamable_http", "streamable-http", "streamableHttp", "http"])
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
+_OURS = frozenset(["host", "content-length", "transfer-encoding", "connection", "accept", "accept-encoding"])
+"""Headers that are the connection's own business (RFC 9110)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The parameters of an agent's model calls; None and absent keys are not sent."""
+
+    max_tokens: int | None
+    temperature: float | None
+    reasoning_effort: str | None
+    thinking_tokens: int | None
+    llm_args: dict[str, Any]
+
+    def max_tokens_of(self, model: ModelRef) -> int:
+        """What the client asked for; else the default, only as far as the model goes."""
+        return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
+
+    def fields(self, model: ModelRef) -> dict[str, Any]:
+        """The parameters under the names that OpenAI's requests have for them."""
+        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
+        if self.temperature is not None:
+            fields["temperature"] = self.temperature
+        if self.reasoning_effort is not None:
+            fields["reasoning_effort"] = self.reasoning_effort
+        if self.thinking_tokens is not None:
+            fields["thinking"] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent, ready to speak. `models` are tried in order, until one gives its first token."""
+
+    name: str
+    description: str | None
+    system_prompt: str | None
+    models: tuple[ModelRef, ...]
+    sampling: Sampling
+    max_retries: int
+    timeout_seconds: float | None
+    max_loops: int | None = 1
+    """The bound on a turn's model calls; None: the agent plans its work and carries the plan out."""
+    tools: tuple[Tool, ...] = ()
+    """Those that this server runs for it."""
+    caller_tools: tuple[JsonObject, ...] = ()
+    """Those that its caller runs, in the format of OpenAI's API."""
+    mcp_servers: tuple[McpServer, ...] = ()
+    handoffs: tuple["Agent", ...] = ()
+    answer_format: AnswerFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCompiler:
+    """Makes agents of what clients write, or says what is wrong with it."""
+
+    models: ModelRegistry
+    tools: ToolAccess
+    rules: str | None = None
+    """What stands before every system prompt."""
+    own_tools: Mapping[str, Sequence[Tool]] = field(default_factory=dict[str, Sequence[Tool]])
+    """More tools, by the name of the agent that has them: those of a program that calls us."""
+    mcp_servers: list[tuple[McpServer, Location]] = field(default_factory=list[tuple[McpServer, Location]])
+    """All that its agents name, and where."""
+
+    def agent(self, spec: AgentSpec, at: Location, *, depth: int = 0) -> Agent:
+        """The agent.
+
+        Raises:
+            AppError: whatever about it would keep it from running; `location` names the field.
+        """
+        for name in spec.llm_args:
+            if name not in _LLM_ARGS:
+                raise UnsupportedOption(
+                    f"llm_args accepts {', '.join(sorted(_LLM_ARGS))}; not {quote(name)}",
+                    location=(*at, "llm_args", name),
+                )
+        own = self._model(spec.model_name or self.models.default_model, (*at, "model_name"))
+        fallbacks = [self._model(name, (*at, "fallbacks", index)) for index, name in enumerate(spec.fallbacks)]
+        tools = tuple(self._tools(spec, at))
+        if spec.max_loops == "auto":
+            for name in ("tools_list_dictionary", "handoffs"):
+                if getattr(spec, name):
+                    raise UnsupportedOption(
+                        f'{name} cannot be combined with max_loops "auto": the plan would end there',
+                        location=(*at, name),
+                    )
+        return Agent(
+            name=spec.agent_name,
+            description=spec.description,
+            system_prompt="\n\n".join(text for text in (self.rules, spec.system_prompt) if text) or None,
+            models=(own, *fallbacks),
+            sampling=Sampling(
+                max_tokens=spec.max_tokens if "max_tokens" in spec.model_fields_set else None,
+                temperature=spec.temperature,
+                reasoning_effort=spec.reasoning_effort,
+                thinking_tokens=spec.thinking_tokens,
+                llm_args=dict(spec.llm_args),
+            ),
+            max_retries=spec.num_retries,
+            timeout_seconds=spec.timeout,
+            max_loops=None if spec.max_loops == "auto" else spec.max_loops,
+            tools=tools,
+            caller_tools=tuple(self._caller_tools(spec, at, taken={tool.name for tool in tools})),
+            mcp_servers=tuple(self._mcp_servers(spec, at)),
+            handoffs=self._handoffs(spec, at, depth),
+            answer_format=answer_format(spec.response_format, at=(*at, "response_format"))
+            if spec.response_format
+            else None,
+        )
+
+    def selected(self, names: Iterable[str], at: Location) -> Iterator[Tool]:
+        """The operator's and the built-in tools of these names, each once."""
+        for index, name in enumerate(dict.fromkeys(names)):
+            if name not in _ALWAYS_ON:
+                yield self._selected(name, (*at, index))
+
+    def _selected(self, name: str, at: Location) -> Tool:
+        if name in _NEVER:
+            raise UnsupportedOption(
+                f"{quote(name)} is not offered here: no shell, no files, no agents that make agents", location=at
+            )
+        try:
+            return self.tools.named(name)
+        except AppError as error:
+            error.location = at
+            raise
+
+    def _model(self, name: str, at: Location) -> ModelRef:
+        try:
+            return self.models.resolve(name)
+        except AppError as error:
+            error.location = at
+            raise
+
+    def _tools(self, spec: AgentSpec, at: Location) -> list[Tool]:
+        where = (*at, "selected_tools")
+        selected = spec.selected_tools or []
+        if isinstance(selected, str):
+            names = self.tools.names() if selected == _ALL_TOOLS else {selected} - _ALWAYS_ON
+            tools = [self._selected(name, where) for name in names]
+        else:
+            tools = list(self.selected(selected, where))
+        if len(tools) > MAX_TOOLS:
+            raise _too_many_tools(where)
+        for tool in self.own_tools.get(spec.agent_name, ()):
+            if tool.name in RESERVED_NAMES or any(tool.name == other.name for other in tools):
+                raise InvalidTool(f"the tool name {quote(tool.name)} is taken", location=(*at, "tools"))
+            tools.append(tool)
+        return tools
+
+    def _caller_tools(self, spec: AgentSpec, at: Location, *, taken: set[str]) -> Iterator[JsonObject]:
+        given = spec.tools_list_dictionary or []
+        at = (*at, "tools_list_dictionary")
+        if len(given) + len(taken) > MAX_TOOLS:
+            raise _too_many_tools(at)
+        taken = taken | RESERVED_NAMES | set(self.tools.box.names())
+        for index, schema in enumerate(given):
+            function = schema.get("function", schema)
+            if schema.get("type", "function") != "function" or not isinstance(function, dict):
+                raise InvalidTool('a tool is {"type": "function", "function": {…}}', location=(*at, index))
+            where = (*at, index, "function") if "function" in schema else (*at, index)
+            name = function.get("name")
+            if not isinstance(name, str) or not is_name(name):
+                raise InvalidTool("a tool's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*where, "name"))
+            if name in taken:
+                raise InvalidTool(f"the tool name {quote(name)} is taken", location=(*where, "name"))
+            taken.add(name)
+            yield {"type": "function", "function": {**function, **_described(function, where)}}
+
+    def _mcp_servers(self, spec: AgentSpec, at: Location) -> Iterator[McpServer]:
+        configs: list[tuple[McpConfig, Location]] = []
+        if spec.mcp_url:
+            configs.append((McpConfig(url=spec.mcp_url), (*at, "mcp_url")))
+        if spec.mcp_config is not None and spec.mcp_config.model_fields_set:
+            configs.append((spec.mcp_config, (*at, "mcp_config")))
+        if spec.mcp_configs is not None:
+            listed = isinstance(spec.mcp_configs, McpConfigs)
+            several = spec.mcp_configs.connections if isinstance(spec.mcp_configs, McpConfigs) else spec.mcp_configs
+            where = (*at, "mcp_configs", "connections") if listed else (*at, "mcp_configs")
+            configs += [(config, (*where, index)) for index, config in enumerate(several)]
+        if len(configs) > MAX_MCP_SERVERS:
+            raise LimitExceeded(f"an agent may have {MAX_MCP_SERVERS} MCP servers", location=(*at, "mcp_configs"))
+        for config, where in configs:
+            yield self._mcp_server(config, where)
+
+    def _mcp_server(self, config: McpConfig, at: Location) -> McpServer:
+        url_at = at if at[-1] == "mcp_url" else (*at, "url")
+        if config.transport not in _TRANSPORTS:
+            raise UnsupportedOption(
+                "MCP servers are reached by streamable_http; programs are not started and sse is not spoken",
+                location=(*at, "transport"),
+            )
+        if not config.url:
+            raise InvalidRequest("an MCP server needs its url", location=url_at)
+        try:
+            self.tools.hosts.check_url(config.url)
+        except AppError as error:
+            error.location = url_at
+            raise
+        headers = {name.lower(): value for name, value in config.headers.items()}
+        if config.authorization_token:
+            token = config.authorization_token
+            headers.setdefault("authorization", token if token.lower().startswith("bearer ") else f"Bearer {token}")
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or name in _OURS:
+                raise InvalidRequest(f"{quote(name)} cannot be sent as a header", location=(*at, "headers"))
+        limit = {} if config.timeout is None else {"timeout_seconds": config.timeout}
+        server = McpServer(config.url, tuple(headers.items()), **limit)
+        self.mcp_servers.append((server, url_at))
+        return server
+
+    def _handoffs(self, spec: AgentSpec, at: Location, depth: int) -> tuple[Agent, ...]:
+        at = (*at, "handoffs")
+        if not spec.handoffs:
+            return ()
+        if depth >= _MAX_HANDOFF_DEPTH or len(spec.handoffs) > MAX_HANDOFFS:
+            raise LimitExceeded(
+                f"an agent may hand off to {MAX_HANDOFFS} agents, and they to others, {_MAX_HANDOFF_DEPTH} deep",
+                location=at,
+            )
+        names = {spec.agent_name}
+        agents: list[Agent] = []
+        for index, other in enumerate(spec.handoffs):
+            if other.agent_name in names:
+                raise InvalidRequest(
+                    f"two agents of a handoff are named {quote(other.agent_name)}", location=(*at, index, "agent_name")
+                )
+            names.add(other.agent_name)
+            agents.append(self.agent(other, (*at, index), depth=depth + 1))
+        return tuple(agents)
+
+
+def _described(function: JsonObject, at: Location) -> JsonObject:
+    """The description and the parameters of a caller's tool, checked."""
+    description = function.get("description")
+    if description is not None and not isinstance(description, str):
+        raise InvalidTool("a tool's description is text", location=(*at, "description"))
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
+        raise InvalidTool('a tool\'s parameters are a JSON schema of type "object"', location=(*at, "parameters"))
+    try:
+        compiled(parameters)
+    except SchemaError as error:
+        raise InvalidTool(f"the parameters are no JSON schema: {error}", location=(*at, "parameters")) from error
+    return {"parameters": {"type": "object", **parameters}}
+
+
+def _too_many_tools(at: Location) -> LimitExceeded:
+    return LimitExceeded(f"an agent may have {MAX_TOOLS} tools", location=at)
