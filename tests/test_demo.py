@@ -1,25 +1,29 @@
 """The demo model: it answers from the messages alone, and says what it is."""
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 
-from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount, ToolCallDelta
 from app.llm.demo import DemoModel
 from app.swarm.agents import Sampling
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
+from app.tools.builtin import calculator, clock
+from app.tools.tool import Tool
 
 pytestmark = pytest.mark.anyio
 
 TASK = {"role": "user", "content": "Compare tea with coffee"}
 
 
-async def deltas(*messages: ChatMessage, max_tokens: int = 8192) -> list[Delta]:
+async def deltas(*messages: ChatMessage, max_tokens: int = 8192, tools: Sequence[Tool] = ()) -> list[Delta]:
     model = DemoModel(first_token_seconds=0, token_seconds=0)
     sampling = Sampling(
         max_tokens=max_tokens, temperature=None, reasoning_effort=None, thinking_tokens=None, llm_args={}
     )
-    call = ModelCall(ModelRef("demo/swarm", "swarm", "demo"), messages, sampling)
+    call = ModelCall(ModelRef("demo/swarm", "swarm", "demo"), messages, sampling, [tool.schema() for tool in tools])
     with anyio.fail_after(5):
         answer: list[Delta] = []
         await model.stream(call, answer.extend)
@@ -94,3 +98,22 @@ async def test_an_answer_of_exactly_max_tokens_is_complete() -> None:
     whole = await deltas(TASK)
     assert await deltas(TASK, max_tokens=len(whole) - 3) == whole
     assert Finished("length") in await deltas(TASK, max_tokens=len(whole) - 4)
+
+
+SUM = {"role": "user", "content": "What is 17 + 25, please?"}
+
+
+async def test_it_calls_the_calculator_for_a_sum_and_tells_the_result() -> None:
+    asked = await deltas(SUM, tools=[clock, calculator])
+    [call] = [delta for delta in asked if isinstance(delta, ToolCallDelta)]
+    assert (call.name, call.arguments) == ("calculator", '{"expression":"17 + 25"}')
+    assert Finished("tool_calls") in asked
+    calling = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    told = [{"role": "assistant", "content": "", "tool_calls": [calling]}]
+    result = {"role": "tool", "tool_call_id": call.id, "content": "42"}
+    assert "The calculator says 42." in text_of(await deltas(SUM, *told, result, tools=[clock, calculator]))
+
+
+async def test_it_calls_nothing_that_is_not_offered_or_not_needed() -> None:
+    for answer in (await deltas(SUM), await deltas(SUM, tools=[clock]), await deltas(TASK, tools=[calculator])):
+        assert not any(isinstance(delta, ToolCallDelta) for delta in answer)

@@ -42,6 +42,7 @@ SWARM_FRAMES: dict[str, type] = {
 _REFUSALS = {
     "400": "the payload cannot be run as it is",
     "401": "the key is missing or wrong",
+    "403": "a tool is not for this key",
     "408": "the body did not arrive in time",
     "413": "the body is too large",
     "415": "the body is not JSON",
@@ -68,7 +69,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
-    shapes = [*AGENT_FRAMES.values(), *SWARM_FRAMES.values(), schema.AgentAnswer, schema.SwarmAnswer]
+    shapes = [*AGENT_FRAMES.values(), *SWARM_FRAMES.values(), schema.AgentAnswer, schema.SwarmAnswer, schema.RunAnswer]
     shapes += [AgentRequest, SwarmRequest, Problem]
     adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
     adapters = [(shape.__name__, "validation", TypeAdapter[Any](shape)) for shape in dict.fromkeys(shapes)]
@@ -92,6 +93,10 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     }
     stream["204"] = {"description": "The run is over and has been read to its end"}
     stream |= {"400": _problem("the cursor is no number"), "404": _problem("there is no such run, or not of this key")}
+    for path, method in {"/v1/runs/{job_id}": "get", "/v1/runs/{job_id}/cancel": "post"}.items():
+        run = document["paths"][path][method]["responses"]
+        run["200"] = {"description": "The run", "content": {"application/json": {"schema": _ref("RunAnswer")}}}
+        run["404"] = _problem("there is no such run, or not of this key")
     for path, operations in document["paths"].items():
         if path.startswith("/v1/"):
             for operation in operations.values():

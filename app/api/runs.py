@@ -1,20 +1,30 @@
-"""`GET /v1/runs/{job_id}/stream`: a run's events again, from any point on."""
+"""Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
 
 from contextlib import nullcontext
 from typing import Annotated
 
+import orjson
+from anyio import move_on_after
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from app.api.deps import Caller, Operator, Runs
 from app.api.stream import Reader, RunStream
 from app.errors import InvalidRequest, NotFound
+from app.events import RunEnded
+from app.runs.journal import RunStatus
+from app.runs.summary import Summary
+from app.runs.supervisor import Supervisor
 from app.swarm.spec import MAX_COALESCE_MS
+from app.wire import answers
 from app.wire.framing import SSE
+from app.wire.schema import RunAnswer
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 _MAX_CURSOR_DIGITS = 15
+_END_SECONDS = 2.0
+"""How long a request to cancel waits for the run's end, which takes a moment."""
 
 
 @router.get("/{job_id}/stream", summary="Read a run's stream again")
@@ -35,9 +45,7 @@ async def read_run(
         after = _cursor(last_event_id, "Last-Event-ID")
     else:
         after = _cursor(starting_after, "starting_after")
-    status = await runs.journal.status(job_id)
-    if status.record.owner != caller:
-        raise NotFound("there is no such run")
+    status = await _status(runs, job_id, caller)
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
     run = runs.live(job_id)
@@ -49,6 +57,52 @@ async def read_run(
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
     )
     return RunStream(reader, SSE, heartbeat_seconds=settings.heartbeat_seconds, headers={})
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a run")
+async def cancel_run(job_id: str, caller: Caller, runs: Runs) -> Response:
+    """The run ends, and its readers see it end; one that has ended stays as it is. The answer is the run."""
+    await _status(runs, job_id, caller)
+    await runs.journal.cancel(job_id)
+    with move_on_after(_END_SECONDS):
+        await _end(runs, job_id)
+    return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
+
+
+@router.get("/{job_id}", summary="How a run stands")
+async def get_run(job_id: str, caller: Caller, runs: Runs) -> Response:
+    """The run, with the output and the usage that there are by now."""
+    return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
+
+
+async def _end(runs: Supervisor, job_id: str) -> None:
+    """Wait for the run's last event."""
+    tail = await runs.journal.tail(job_id)
+    while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
+        pass
+
+
+async def _status(runs: Supervisor, job_id: str, caller: str) -> RunStatus:
+    """How a run of this caller's stands.
+
+    Raises:
+        NotFound: there is none.
+    """
+    status = await runs.journal.status(job_id)
+    if status.record.owner != caller:
+        raise NotFound("there is no such run")
+    return status
+
+
+async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:
+    status = await _status(runs, job_id, caller)
+    tail = await runs.journal.tail(job_id)
+    summary = Summary()
+    read = 0
+    while read < status.last_event_id and (entries := tail.available()):
+        for read, event in entries:  # noqa: B007  # the last number is how far we have read
+            summary.observe(event)
+    return answers.run_answer(summary, status)
 
 
 def _cursor(given: str | None, name: str) -> int:

@@ -1,10 +1,14 @@
 """Models through litellm: every provider that it knows, under one protocol."""
 
+import asyncio
 import importlib
 import logging
 import os
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import anyio
@@ -28,6 +32,12 @@ _NEEDED_BY_THE_FIRST_CALL = (
 
 _LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
 """litellm's timeout is per read and would stand in the way of the engine's clocks."""
+
+_users: Counter[int] = Counter()
+"""How many of us use litellm's connections, by the `id` of the event loop that these belong to: litellm has one pool
+of them for the whole process."""
+
+_importing = threading.Lock()
 
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
@@ -53,17 +63,18 @@ class LiteLLMModel:
             if self._litellm is None:
                 # Whoever is cancelled need not wait: the import goes on, and the next one to ask waits for its lock.
                 self._litellm = await to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
+                _users[id(asyncio.get_running_loop())] += 1
 
     async def close(self) -> None:
-        """Close the connections that litellm keeps for reuse."""
-        litellm: Any = self._litellm
-        if litellm is not None:
-            await litellm.close_litellm_async_clients()
-            # It would hand the closed ones out again, and forgets this one, which it makes anew when asked for it.
-            litellm.in_memory_llm_clients_cache.flush_cache()
-            names: dict[str, Any] = litellm.__dict__
-            if shared := names.pop("module_level_aclient", None):
-                await shared.close()
+        """Close the connections that litellm keeps for this event loop, unless another one of us uses them."""
+        litellm, self._litellm = self._litellm, None
+        if litellm is None:
+            return
+        loop = id(asyncio.get_running_loop())
+        _users[loop] -= 1
+        if not _users[loop]:
+            del _users[loop]
+            await _close_clients(litellm, loop)
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         await self.ready()
@@ -138,7 +149,26 @@ class LiteLLMModel:
         return arguments
 
 
-def _import_litellm() -> Any:
+async def _close_clients(litellm: Any, loop: int) -> None:
+    """Close what litellm has made for an event loop, and have it forget them: it would hand them out again."""
+    kept: Any = litellm.in_memory_llm_clients_cache
+    for key in [key for key in kept.cache_dict if key.endswith(f"-{loop}")]:
+        handler = kept.cache_dict.pop(key)
+        kept.ttl_dict.pop(key, None)
+        client = getattr(handler, "_client", None) or getattr(handler, "client", None) or handler
+        if (transport := getattr(client, "_transport", None)) is not None:
+            await transport.aclose()
+        if (aclose := getattr(client, "aclose", None)) is not None:
+            await aclose()
+    if not _users:
+        names: dict[str, Any] = litellm.__dict__
+        if shared := names.pop("module_level_aclient", None):
+            await shared.close()
+
+
+@cache
+def _imported() -> Any:
+    """litellm, set up once for the process."""
     # Read at import: without it litellm fetches its price list from the network.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     # Read at import, too: without it litellm loads the nearest .env file into this process.
@@ -162,6 +192,11 @@ def _import_litellm() -> Any:
         its.handlers.clear()
         its.setLevel(logging.CRITICAL)
     return litellm
+
+
+def _import_litellm() -> Any:
+    with _importing:
+        return _imported()
 
 
 def _hearing_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:

@@ -10,6 +10,7 @@ from app.events import (
     RunDescribed,
     RunEnded,
     RunFailed,
+    RunStarted,
     TextDelta,
     TurnEnded,
     TurnFailed,
@@ -24,6 +25,7 @@ class Summary:
     """The state of a run after the events seen so far."""
 
     described: RunDescribed | None = None
+    started: RunStarted | None = None
     speaking: dict[int, TurnStarted] = field(default_factory=dict[int, TurnStarted])
     """The turns that have begun and not ended, by number."""
     turns: dict[int, TurnEnded] = field(default_factory=dict[int, TurnEnded])
@@ -55,6 +57,8 @@ class Summary:
                 self.stopped = event
             case RunDescribed():
                 self.described = event
+            case RunStarted():
+                self.started = event
             case UsageTotalled():
                 self.usage = event
             case RunEnded():

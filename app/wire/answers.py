@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
+from app.runs.journal import RunStatus
 from app.runs.summary import Summary
 from app.wire.schema import (
     AgentAnswer,
@@ -14,6 +15,7 @@ from app.wire.schema import (
     BillingInfo,
     CallerToolCall,
     CostBreakdown,
+    RunAnswer,
     SwarmAnswer,
     SwarmOutput,
     SwarmRunUsage,
@@ -60,6 +62,29 @@ def agent_answer(summary: Summary) -> AgentAnswer:
         warnings=list(described.warnings),
         metadata=described.metadata,
         failed_agents=list(ended.failed_agents),
+    )
+
+
+def run_answer(summary: Summary, status: RunStatus) -> RunAnswer:
+    """A run that has begun, as it stands; `summary` has observed the events up to the status."""
+    described, ended = summary.described, summary.ended
+    assert described is not None
+    usage = summary.usage or summary.total(0)
+    is_swarm = described.kind == "swarm"
+    return RunAnswer(
+        job_id=described.job_id,
+        object="run",
+        kind=described.kind,
+        name=described.name,
+        swarm_type=described.swarm_type,
+        status=status.state,
+        created_at=timestamp(described, 0),
+        started_at=timestamp(described, summary.started.t_ms) if summary.started else None,
+        ended_at=timestamp(described, ended.t_ms) if ended else None,
+        last_event_id=status.last_event_id,
+        output=swarm_outputs(summary) if is_swarm else agent_outputs(summary),
+        usage=SwarmRunUsage(**swarm_usage(usage)) if is_swarm else AgentRunUsage(**agent_usage(usage)),
+        metadata=described.metadata,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from app.events import EndStatus, TurnStatus
+from app.events import EndStatus, RunKind, TurnStatus
 
 
 class Frame(TypedDict):
@@ -288,6 +288,27 @@ class AgentRunEndFrame(Frame):
     complete: bool
     timestamp: str
     failed_agents: list[str]
+
+
+# --- Runs ---
+
+
+class RunAnswer(TypedDict):
+    """A run as it stands. `output` and `usage` are what there is of them by now."""
+
+    job_id: str
+    object: Literal["run"]
+    kind: RunKind
+    name: str | None
+    swarm_type: str | None
+    status: Literal["running"] | EndStatus
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    last_event_id: int
+    output: list[SwarmOutput] | list[AgentOutput]
+    usage: SwarmRunUsage | AgentRunUsage
+    metadata: dict[str, Any] | None
 
 
 # --- JSON answers ---------------------------------------------------------------------------------------------------
