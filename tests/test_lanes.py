@@ -9,6 +9,7 @@ import pytest
 
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
 from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.chat_stream import ChatStream
 from app.llm.direct_model import DirectModel
 from app.llm.lanes import Lane
 from app.llm.litellm_model import LiteLLMModel
@@ -197,6 +198,19 @@ async def test_calls_of_tools_come_in_pieces(lane: Lane) -> None:
     assert "".join(its.arguments for its in calls if its.index == 0) == '{"a": 1}'
     assert "".join(its.arguments for its in calls if its.index == 1) == "{}"
     assert Finished("tool_calls") in deltas
+
+
+def test_what_a_provider_wants_back_with_its_calls_is_kept() -> None:
+    signature = {"google": {"thought_signature": "abc"}}
+    call = {"index": 0, "id": "1", "function": {"name": "add", "arguments": "{}"}, "extra_content": signature}
+    stream = ChatStream()
+    told = [chunk(reasoning_content="let me "), chunk(reasoning_content="see"), chunk(tool_calls=[call])]
+    ending = b'{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}'
+    deltas = stream.feed(b"".join(b"data: " + content + b"\n\n" for content in (*told, ending)))
+    assert [delta.extra for delta in deltas if isinstance(delta, ToolCallDelta)] == [{"extra_content": signature}]
+    assert deltas[-2:] == [Echo({"reasoning_content": "let me see"}), Finished("tool_calls")]
+    without = ChatStream().feed(b"".join(b"data: " + content + b"\n\n" for content in (*told[:2], ending)))
+    assert not any(isinstance(delta, Echo) for delta in without), "nothing was called"
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

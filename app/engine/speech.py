@@ -5,14 +5,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
 from app.engine.clocks import CallClock, TurnClocks
 from app.errors import ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, ReasoningDelta, TextDelta, ToolCall, Usage
-from app.llm.base import ChatModel, Delta, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
 from app.swarm.conversation import ChatMessage
@@ -31,7 +31,8 @@ _MAX_ANSWER_LENGTH = 16 << 20
 _MAX_TOOL_CALLS = 128
 _BYTES_PER_TOKEN = 4
 _MAX_REASON_LENGTH = 40
-_MAX_ID_LENGTH = 200
+_MAX_ID_LENGTH = 16_384
+"""Some adapters put signed thoughts into ids."""
 _MAX_NAME_LENGTH = 100
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -62,6 +63,10 @@ class Reply:
 
     text: str
     tool_calls: tuple[ToolCall, ...]
+    echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields of the message that the provider wants back when the calls are answered."""
+    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """The same of the calls, by their ids."""
 
 
 class Speech:
@@ -144,7 +149,7 @@ class Speech:
         else:
             await self._ask_with_retries(self._candidates[0])
         self._candidates = self._candidates[:1]
-        return Reply(self.text, self._call.tool_calls())
+        return self._call.reply()
 
     def overtime(self) -> TurnTimeout:
         """What has happened when the turn's time is over."""
@@ -223,6 +228,8 @@ class Speech:
                 call.finish_reason = _word(delta.reason)
             elif isinstance(delta, TokenCount):
                 call.count = delta
+            elif isinstance(delta, Echo):
+                call.echo |= delta.fields
             else:  # Opened
                 call.opened = True
 
@@ -263,9 +270,10 @@ class Speech:
 class _ToolCallParts:
     """A tool call as far as it has come."""
 
-    id: str
-    name: str
-    arguments: list[str]
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list[str])
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(slots=True)
@@ -283,6 +291,7 @@ class _Call:
     finish_reason: str | None = None
     count: TokenCount | None = None
     pieces: list[str] = field(default_factory=list[str])
+    echo: dict[str, Any] = field(default_factory=dict[str, Any])
     text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
     thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
     _asked_for: list[_ToolCallParts] = field(default_factory=list[_ToolCallParts])
@@ -305,22 +314,26 @@ class _Call:
         if parts is None or (delta.id and parts.id and delta.id != parts.id):
             if len(self._asked_for) >= _MAX_TOOL_CALLS:
                 raise UpstreamInvalid("the provider sent more tool calls than an answer can have")
-            parts = self._by_index[delta.index] = _ToolCallParts("", "", [])
+            parts = self._by_index[delta.index] = _ToolCallParts()
             self._asked_for.append(parts)
         parts.id = parts.id or (delta.id or "")
         parts.name = parts.name or (delta.name or "")
         parts.arguments.append(delta.arguments)
+        parts.extra |= delta.extra or {}
         self.arguments_length += len(delta.arguments)
 
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that it asked for, in its order, each with an id of its own."""
+    def reply(self) -> Reply:
+        """What it came to. Tool calls are in its order, each with an id of its own."""
         calls: dict[str, ToolCall] = {}
+        extras: dict[str, Mapping[str, Any]] = {}
         for number, parts in enumerate(self._asked_for, start=1):
             call_id = whole(parts.id)[:_MAX_ID_LENGTH]
             if not call_id or call_id in calls:
-                call_id = f"call_{number}_{call_id}"[:_MAX_ID_LENGTH]
+                call_id = f"call_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
             calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
-        return tuple(calls.values())
+            if parts.extra:
+                extras[call_id] = parts.extra
+        return Reply("".join(self.pieces), tuple(calls.values()), self.echo, extras)
 
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:

@@ -1,5 +1,6 @@
 """The tools of one turn: what its model is offered, and how what it calls is answered (ENGINE.md, "One turn")."""
 
+import re
 from collections.abc import Iterable
 from typing import cast
 
@@ -17,6 +18,9 @@ from app.tools.schema import JsonObject
 from app.tools.tool import Tool
 
 _CANCELLED = "the call was cancelled"
+
+_IN_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_NAME_LENGTH = 64
 
 
 class ToolUse:
@@ -124,15 +128,25 @@ class ToolUse:
 def _calling(reply: Reply) -> ChatMessage:
     """What the model said, as it is told of it in the next call."""
     calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _readable(call.arguments)}}
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": _possible(call.name), "arguments": _readable(call.arguments)},
+            **reply.extras.get(call.id, {}),
+        }
         for call in reply.tool_calls
     ]
-    return {"role": "assistant", "content": reply.text or None, "tool_calls": calls}
+    return {"role": "assistant", "content": reply.text or None, "tool_calls": calls, **reply.echo}
+
+
+def _possible(name: str) -> str:
+    """The name; where no tool can have it, one like it, for providers refuse others even in what was said before."""
+    return _IN_NO_NAME.sub("_", name)[:_MAX_NAME_LENGTH] or "unknown"
 
 
 def _readable(arguments: str) -> str:
     """The arguments; none where they are no JSON object, for some adapters and providers read them."""
     try:
-        return arguments if isinstance(from_json(arguments.encode()), dict) else "{}"
+        return arguments if isinstance(from_json(arguments.encode(), allow_inf_nan=False), dict) else "{}"
     except ValueError:
         return "{}"

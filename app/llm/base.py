@@ -56,6 +56,15 @@ class ToolCallDelta:
     name: str | None
     arguments: str
     """A piece of the JSON text; the pieces are joined."""
+    extra: dict[str, Any] | None = None
+    """Fields of the call that the provider wants back with it, such as a signature of the thought behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Fields of the model's message that the provider wants back when its tool calls are answered: thoughts, signed."""
+
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class TokenCount:
     reasoning_tokens: int = 0
 
 
-Delta: TypeAlias = str | Opened | Reasoning | ToolCallDelta | Finished | TokenCount
+Delta: TypeAlias = str | Opened | Reasoning | ToolCallDelta | Echo | Finished | TokenCount
 """What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
 
 
@@ -93,8 +102,8 @@ class ChatModel(Protocol):
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         """Let `hear` have the answer as it arrives, and return at its end.
 
-        `Opened` is first, then text, reasoning and tool calls, `Finished`, and a `TokenCount` if there is one. What a
-        provider counts in between comes in between: the last figures count.
+        `Opened` is first, then text, reasoning and tool calls, an `Echo` if there is one, `Finished`, and a
+        `TokenCount` if there is one. What a provider counts in between comes in between: the last figures count.
 
         Cancelling the task closes the provider's connection. A model repeats nothing by itself, keeps no clock, and
         lets others have the event loop, however fast its provider is.

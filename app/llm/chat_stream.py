@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from app.errors import UpstreamInvalid
-from app.llm.base import Delta, Finished, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import Delta, Echo, Finished, Reasoning, TokenCount, ToolCallDelta
 from app.llm.refusals import first_words
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ class _ToolCall(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: Any = None
+    """Gemini's signature of the thought behind the call."""
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -87,6 +89,9 @@ class ChatStream:
         """Whether the provider said that nothing follows."""
         self.failure: UpstreamInvalid | None = None
         """What ended the stream: what is no chunk, an error of the provider's, a line longer than `MAX_LINE_BYTES`."""
+        self._thoughts: list[str] = []
+        """What some models want back when their tool calls are answered (DeepSeek, "Thinking Mode")."""
+        self._calls_tools = False
         self._parts: list[bytes] = []
         self._length = 0
         self._unparsed: list[bytes] = []
@@ -178,6 +183,8 @@ class ChatStream:
                 continue  # we ask for one answer; who gives more means the first
             if (message := choice.delta) is not None:
                 if thought := message.reasoning_content or message.reasoning:
+                    if message.reasoning_content:
+                        self._thoughts.append(thought)
                     yield Reasoning(thought)
                 if content := message.content or message.refusal:
                     if isinstance(content, str):
@@ -185,8 +192,11 @@ class ChatStream:
                     else:
                         yield from _parts(content)
                 for number, call in enumerate(message.tool_calls or ()):
+                    self._calls_tools = True
                     yield _tool_call(number, call)
             if choice.finish_reason:
+                if self._calls_tools and self._thoughts:
+                    yield Echo({"reasoning_content": "".join(self._thoughts)})
                 self.finished = True
                 yield Finished(choice.finish_reason)
         if chunk.usage is not None:
@@ -244,7 +254,8 @@ def _text(part: Any) -> str:
 def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:
     function = call.function or _Function()
     index = number if call.index is None else call.index
-    return ToolCallDelta(index, call.id, function.name, function.arguments or "")
+    extra = {"extra_content": call.extra_content} if call.extra_content is not None else None
+    return ToolCallDelta(index, call.id, function.name, function.arguments or "", extra)
 
 
 def _token_count(usage: _Usage) -> TokenCount:

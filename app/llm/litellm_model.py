@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,9 +17,10 @@ from anyio import CancelScope, to_thread
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from app.errors import ModelError, ProviderError, UpstreamTruncated
-from app.llm.base import Delta, Finished, Hear, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import Delta, Echo, Finished, Hear, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.llm.litellm_errors import hung_up, translate
 from app.llm.refusals import first_words
+from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class LiteLLMModel:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         opened = False
+        thoughts = _Thoughts()
         stream: Any = None
         litellm: Any = self._litellm
         try:
@@ -88,9 +90,11 @@ class LiteLLMModel:
                 if not opened:
                     opened = True
                     hear((Opened(),))
-                if deltas := list(_deltas(chunk)):
+                if deltas := list(_deltas(chunk, thoughts)):
                     hear(deltas)
                     await checkpoint()
+            if thoughts.signed:
+                hear((Echo({"thinking_blocks": thoughts.signed}),))
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(stream):
                 hear((count,))
@@ -141,6 +145,8 @@ class LiteLLMModel:
             "timeout": _LONGER_THAN_ANY_TURN_SECONDS,
             **call.fields(),
         }
+        if "tools" not in arguments and model.target.startswith("bedrock/") and (called := _called(call.messages)):
+            arguments["tools"] = called
         if model.api_base is not None:
             arguments["api_base"] = model.api_base
             arguments["api_key"] = _NO_KEY
@@ -214,17 +220,49 @@ def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key:
     return {"key": model, "litellm_provider": "ollama", "mode": "chat", **costs, **limits}
 
 
-def _deltas(chunk: Any) -> Iterator[Delta]:
+def _called(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
+    """The tools that messages speak of, as far as they tell: Bedrock takes no such messages without any tools."""
+    names = {call["function"]["name"]: None for message in messages for call in message.get("tool_calls") or ()}
+    return [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]
+
+
+class _Thoughts:
+    """A model's signed thoughts, which come in pieces and go back whole (Anthropic, "Preserving thinking blocks")."""
+
+    def __init__(self) -> None:
+        self.signed: list[dict[str, Any]] = []
+        self._pieces: list[str] = []
+
+    def take(self, blocks: Iterable[Mapping[str, Any]]) -> None:
+        for block in blocks:
+            if block.get("type") != "thinking":
+                self.signed.append(dict(block))
+                continue
+            self._pieces.append(block.get("thinking") or "")
+            if signature := block.get("signature"):
+                thought = {"type": "thinking", "thinking": "".join(self._pieces), "signature": signature}
+                self.signed.append(thought)
+                self._pieces.clear()
+
+
+def _deltas(chunk: Any, thoughts: _Thoughts) -> Iterator[Delta]:
     for choice in chunk.choices:
         if choice.index:
             continue  # we ask for one answer; who gives more means the first
         delta = choice.delta
+        thoughts.take(getattr(delta, "thinking_blocks", None) or ())
         if thought := getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None):
             yield Reasoning(thought)
         if text := delta.content or getattr(delta, "refusal", None):
             yield text
         for call in delta.tool_calls or ():
-            yield ToolCallDelta(call.index, call.id, call.function.name, call.function.arguments or "")
+            yield ToolCallDelta(call.index, call.id, call.function.name, call.function.arguments or "", _extra(call))
+
+
+def _extra(call: Any) -> dict[str, Any] | None:
+    """What litellm wants back with a call, such as Gemini's signatures of thoughts."""
+    fields = getattr(call, "provider_specific_fields", None)
+    return {"provider_specific_fields": fields} if fields else None
 
 
 def _finish(stream: Any) -> Finished:

@@ -30,6 +30,8 @@ class Question:
     swarm_type: str | None = None
     """Three agents in this order of theirs, not one."""
     include_output: bool = False
+    tools: tuple[str, ...] = ()
+    """What the agent may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,11 @@ def _our_path(question: Question) -> str:
 
 def _our_body(question: Question) -> dict[str, Any]:
     def agent(name: str) -> dict[str, Any]:
-        return {"agent_name": name, "model_name": f"openai/{question.model}", "max_tokens": _MAX_TOKENS}
+        return {"agent_name": name, "model_name": f"openai/{question.model}", **more}
 
+    more: dict[str, Any] = {"max_tokens": _MAX_TOKENS}
+    if question.tools:
+        more["selected_tools"] = list(question.tools)
     body: dict[str, Any] = {
         "task": "go",
         "stream": True,

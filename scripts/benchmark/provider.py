@@ -1,7 +1,8 @@
 """A provider that costs next to nothing: OpenAI's chat-completions stream, everything constant rendered beforehand.
 
 The model's name says what it answers: `burst-2000` (so many tokens at once), `paced-200-50` (200 tokens, 50 a second),
-`silent` (one token, then nothing for two minutes). Every token is its own HTTP chunk, as OpenAI sends them.
+`silent` (one token, then nothing for two minutes), `tools-2000` (so many tokens at once and a call of the calculator,
+then as many again). Every token is its own HTTP chunk, as OpenAI sends them.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from tokens import STAMP_LENGTH, now, stamp
 SILENT_SECONDS = 120.0
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model": ?"(?:openai/)?(burst|paced|silent)(?:-(\d+))?(?:-(\d+))?"')
+_MODEL = re.compile(rb'"model": ?"(?:openai/)?(burst|paced|silent|tools)(?:-(\d+))?(?:-(\d+))?"')
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ndate: Sun, 01 Nov 2026 12:00:00 GMT\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -57,6 +58,9 @@ _OPENING = _HEAD + _delta({"role": "assistant", "content": "", "refusal": None})
 _BEFORE_STAMP, _AFTER_STAMP = _delta({"content": "0" * STAMP_LENGTH + " "}).split(b"0" * STAMP_LENGTH)
 _BARE_TOKEN = (_BEFORE_STAMP + b"0" * STAMP_LENGTH + _AFTER_STAMP).partition(b"\r\n")[2][:-2]
 _FINISH = _delta({}, "stop")
+_SUM = {"name": "calculator", "arguments": '{"expression": "17 + 25"}'}
+_CALLING = _delta({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": _SUM}]})
+_CALLED = _delta({}, "tool_calls")
 _CLOSING = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
@@ -71,12 +75,12 @@ def _tokens(count: int) -> bytes:
     return _BEFORE_STAMP + (_AFTER_STAMP + _BEFORE_STAMP).join(stamps) + _AFTER_STAMP
 
 
-def _ending(count: int, request: bytes) -> bytes:
+def _ending(count: int, request: bytes, finish: bytes = _FINISH) -> bytes:
     """The end of an answer; with figures where they were asked for."""
     if b'"include_usage"' not in request:
-        return _FINISH + _CLOSING
+        return finish + _CLOSING
     usage = {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}
-    return _FINISH + _event([], usage) + _CLOSING
+    return finish + _event([], usage) + _CLOSING
 
 
 class Connection(asyncio.Protocol):
@@ -111,6 +115,10 @@ class Connection(asyncio.Protocol):
         kind, count, rate = asked[1], int(asked[2] or 1), int(asked[3] or 1)
         if kind == b"burst":
             self._transport.write(_OPENING + _tokens(count) + _ending(count, request))
+        elif kind == b"tools":
+            is_first = b'"role":"tool"' not in request
+            ending = _CALLING + _ending(count, request, _CALLED) if is_first else _ending(count, request)
+            self._transport.write(_OPENING + _tokens(count) + ending)
         elif kind == b"paced":
             self._transport.write(_OPENING)
             self._pace(count, 1 / rate, _ending(count, request))

@@ -37,6 +37,7 @@ class Row(NamedTuple):
 ROWS = [
     Row("burst", "cpu_us_per_token", "µs CPU/token"),
     Row("burst-output", "cpu_us_per_token", "µs CPU/token"),
+    Row("tools", "cpu_us_per_token", "µs CPU/token"),
     Row("sequential-3", "cpu_us_per_token", "µs CPU/token"),
     Row("parallel-3", "cpu_us_per_token", "µs CPU/token"),
     Row("paced-100", "cpu_us_per_token", "µs CPU/token"),
@@ -68,6 +69,7 @@ TARGETS = [
     Target("burst", "cpu_us_per_token", "× relay", 2),
     Target("burst", "cpu_us_per_token", "times less than afternoon", 50),
     Target("burst-output", "cpu_us_per_token", "", 15),
+    Target("tools", "cpu_us_per_token", "× burst", 1.1),
     Target("sequential-3", "cpu_us_per_token", "× burst", 1.25),
     Target("parallel-3", "cpu_us_per_token", "× burst", 1.25),
     Target("paced-100", "cpu_us_per_token", "× relay", 1.3),

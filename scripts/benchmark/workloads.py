@@ -113,6 +113,12 @@ def burst_with_output(session: Session) -> Figures:
     return session.repeat(Question(_BURST.model, include_output=True), _BURST_TOKENS)
 
 
+def tools(session: Session) -> Figures:
+    """Two answers with a call of a tool between them: its cost, and that of a second request, is in the figure."""
+    offered = ("calculator", "clock", "query_json")
+    return session.repeat(Question(f"tools-{_BURST_TOKENS}", tools=offered), 2 * _BURST_TOKENS)
+
+
 def sequential_3(session: Session) -> Figures:
     return session.repeat(Question(_BURST.model, "SequentialWorkflow"), 3 * _BURST_TOKENS)
 
@@ -169,6 +175,7 @@ WORKLOADS = {
     "first-token": Workload(first_token),
     "burst": Workload(burst),
     "burst-output": Workload(burst_with_output, only_ours=True),
+    "tools": Workload(tools, only_ours=True),
     "sequential-3": Workload(sequential_3, only_ours=True),
     "parallel-3": Workload(parallel_3, only_ours=True),
     "paced-100": Workload(paced_100),
