@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
-from app.llm.base import ChatModel, Delta, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.llm.chat_stream import ChatStream
 from app.llm.direct_model import DirectModel
 from app.llm.lanes import Lane
