@@ -15,7 +15,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_quick_round_of_the_relay_and_of_us_has_figures_for_both(tmp_path: Path) -> None:
     figures = tmp_path / "bench.json"
-    process = bench("--only", "burst,one-token", "--contenders", "relay,direct", "--json", str(figures))
+    process = bench("--only", "burst,tools,one-token", "--contenders", "relay,direct", "--json", str(figures))
     assert process.returncode == 0, process.stderr
     medians = json.loads(figures.read_text())["medians"]
     for contender in ("relay", "direct"):

@@ -17,12 +17,16 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from app.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
 from app.errors import AppError
 from app.llm.aliases import read_aliases
 from app.llm.demo import DemoModel
 from app.settings import ENV_PREFIX, Settings
 from app.swarm.plan import SWARM_TYPES
 from app.swarm.spec import AgentSpec, RunSpec
+from app.tools.builtin import BUILTIN_TOOLS
+from app.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
 from tests.conftest import KEY, client, serving
 from tests.sse import Parser, ServerEvent, check_stream
 from tests.upstream import Upstream, hello, provider
@@ -131,7 +135,7 @@ async def answering(*frames: str) -> AsyncGenerator[str]:
 
 @pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="curl or bash is not installed")
 async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None:
-    [command] = [block for block in blocks("bash") if block.startswith("curl ")]
+    command, _ = [block for block in blocks("bash") if block.startswith("curl ")]
     async with quick_demo() as url:
         out, _ = await run("bash", "-c", command, url=url)
     events = events_in(out)
@@ -149,8 +153,40 @@ async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None
     assert all(event in [essence(event) for event in events] for event in shown)
 
 
+async def test_the_curl_line_of_tools_shows_the_call_and_its_answer() -> None:
+    _, command = [block for block in blocks("bash") if block.startswith("curl ")]
+    async with quick_demo() as url:
+        out, _ = await run("bash", "-c", command, url=url)
+    events = events_in(out)
+    check_stream(events)
+    [started, ended] = [event.data for event in events if event.event.startswith("tool_")]
+    assert (started["tool"], started["arguments"]) == ("calculator", {"expression": "17 + 25"})
+    assert (ended["output"], ended["is_error"]) == ("42", False)
+    assert "The calculator says 42." in events[-1].data["outputs"][0]["content"]
+
+
+async def test_the_library_example_prints_each_agents_text() -> None:
+    _, example, _ = blocks("python")
+    out, _ = await run(sys.executable, "-c", example, url="")
+    found = re.fullmatch(r"\n\nCalculator:\n(.*)\n\nWriter:\n(.*)", out)
+    assert found, out
+    assert "words that Calculator wrote before me" in found[2]
+
+
+async def test_the_function_of_the_example_is_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, example = blocks("python")
+    (tmp_path / "orders_of_readme.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    async with quick_demo(tools=("orders_of_readme:find_orders",)) as url, client(url) as http:
+        listed = (await http.get("/v1/tools/available")).json()
+    assert listed["tools"] == ["calculator", "clock", "find_orders", "query_json"]
+    [own] = [tool for tool in listed["details"] if tool["name"] == "find_orders"]
+    assert own["description"] == "Find the orders of a customer."
+    assert own["parameters"]["properties"] == {"customer": {"type": "string", "description": "Name or number."}}
+
+
 async def test_the_python_example_prints_each_agents_text() -> None:
-    [example] = blocks("python")
+    example, *_ = blocks("python")
     async with quick_demo() as url:
         out, _ = await run(sys.executable, "-c", example, url=url)
     found = re.fullmatch(r"\n\nResearcher:\n(.*)\n\nWriter:\n(.*)\n\nsuccess after .* s\n", out)
@@ -160,14 +196,14 @@ async def test_the_python_example_prints_each_agents_text() -> None:
 
 
 async def test_the_python_example_shows_what_was_refused() -> None:
-    [example] = blocks("python")
+    example, *_ = blocks("python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
     assert err.startswith('this server has no credentials for the model "gpt-4.1-mini" of openai: set OPENAI_API_KEY')
 
 
 async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_end() -> None:
-    [example] = blocks("python")
+    example, *_ = blocks("python")
     async with answering(BEGUN, SPOKEN, ENDED) as url:
         out, _ = await run(sys.executable, "-c", example, url=url)
     assert out == "\n\nA:\na: b\n\n\nsuccess after 1.5 s\n"
@@ -408,11 +444,10 @@ async def test_what_has_no_effect_and_what_has_no_route() -> None:
             await http.post("/v1/swarm/batch/completions", json=[]),
             await http.post("/v1/agent/batch/completions", json=[]),
             await http.get("/v1/runs"),
-            await http.post(f"/v1/runs/{runs[0].json()['job_id']}/cancel"),
         ]
     assert [run.status_code for run in runs] == [200, 200]
     assert runs[0].json()["job_id"] != runs[1].json()["job_id"]
-    assert [answer.status_code for answer in missing] == [404] * 5
+    assert [answer.status_code for answer in missing] == [404] * 4
 
 
 async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
@@ -455,3 +490,13 @@ def test_the_files_that_readme_names_exist() -> None:
 )
 def test_defaults_in_sentences_are_those_of_the_code(model: type[BaseModel], field: str, words: str) -> None:
     assert words.format(model.model_fields[field].default) in README
+
+
+def test_bounds_in_sentences_are_those_of_the_code() -> None:
+    bounds = f"At most {MAX_SUBTASKS} subtasks, {MAX_CALLS_PER_SUBTASK} calls for each, {MAX_CALLS} in all."
+    assert bounds in README
+    assert f"Without a plan after {MAX_PLAN_TRIES} tries" in README
+    assert f"At most {MAX_HANDOFFS_IN_A_ROW} in a row." in README
+    assert f"({DEFAULT_TIMEOUT_SECONDS:g} s unless `@tool` says otherwise)" in README
+    assert f"Results are cut at {MAX_OUTPUT_BYTES // 1024} kB." in README
+    assert f"**Built in**: {', '.join(f'`{name}`' for name in list(BUILTIN_TOOLS)[:-1])} and" in README
