@@ -1,20 +1,34 @@
-"""The command line: `swarmstream serve | openapi`."""
+"""The command line: `swarmstream serve | run | openapi`."""
 
+import codecs
 import json
 import os
 import secrets
 import sys
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
+import anyio
+import orjson
 import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from app import __version__
 from app.errors import AppError
-from app.llm.aliases import Alias, AliasError, aliases_of
+from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from app.llm.registry import DEMO_MODEL, Registry
-from app.settings import ENV_PREFIX, Settings
+from app.logs import configure_logging, secret_values
+from app.settings import ENV_PREFIX, KEY_VARIABLE, Settings
+from app.terminal.choice import picture_for
+from app.terminal.lines import JsonLines
+from app.terminal.plain import PlainText
+from app.terminal.untrusted import clean
+from app.terminal.watch import Frames, Watched, watch
+
+if TYPE_CHECKING:
+    from app.terminal.picture import Picture
 
 cli = typer.Typer(
     add_completion=False,
@@ -24,11 +38,17 @@ cli = typer.Typer(
 )
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_FAILED = 1
 _USAGE_ERROR = 2
+_OF_SIGNAL = 128
+"""What a shell adds to a signal's number."""
+_BROKEN_PIPE = _OF_SIGNAL + 13
 
 
 def main() -> None:
     """The console script."""
+    # The operator's tools may stand in the working directory; behind what is installed, so that they hide nothing.
+    sys.path.append("")
     cli()
 
 
@@ -74,11 +94,126 @@ def serve(
 
 
 @cli.command()
+def run(
+    *,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON, as /v1/swarm/completions takes it, or /v1/agent/completions if it has an agent_config; "
+            "- reads standard input.",
+        ),
+    ],
+    task: Annotated[str | None, typer.Option(help="The task, instead of the file's.")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Run it on this server; without it, it runs in this process.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar=KEY_VARIABLE, show_default=False, help="Your key for that server.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what models think, too.")] = False,
+) -> None:
+    """Run a swarm or an agent and watch it: as panels on a terminal, else as plain text.
+
+    Ctrl-C cancels the run, a second one leaves at once.
+
+    The exit code is 0 if the run succeeded, 1 if it did not, 2 if FILE or an option is wrong, 130 after Ctrl-C.
+    """
+    payload = _payload(file, task)
+    frames = _in_this_process(payload) if server is None else _on_server(server, key, payload)
+    raise typer.Exit(_watch(frames, as_json=as_json, verbose=verbose))
+
+
+@cli.command()
 def openapi() -> None:
     """Print the API's OpenAPI document."""
     from app.main import create_app
 
     typer.echo(json.dumps(create_app(Settings.model_construct()).openapi(), indent=2))
+
+
+def _payload(file: str, task: str | None) -> dict[str, Any]:
+    name = "standard input" if file == "-" else file
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        _refuse(f"{name} cannot be read: {error.strerror}")
+    try:
+        payload = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
+    except orjson.JSONDecodeError as error:
+        _refuse(f"{name}, line {error.lineno}, column {error.colno}: {error.msg}")
+    if not isinstance(payload, dict):
+        _refuse(f"{name} holds no JSON object.")
+    fields = cast(dict[str, Any], payload)
+    return fields if task is None else {**fields, "task": task}
+
+
+def _on_server(server: str, key: str | None, payload: dict[str, Any]) -> Callable[[], Frames]:
+    import httpx
+
+    from app.client import ServerRun
+
+    try:
+        url = httpx.URL(server)
+    except httpx.InvalidURL as error:
+        _refuse(f"--server: {error}")
+    if url.scheme not in ("http", "https") or not url.host:
+        _refuse("--server wants an address such as http://127.0.0.1:8000.")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        _refuse(f"--key (or {KEY_VARIABLE}) is no key: it holds characters that no header can carry.")
+    return lambda: ServerRun(server, key, payload)
+
+
+def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
+    settings = _settings({})
+    aliases = _aliases(settings)
+
+    def frames() -> Frames:
+        from app.library import frames_of_payload
+
+        # Only now: a live picture has taken over stderr by then, so that log lines go above it.
+        hidden = secret_values(os.environ, also=key_variables(aliases))
+        level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
+        configure_logging(level=level, layout=settings.log_format, secrets=hidden)
+        return cast(Frames, frames_of_payload(payload, environ=os.environ))
+
+    return frames
+
+
+def _watch(frames: Callable[[], Frames], *, as_json: bool, verbose: bool) -> int:
+    """Watch a run to its end; the exit code."""
+    from app.client import ServerError
+    from app.tools.errors import ToolLoadError
+
+    code = _FAILED
+    try:
+        with _sink(as_json=as_json, verbose=verbose) as sink:
+            watched = anyio.run(_watch_all, frames, sink.show)
+        if watched.stopped_by is not None:
+            code = _OF_SIGNAL + watched.stopped_by
+            if watched.status is None:
+                _say("Left before the run's end.")
+        elif watched.status is None:
+            _say("The stream broke off before the run's end.")
+        elif watched.status == "success":
+            code = 0
+    except* BrokenPipeError:
+        code = _BROKEN_PIPE  # whoever read us has what it wanted
+    except* (AppError, ServerError, ToolLoadError) as refusals:
+        for refusal in refusals.exceptions:
+            _say(clean(str(refusal)))
+    return code
+
+
+def _sink(*, as_json: bool, verbose: bool) -> "Picture | PlainText | JsonLines":
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="replace")  # an agent may say what the terminal's encoding has no sign for
+    return JsonLines(sys.stdout) if as_json else picture_for(sys.stdout, verbose=verbose)
+
+
+async def _watch_all(frames: Callable[[], Frames], show: Callable[[Mapping[str, Any]], None]) -> Watched:
+    return await watch(frames(), show, lambda: _say("Cancelling the run; Ctrl-C again leaves at once."))
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -116,6 +251,10 @@ def _can_be_called(model: str, aliases: dict[str, Alias]) -> bool:
     except AppError:
         return False
     return True
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -26,11 +26,9 @@ from app.runs.limits import run_limits
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import Supervisor
 from app.settings import ENV_PREFIX, Settings
-from app.tools.access import ToolGrants
+from app.tools.access import ToolGrants, operators_tools
 from app.tools.errors import ToolLoadError
-from app.tools.hosts import AllowedHosts
 from app.tools.mcp import McpHub
-from app.tools.registry import ToolBox, installed_tools, load_tools
 
 _CORS_REQUEST_HEADERS = [
     "x-api-key",
@@ -130,18 +128,14 @@ def tool_grants(settings: Settings) -> ToolGrants:
     Raises:
         ToolLoadError: a setting that says so cannot be followed.
     """
-    box = ToolBox(load_tools(settings.tools, installed_tools()))
+    operators = operators_tools(settings)
     known = {key.get_secret_value() for key in settings.api_keys}
     callers: dict[str, set[str]] = {}
     for tool, keys in settings.tool_keys.items():
-        if box.get(tool) is None:
+        if operators.box.get(tool) is None:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
         given = {key.get_secret_value() for key in keys}
         if not given <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
         callers[tool] = {owner_of(key) for key in given}
-    try:
-        hosts = AllowedHosts(settings.mcp_allowed_hosts)
-    except ValueError as error:
-        raise ToolLoadError(f"{ENV_PREFIX}MCP_ALLOWED_HOSTS: {error}") from error
-    return ToolGrants(box, hosts, callers)
+    return ToolGrants(operators.box, operators.hosts, callers)

@@ -79,7 +79,11 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
 
 
+KEY_VARIABLE = f"{ENV_PREFIX}KEY"
+"""No setting of a server: the key with which the command line asks one."""
+
+
 def unknown_settings(names: Iterable[str]) -> set[str]:
     """The variables that look like ours and are not: most of them misspelt."""
-    known = {f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {KEY_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
     return {name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known}

@@ -21,9 +21,14 @@ from tests.upstream import Exchange, hello, provider
 pytestmark = pytest.mark.anyio
 
 
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, *arguments], env={"PATH": "/usr/bin:/bin", **environ}, capture_output=True, text=True, timeout=20
+        [COMMAND, *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", **environ},
+        capture_output=True,
+        text=True,
+        timeout=20,
     )
 
 
@@ -51,6 +56,40 @@ def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
     assert refused.returncode == 2
     assert "model_aliases" in refused.stderr
     assert "secret-123" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "complaint"),
+    [
+        ("TOOLS", "tools_of_nobody:add", "No module named"),
+        ("TOOL_KEYS", '{"calculator": ["secret-123"]}', "TOOL_KEYS"),
+        ("TOOL_KEYS", '{"nothing": []}', '"nothing", which is no tool'),
+        ("MCP_ALLOWED_HOSTS", "http://example.com", "MCP_ALLOWED_HOSTS"),
+    ],
+)
+def test_tools_that_cannot_be_used_are_named(setting: str, value: str, complaint: str, tmp_path: Path) -> None:
+    environ: dict[str, Any] = {f"SWARMSTREAM_{setting}": value}
+    payload = tmp_path / "run.json"
+    payload.write_text('{"task": "go", "agent_config": {"agent_name": "A", "model_name": "demo/swarm"}}')
+    for refused in [
+        run("serve", "--dev", **environ),
+        *([] if setting == "TOOL_KEYS" else [run("run", str(payload), **environ)]),
+    ]:
+        assert refused.returncode in (1, 2)
+        assert complaint in refused.stderr
+        assert "secret-123" not in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_tools_may_stand_in_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text('def greet() -> str:\n    """Greet."""\n    return "hello"\n')
+    agent = {"agent_name": "A", "model_name": "demo/swarm", "selected_tools": ["greet"]}
+    (tmp_path / "run.json").write_text(json.dumps({"task": "go", "agent_config": agent}))
+    ended = run("run", "run.json", cwd=tmp_path, SWARMSTREAM_TOOLS="ours:greet")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    refused = run("run", "run.json", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert 'no tool "greet"' in refused.stderr
 
 
 @pytest.mark.parametrize(

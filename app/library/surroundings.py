@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.llm.aliases import aliases_of
 from app.llm.registry import Registry
@@ -10,9 +10,8 @@ from app.runs.limits import plan_limits, run_limits
 from app.runs.supervisor import RunLimits
 from app.settings import Settings
 from app.swarm.plan import PlanLimits
-from app.tools.access import ToolAccess
+from app.tools.access import ToolAccess, operators_tools
 from app.tools.hosts import AllowedHosts
-from app.tools.registry import ToolBox, installed_tools, load_tools
 
 _EVERY_HOST = ("*", "localhost", "0.0.0.0/0", "::/0")
 """Where no setting says otherwise: whoever writes the program decides what it reaches."""
@@ -31,14 +30,12 @@ class Surroundings:
 def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
     """As the environment has them now; `environ` is where providers' keys are."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
+    tools = operators_tools(settings)
     return Surroundings(
         registry=Registry(
             default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
         ),
-        tools=ToolAccess(
-            ToolBox(load_tools(settings.tools, installed_tools())),
-            AllowedHosts(settings.mcp_allowed_hosts or _EVERY_HOST),
-        ),
+        tools=tools if settings.mcp_allowed_hosts else replace(tools, hosts=AllowedHosts(_EVERY_HOST)),
         plan_limits=plan_limits(settings),
         limits=run_limits(settings),
     )

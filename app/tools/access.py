@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.errors import ToolNotAllowed, UnknownTool, quote
+from app.settings import ENV_PREFIX, Settings
+from app.tools.errors import ToolLoadError
 from app.tools.hosts import AllowedHosts
-from app.tools.registry import ToolBox
+from app.tools.registry import ToolBox, installed_tools, load_tools
 from app.tools.tool import Tool
 
 
@@ -35,6 +37,19 @@ class ToolAccess:
     def names(self) -> list[str]:
         """All that this caller may use, in alphabetical order."""
         return [name for name in self.box.names() if name not in self.withheld]
+
+
+def operators_tools(settings: Settings) -> ToolAccess:
+    """All that there is, as the settings say it.
+
+    Raises:
+        ToolLoadError: they cannot be followed.
+    """
+    box = ToolBox(load_tools(settings.tools, installed_tools()))
+    try:
+        return ToolAccess(box, AllowedHosts(settings.mcp_allowed_hosts))
+    except ValueError as error:
+        raise ToolLoadError(f"{ENV_PREFIX}MCP_ALLOWED_HOSTS: {error}") from error
 
 
 class ToolGrants:

@@ -1,0 +1,25 @@
+"""Which reading of a run suits a stream."""
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from app.terminal.plain import PlainText
+
+if TYPE_CHECKING:
+    from app.terminal.picture import Picture
+
+
+def picture_for(
+    stream: TextIO, *, live: bool = True, verbose: bool = False, title: str | None = None
+) -> "Picture | PlainText":
+    """Panels on a terminal, plain text everywhere else: in files, pipes, and on terminals that can only print
+    (`TERM=dumb`). With `NO_COLOR` the panels have no colours."""
+    if not stream.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return PlainText(stream, verbose=verbose, title=title)
+    # Rich takes a tenth of a second to import; who writes plain text does without.
+    from rich.console import Console
+
+    from app.terminal.picture import Picture
+
+    console = Console(file=stream, force_terminal=True, highlight=False)
+    return Picture(console=console, live=live, verbose=verbose, title=title)
