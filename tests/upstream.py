@@ -175,7 +175,7 @@ class Upstream:
 
 async def _eof(reader: asyncio.StreamReader) -> None:
     """Returns when the client has hung up; takes nothing of a request that may follow."""
-    while not reader.at_eof():  # noqa: ASYNC110  # a reader tells of its end only by what it is asked to take
+    while not (reader.at_eof() or reader.exception()):  # noqa: ASYNC110  # a reader tells of its end only by what it is asked to take
         await asyncio.sleep(0.005)
 
 

@@ -1,13 +1,12 @@
 """An agent as Python programs have it."""
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from os import environ
 from typing import Any, Literal
 
-from app.library.arguments import refuse_unknown
+from app.errors import DuplicateAgent, NoTask, quote
 from app.library.events import Callback, with_details, with_tokens
 from app.library.runnable import Runnable, drawing
 from app.library.surroundings import Surroundings, surroundings
@@ -17,7 +16,7 @@ from app.runs.job import Job, agent_job
 from app.runs.summary import Summary
 from app.swarm.conversation import ChatMessage
 from app.swarm.plan import compile_agent
-from app.swarm.spec import AgentRequest, AgentSpec
+from app.swarm.spec import AgentRequest
 from app.tools.tool import Tool, as_tool
 
 _GOODBYES = frozenset({"", "exit", "quit"})
@@ -57,7 +56,6 @@ class Agent(Runnable[str]):
         fallbacks: Sequence[str] | None = None,
         num_retries: int = 2,
         timeout: float | None = None,
-        **unknown: Any,
     ) -> None:
         """Of the arguments that a request does not have (WIRE.md, "AgentSpec"):
 
@@ -68,10 +66,8 @@ class Agent(Runnable[str]):
         turn.
 
         Raises:
-            TypeError: an argument is unknown.
             ToolDefinitionError: one of the tools cannot be offered to a model.
         """
-        refuse_unknown("Agent", unknown, set(inspect.signature(Agent).parameters) - {"unknown"})
         self.agent_name = agent_name
         self.system_prompt = system_prompt
         self.model_name = model_name
@@ -110,8 +106,14 @@ class Agent(Runnable[str]):
         registry = surroundings().registry
         return Lanes(environ)[registry.resolve(self.model_name or registry.default_model).lane]
 
-    def spec(self) -> dict[str, Any]:
-        """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions."""
+    def spec(self, *, givers: "tuple[Agent, ...]" = ()) -> dict[str, Any]:
+        """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions; `givers` may hand off to it.
+
+        Raises:
+            InvalidRequest: it may hand off to one of them, in a circle.
+        """
+        if self in givers:
+            raise InvalidRequest(f"{quote(self.agent_name)} would be handed its own word back: handoffs form a circle")
         listed: dict[str, Any] = {
             "mcp_configs": self.mcp_configs,
             "fallbacks": self.fallbacks,
@@ -130,15 +132,8 @@ class Agent(Runnable[str]):
             if (value := getattr(self, name)) is not None
         }
         several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
-        others = {"handoffs": [agent.spec() for agent in self.handoffs]} if self.handoffs else {}
+        others = {"handoffs": [agent.spec(givers=(*givers, self)) for agent in self.handoffs]} if self.handoffs else {}
         return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
-
-    def own_tools(self) -> dict[str, Sequence[Tool]]:
-        """The functions of this agent and of those that it may hand off to, by agent."""
-        tools: dict[str, Sequence[Tool]] = {}
-        for agent in self.handoffs:
-            tools |= agent.own_tools()
-        return {**tools, self.agent_name: self.tools}
 
     def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> str:
         answer = super().run(task, img, streaming_callback)
@@ -155,7 +150,9 @@ class Agent(Runnable[str]):
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
         fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
         request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
-        compiled = compile_agent(request, its.registry, its.plan_limits, its.tools, self.own_tools())
+        if not (request.task or "").strip():  # with a history, a request may go without
+            raise NoTask("give a task", location=("task",))
+        compiled = compile_agent(request, its.registry, its.plan_limits, its.tools, own_tools([self]))
         return agent_job(request, compiled, owner="")
 
     def _result(self, summary: Summary) -> str:
@@ -173,10 +170,15 @@ class Agent(Runnable[str]):
             self._remembered += [{"role": "user", "content": task}, {"role": "assistant", "content": answer}]
 
 
-def spec_of(agent: Agent) -> AgentSpec:
-    """The agent, checked as a request's would be.
+def own_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:
+    """The functions of these agents and of those that they may hand off to, by agent.
 
     Raises:
-        ValidationError: an argument is of the wrong type.
+        DuplicateAgent: two agents with other functions have one name.
     """
-    return AgentSpec.model_validate(agent.spec())
+    tools: dict[str, Sequence[Tool]] = {}
+    for agent in agents:
+        for name, its in {**own_tools(agent.handoffs), agent.agent_name.strip(): agent.tools}.items():
+            if tools.setdefault(name, its) != its:
+                raise DuplicateAgent(f"two agents with different tools are named {quote(name)}")
+    return tools

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from app.errors import InvalidRequest
 from app.events import RunEnded
 from app.library.ends import check_end
 from app.library.surroundings import Surroundings
@@ -33,14 +34,25 @@ class RunHandle(Generic[ResultT]):
         job: Job,
         result: Callable[[Summary], ResultT],
         *,
+        on_end: Callable[[Summary], None] = lambda _: None,
         timeout: float | None = None,
         surroundings: Surroundings,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """`timeout` is in seconds, of the whole run; `result` makes its result of what it came to."""
+        """`timeout` is in seconds, of the whole run; `result` makes its result of what it came to. `on_end` is called
+        once, before anybody has that.
+
+        Raises:
+            InvalidRequest: the timeout is none.
+            RuntimeError: no event loop is running.
+        """
+        if timeout is not None and not timeout > 0:
+            raise InvalidRequest("timeout must be greater than 0", location=("timeout",))
         loop = asyncio.get_running_loop()
         self._job = replace(job, on_disconnect="continue", timeout_seconds=timeout or job.timeout_seconds)
         self._result = result
+        self._on_end = on_end
+        self._is_cancelled = False
         self._surroundings = surroundings
         self._environ = environ
         self._journal = MemoryJournal(retain_seconds=math.inf, retain_bytes=0)
@@ -71,10 +83,9 @@ class RunHandle(Generic[ResultT]):
 
     def cancel(self) -> None:
         """End the run; its last events say so. One that has ended stays as it is."""
-        if self._begun.done() and not self._begun.cancelled() and self._begun.exception() is None:
+        self._is_cancelled = True
+        if self._begun.done() and not self._begun.cancelled():
             self._begun.result().cancel()
-        else:
-            self._live.cancel()
 
     async def closed(self) -> None:
         """Wait until nothing of the run is left: no task, no connection."""
@@ -97,11 +108,14 @@ class RunHandle(Generic[ResultT]):
             async with Supervisor(self._journal, lanes, self._surroundings.limits, mcp) as runs:
                 run = await runs.start(self._job)
                 self._begun.set_result(run)
+                if self._is_cancelled:  # before it had begun: it ends like any other, with its events
+                    run.cancel()
                 await runs.drain(math.inf)
         finally:
             self._begun.cancel()  # where it has not begun, nor will it
             await mcp.close()
             await lanes.close()
+        self._on_end(run.summary)
         return run.summary
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.errors import InvalidRequest
+from app.library.arguments import refusal
 from app.library.events import Frame
 from app.library.handle import RunHandle
 from app.library.surroundings import Surroundings, surroundings
@@ -55,6 +55,4 @@ def _job(payload: Mapping[str, Any], its: Surroundings) -> Job:
         request = SwarmRequest.model_validate(payload)
         return swarm_job(request, compile_swarm(request, its.registry, its.plan_limits, its.tools), owner="")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidRequest(f"{where}: {first['msg']}", location=first["loc"]) from error
+        raise refusal(error) from error

@@ -1,14 +1,18 @@
 """What agents and teams have in common: a task goes in, a run comes out, in any of the ways that programs wait."""
 
+import atexit
 import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
+from anyio import CancelScope
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import ValidationError
 
+from app.library.arguments import refusal, refuse_unknown
 from app.library.ends import check_end
 from app.library.events import Callback, Event, Frame, event_of
 from app.library.handle import RunHandle
@@ -28,6 +32,15 @@ class _Audience(Protocol):
 
 class Runnable(ABC, Generic[ResultT]):
     """Something that can be given a task. It holds no state of a run: it may serve many tasks at once."""
+
+    def __new__(cls, *_: Any, **arguments: Any) -> Self:
+        """Before anything is missed: who misspells an argument is told of that.
+
+        Raises:
+            TypeError: an argument is unknown.
+        """
+        refuse_unknown(cls, arguments)
+        return super().__new__(cls)
 
     @abstractmethod
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
@@ -58,13 +71,20 @@ class Runnable(ABC, Generic[ResultT]):
             RuntimeError: no event loop is running.
         """
         its = surroundings()
-        return RunHandle(self._job(task, img, its), self._result, timeout=timeout, surroundings=its)
+        try:
+            job = self._job(task, img, its)
+        except ValidationError as error:
+            raise refusal(error) from error
+        return RunHandle(
+            job, self._result, on_end=lambda summary: self._learn(task, summary), timeout=timeout, surroundings=its
+        )
 
     def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> ResultT:
         """Run to the end; the result. `streaming_callback` is called in this thread.
 
         Raises:
             AppError: it cannot be run.
+            TypeError: the callback is async.
             RunFailure: it did not succeed.
             Exception: whatever the callback raised, which ended the run.
         """
@@ -72,16 +92,16 @@ class Runnable(ABC, Generic[ResultT]):
         with _in_a_thread(lambda: self.start(task, img)) as run, self._drawn(hear) as show:
             for frame in run.frames():
                 show(frame)
-                if hear is not None:
-                    hear(frame)
+                if hear is not None and inspect.iscoroutine(said := hear(frame)):
+                    said.close()
+                    raise TypeError("an async streaming_callback takes arun")
             summary = run.summary()
-        return self._concluded(task, summary)
+        return self._concluded(summary)
 
     async def arun(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> ResultT:
         """As `run`, in the running event loop. The callback may be async."""
         hear = self._told(streaming_callback) if streaming_callback else None
-        handle = self.start(task, img)
-        try:
+        async with _within(self.start(task, img)) as handle:
             with self._drawn(hear) as show:
                 reader = handle.reader()
                 while frames := await reader.read():
@@ -90,10 +110,7 @@ class Runnable(ABC, Generic[ResultT]):
                         if hear is not None and inspect.isawaitable(said := hear(frame)):
                             await said
             summary = await handle.summary()
-        finally:
-            handle.cancel()
-            await handle.closed()
-        return self._concluded(task, summary)
+        return self._concluded(summary)
 
     @overload
     def run_stream(
@@ -117,7 +134,7 @@ class Runnable(ABC, Generic[ResultT]):
                 elif frame["event"] == "chunk":
                     yield frame["data"]["content"]
             summary = run.summary()
-        self._concluded(task, summary)
+        self._concluded(summary)
 
     @overload
     def arun_stream(
@@ -131,8 +148,7 @@ class Runnable(ABC, Generic[ResultT]):
         self, task: str, with_events: bool = False, img: str | None = None
     ) -> AsyncGenerator[Any, None]:
         """As `run_stream`, in the running event loop."""
-        handle = self.start(task, img)
-        try:
+        async with _within(self.start(task, img)) as handle:
             reader = handle.reader()
             while frames := await reader.read():
                 for frame in frames:
@@ -141,13 +157,9 @@ class Runnable(ABC, Generic[ResultT]):
                     elif frame["event"] == "chunk":
                         yield frame["data"]["content"]
             summary = await handle.summary()
-        finally:
-            handle.cancel()
-            await handle.closed()
-        self._concluded(task, summary)
+        self._concluded(summary)
 
-    def _concluded(self, task: str, summary: Summary) -> ResultT:
-        self._learn(task, summary)
+    def _concluded(self, summary: Summary) -> ResultT:
         check_end(summary)
         return self._result(summary)
 
@@ -156,8 +168,7 @@ class Runnable(ABC, Generic[ResultT]):
         """What shows frames on the terminal. Whoever has a callback draws for himself."""
         audience = None if hear else self._audience()
         if audience is None:
-            with nullcontext():
-                yield _ignore
+            yield _ignore
             return
         with audience as picture:
             yield picture.show
@@ -188,6 +199,17 @@ class _ThreadedRun(Generic[ResultT]):
         return self._portal.call(self._handle.summary)
 
 
+_open: set[ExitStack] = set()
+"""What synchronous runs have to close."""
+
+
+@atexit.register
+def _close_what_is_left() -> None:
+    """A generator left behind would close it after the interpreter has stopped its event loop's thread: too late."""
+    for stack in list(_open):
+        stack.close()
+
+
 @contextmanager
 def _in_a_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[_ThreadedRun[ResultT]]:
     """A run in an event loop of its own, whether or not this thread has one. Nothing of it outlives the block."""
@@ -195,10 +217,24 @@ def _in_a_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[_Threaded
     async def begin() -> RunHandle[ResultT]:
         return start()  # itself awaitable: called directly, it would be awaited to its end
 
-    with start_blocking_portal() as portal:
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
         handle = portal.call(begin)
+        stack.callback(portal.call, handle.closed)
+        stack.callback(portal.call, handle.cancel)
+        _open.add(stack)
         try:
             yield _ThreadedRun(portal, handle)
         finally:
-            portal.call(handle.cancel)
-            portal.call(handle.closed)
+            _open.discard(stack)
+
+
+@asynccontextmanager
+async def _within(handle: RunHandle[ResultT]) -> AsyncGenerator[RunHandle[ResultT]]:
+    """A run in this event loop. Nothing of it outlives the block, also where that is cancelled."""
+    try:
+        yield handle
+    finally:
+        handle.cancel()
+        with CancelScope(shield=True):
+            await handle.closed()

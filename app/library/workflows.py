@@ -1,6 +1,5 @@
 """Teams of agents as Python programs have them."""
 
-import inspect
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
-from app.library.agent import Agent
-from app.library.arguments import refuse_unknown
+from app.library.agent import Agent, own_tools
 from app.library.events import Callback, with_details, with_speakers, with_tokens
 from app.library.runnable import ResultT, Runnable, drawing
 from app.library.surroundings import Surroundings
@@ -17,7 +15,6 @@ from app.runs.job import Job, swarm_job
 from app.runs.summary import Summary
 from app.swarm.plan import compile_swarm
 from app.swarm.spec import SwarmRequest
-from app.tools.tool import Tool
 from app.wire.answers import swarm_answer
 
 _SAVED = "swarmstream-runs"
@@ -39,7 +36,6 @@ class _Workflow(Runnable[ResultT]):
         rules: str | None = None,
         on_error: Literal["fail", "continue"] = "fail",
         timeout: float | None = None,
-        **unknown: Any,
     ) -> None:
         """`max_loops` repeats the whole flow on its growing conversation. `autosave` writes each run's answer to a
         JSON file in this folder, `swarmstream-runs` if it is True. `show_dashboard` draws all agents on the terminal,
@@ -47,11 +43,12 @@ class _Workflow(Runnable[ResultT]):
         seconds, of a run.
 
         Raises:
-            TypeError: an argument is unknown.
+            TypeError: one of the agents is none.
         """
-        known = {*inspect.signature(type(self)).parameters, *inspect.signature(_Workflow).parameters}
-        refuse_unknown(type(self).__name__, unknown, known - {"unknown", "more", "self"})
         self.agents = list(agents)
+        for agent in self.agents:
+            if not isinstance(agent, Agent):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"{type(self).__name__} is made of agents, not of {type(agent).__name__}")
         self.name = name
         self.max_loops = max_loops
         self.autosave = autosave
@@ -84,10 +81,7 @@ class _Workflow(Runnable[ResultT]):
                 **self._fields(),
             }
         )
-        own_tools: dict[str, Sequence[Tool]] = {}
-        for agent in self.agents:
-            own_tools |= agent.own_tools()
-        compiled = compile_swarm(request, its.registry, its.plan_limits, its.tools, own_tools)
+        compiled = compile_swarm(request, its.registry, its.plan_limits, its.tools, own_tools(self.agents))
         return swarm_job(request, compiled, owner="")
 
     def _told(self, callback: Callback) -> Callback:

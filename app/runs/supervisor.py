@@ -249,7 +249,8 @@ class Supervisor:
         run.expect_reader()
         if self._interrupting:
             run.stop(RunInterrupted("the server stopped"))
-        self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
+        task = self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
+        task.add_done_callback(lambda _: self._forget(run))  # also where the event loop ends before its first step
         return run
 
     def live(self, job_id: str) -> Run | None:
@@ -275,6 +276,10 @@ class Supervisor:
         if self._draining and not self._live and not self._admitting:
             self._drained.set()
 
+    def _forget(self, run: Run) -> None:
+        self._live.pop(run.job_id, None)
+        self._look_whether_drained()
+
     async def _own(self, run: Run) -> None:
         job = run.job
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
@@ -284,8 +289,7 @@ class Supervisor:
         except Exception:
             logger.exception("run %s: its journal cannot be written", run.job_id)
         finally:
-            del self._live[run.job_id]
-            self._look_whether_drained()
+            self._forget(run)
             ended = run.summary.ended
             logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
 

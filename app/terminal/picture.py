@@ -129,17 +129,16 @@ class Picture:
             now_ms = self._now_ms()
             glimpses = [glimpse(panel, now_ms, characters=characters, verbose=self._verbose) for panel in self._panels]
         self._area.update(live_area(glimpses, self._console) if glimpses else Group())
-        if not self._print(ended):
-            self._area.refresh()
+        self._print(ended)
+        self._area.refresh()
 
-    def _print(self, ended: list[Panel]) -> bool:
-        """Write what stays, above the live area if there is one; whether there was anything."""
+    def _print(self, ended: list[Panel]) -> None:
+        """Write what stays, above the live area if there is one."""
         with self._lock:
             lines, self._above = self._above, []
         drawn = [whole_panel(panel, self._now_ms(), verbose=self._verbose) for panel in ended]
         if lines or drawn:
             self._console.print(Group(*lines, *drawn))
-        return bool(lines or drawn)
 
     def _now_ms(self) -> float:
         """The run's clock, which frames tell, now."""
