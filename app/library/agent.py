@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from os import environ
 from typing import Any, Literal
 
-from app.errors import DuplicateAgent, NoTask, quote
+from app.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from app.library.events import Callback, with_details, with_tokens
 from app.library.runnable import Runnable, drawing
 from app.library.surroundings import Surroundings, surroundings
