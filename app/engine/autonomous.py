@@ -178,7 +178,7 @@ def _checked_plan(given: JsonValue) -> list[Subtask]:
         raise ToolError(f"a plan has 1 to {MAX_SUBTASKS} subtasks")
     subtasks = [
         Subtask(
-            id=str(item.get("id") or number)[:_MAX_ID],
+            id=(str(item.get("id", "")) or str(number))[:_MAX_ID],
             title=(item.get("title") or item.get("description") or "")[:_MAX_TEXT],
             depends_on=[str(other)[:_MAX_ID] for other in item.get("depends_on") or ()],
         )

@@ -44,6 +44,10 @@ class ToolUse:
         for schema in schemas:
             self._callers[cast(str, cast(JsonObject, schema["function"])["name"])] = schema
 
+    def has(self, name: str) -> bool:
+        """Whether a tool of this name is offered."""
+        return name in self._tools or name in self._callers
+
     def only(self, tools: Iterable[Tool]) -> "ToolUse":
         """The same turn with nothing but these."""
         use = ToolUse(self._agent, self._turn, self._recorder, self._speech)
@@ -58,7 +62,8 @@ class ToolUse:
 
     def schemas(self) -> list[JsonObject]:
         """What the model is offered, in the format of OpenAI's API."""
-        return [*(tool.schema() for tool in self._tools.values()), *self._callers.values()]
+        ours = [tool.schema() for tool in self._tools.values() if tool.name not in self._callers]
+        return [*ours, *self._callers.values()]
 
     def callers(self, calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
         """Those of the calls that are the caller's to answer."""

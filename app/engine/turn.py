@@ -114,9 +114,14 @@ class _Course:
         if self._handoff is not None:
             tools.add([self._handoff])
         if session is not None:
+            faults = [(urlsplit(fault.server.url).hostname or "mcp", fault.message) for fault in session.faults]
+            taken = [tool.name for tool in session.tools if tools.has(tool.name)]
+            faults += [
+                (name, "an MCP server's tool is left out: the agent has another one of this name") for name in taken
+            ]
             tools.add(session.tools)
-            for number, fault in enumerate(session.faults, start=1):
-                tools.tell_fault(number, urlsplit(fault.server.url).hostname or "mcp", fault.message)
+            for number, (name, message) in enumerate(faults, start=1):
+                tools.tell_fault(number, name, message)
         return tools
 
     async def _answer(self, tools: ToolUse) -> None:

@@ -177,12 +177,17 @@ class AgentCompiler:
 
     def selected(self, names: Iterable[str], at: Location) -> Iterator[Tool]:
         """The operator's and the built-in tools of these names, each once."""
-        for index, name in enumerate(dict.fromkeys(names)):
-            if name not in _ALWAYS_ON:
+        first: dict[str, int] = {}
+        for index, name in enumerate(names):
+            if first.setdefault(name, index) == index and not self._is_always_on(name):
                 yield self._selected(name, (*at, index))
 
+    def _is_always_on(self, name: str) -> bool:
+        """Whether it means a part of planning, and no tool of the operator's."""
+        return name in _ALWAYS_ON and self.tools.box.get(name) is None
+
     def _selected(self, name: str, at: Location) -> Tool:
-        if name in _NEVER:
+        if name in _NEVER and self.tools.box.get(name) is None:
             raise UnsupportedOption(
                 f"{quote(name)} is not offered here: no shell, no files, no agents that make agents", location=at
             )
@@ -203,8 +208,8 @@ class AgentCompiler:
         where = (*at, "selected_tools")
         selected = spec.selected_tools or []
         if isinstance(selected, str):
-            names = self.tools.names() if selected == _ALL_TOOLS else {selected} - _ALWAYS_ON
-            tools = [self._selected(name, where) for name in names]
+            names = self.tools.names() if selected == _ALL_TOOLS else [selected]
+            tools = [self._selected(name, where) for name in names if not self._is_always_on(name)]
         else:
             tools = list(self.selected(selected, where))
         if len(tools) > MAX_TOOLS:
@@ -222,10 +227,7 @@ class AgentCompiler:
             raise _too_many_tools(at)
         taken = taken | RESERVED_NAMES | set(self.tools.box.names())
         for index, schema in enumerate(given):
-            function = schema.get("function", schema)
-            if schema.get("type", "function") != "function" or not isinstance(function, dict):
-                raise InvalidTool('a tool is {"type": "function", "function": {…}}', location=(*at, index))
-            where = (*at, index, "function") if "function" in schema else (*at, index)
+            function, where = _function_in(schema, (*at, index))
             name = function.get("name")
             if not isinstance(name, str) or not is_name(name):
                 raise InvalidTool("a tool's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*where, "name"))
@@ -295,6 +297,17 @@ class AgentCompiler:
             names.add(other.agent_name)
             agents.append(self.agent(other, (*at, index), depth=depth + 1))
         return tuple(agents)
+
+
+def _function_in(schema: JsonObject, at: Location) -> tuple[JsonObject, Location]:
+    """What a caller's tool says of its function, without nulls, and where: under `function` as in OpenAI's chat
+    completions, or beside `type`, as in its Responses API."""
+    function, where = schema.get("function"), (*at, "function")
+    if function is None:
+        function, where = {key: value for key, value in schema.items() if key != "type"}, at
+    if (schema.get("type") or "function") != "function" or not isinstance(function, dict):
+        raise InvalidTool('a tool is {"type": "function", "function": {…}}', location=at)
+    return {key: value for key, value in function.items() if value is not None}, where
 
 
 def _described(function: JsonObject, at: Location) -> JsonObject:

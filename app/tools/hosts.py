@@ -224,8 +224,7 @@ def _read(entry: str) -> _Names | _Addresses:
                 return _Addresses(ip_network(host.strip("[]")), port)
             if host == "*":
                 return _Names(".", port)
-            name = host.removeprefix("*.")
-            if _NAME.fullmatch(name) and not _NUMBER.fullmatch(name):
+            if _NAME.fullmatch(host.removeprefix("*.")):
                 return _Names(host.removeprefix("*"), port)
     except ValueError as error:
         raise _wrong(entry) from error

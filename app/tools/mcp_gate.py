@@ -5,9 +5,7 @@ session, with all calls that are under way.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
-from functools import cache
-from ssl import SSLContext
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import anyio
@@ -17,7 +15,8 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json, to_json
 
 from app.errors import McpHostRefused
-from app.tools.hosts import AllowedHosts
+from app.tools.mcp_network import CheckedNetwork
+from app.tools.mcp_reach import Reach
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the answer to one request, whether it is a document or a stream."""
@@ -27,10 +26,10 @@ TELL_SECONDS: Final = 5.0
 MAX_TOLD: Final = 100
 """Of those, in one session: a server could ask for any number."""
 
-_TRY_SECONDS = 2.0
-"""For one address, if there are others."""
+_HUNG_UP = "hung up before it had answered"
+_TOO_LARGE = f"answered with more than {MAX_ANSWER_BYTES // 2**20} MiB"
+_OPENING = {"initialize", "server/discover"}
 _KEPT = {"content-type", "mcp-session-id", "set-cookie"}
-_OURS = {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"}
 _NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError)
 
 
@@ -45,7 +44,7 @@ class _Message(NamedTuple):
 class Gate(httpx2.AsyncBaseTransport):
     """A transport that never raises, never follows a redirect and never takes an answer that is compressed."""
 
-    def __init__(self, allowed: AllowedHosts, tasks: TaskGroup) -> None:
+    def __init__(self, reach: Reach, tasks: TaskGroup) -> None:
         """`tasks` is where things are told that nobody waits for."""
         self.mark = secrets.token_hex(8)
         """In the data of the errors that are ours: only we know it."""
@@ -59,10 +58,10 @@ class Gate(httpx2.AsyncBaseTransport):
         """The server knows that the session has begun, if it wants to be told."""
         self._farewell: httpx2.Request | None = None
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls(),
+            ssl_context=reach.tls,
             max_connections=None,
             keepalive_expiry=60.0,
-            network_backend=_CheckedNetwork(allowed),
+            network_backend=CheckedNetwork(reach),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -71,7 +70,7 @@ class Gate(httpx2.AsyncBaseTransport):
             return httpx2.Response(405)
         message = _message(await request.aread())
         if message.has_answer:
-            if message.method != "initialize":
+            if message.method not in _OPENING:
                 await self._ready.wait()
             return await self._ask(request, message)
         if self._told < MAX_TOLD:
@@ -103,22 +102,25 @@ class Gate(httpx2.AsyncBaseTransport):
                 self._ready.set()
 
     async def _ask(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
+        """The server's answer, or ours if there is none."""
         try:
-            answer = await self._send(request)
+            return await self._exchange(request, message)
         except McpHostRefused as error:
             self.refusal = error
-            return self._fault(message, error.detail)
+            return self._fault(message, f"is refused: {error.detail}")
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
             return self._lost(message, "cannot be reached")
         except _NETWORK_ERRORS:
-            return self._lost(message, "hung up without an answer")
-        passed = False
+            return self._lost(message, _HUNG_UP)
+
+    async def _exchange(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
+        answer = await self._send(request)
+        response: httpx2.Response | None = None
         try:
             response = await self._read(request, message, answer)
-            passed = response.headers.get("content-type") == "text/event-stream"
             return response
         finally:
-            if not passed:
+            if response is None or not isinstance(response.stream, _Events):
                 await answer.aclose()
 
     async def _read(self, request: httpx2.Request, message: _Message, answer: httpcore2.Response) -> httpx2.Response:
@@ -135,11 +137,11 @@ class Gate(httpx2.AsyncBaseTransport):
         kept = [(name, value) for name, value in headers.items() if name in _KEPT and name != "content-type"]
         if answer.status == 200 and kind == "text/event-stream":
             self._remember(request, headers)
-            events = _Events(answer, lambda problem: b"data: " + to_json(self._error(message, problem)) + b"\n\n", self)
+            events = _Events(self, message, answer)
             return httpx2.Response(200, headers=[*kept, ("content-type", kind)], stream=events)
         body = await _document(answer) if kind == "application/json" else b""
         if body is None:
-            return self._fault(message, f"answered with more than {MAX_ANSWER_BYTES // 2**20} MiB")
+            return self._fault(message, _TOO_LARGE)
         content = _json_rpc(body, message.id)
         if content is None:
             status = f"HTTP status {answer.status}" if answer.status >= 400 else "something that is not MCP"
@@ -175,9 +177,10 @@ class Gate(httpx2.AsyncBaseTransport):
         return self._fault(message, problem)
 
     def _fault(self, message: _Message, problem: str) -> httpx2.Response:
-        return httpx2.Response(502, json=self._error(message, problem))
+        return httpx2.Response(502, json=self.error(message, problem))
 
-    def _error(self, message: _Message, problem: str) -> dict[str, Any]:
+    def error(self, message: _Message, problem: str) -> dict[str, Any]:
+        """What answers a message when the server does not."""
         return {
             "jsonrpc": "2.0",
             "id": message.id,
@@ -189,10 +192,10 @@ class _Events(httpx2.AsyncByteStream):
     """A stream of events, cut where it gets too long. Only whole events are passed on: what follows half a one would be
     taken for the rest of it."""
 
-    def __init__(self, answer: httpcore2.Response, fault: "_Fault", gate: Gate) -> None:
-        self._answer = answer
-        self._fault = fault
+    def __init__(self, gate: Gate, message: _Message, answer: httpcore2.Response) -> None:
         self._gate = gate
+        self._message = message
+        self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
@@ -201,7 +204,7 @@ class _Events(httpx2.AsyncByteStream):
             async for part in cast("AsyncIterator[bytes]", self._answer.aiter_stream()):
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:
-                    yield self._fault(f"answered with more than {MAX_ANSWER_BYTES // 2**20} MiB")
+                    yield self._fault(_TOO_LARGE)
                     return
                 searched = max(0, len(held) - 3)
                 held += part
@@ -212,48 +215,46 @@ class _Events(httpx2.AsyncByteStream):
             pass
         # Whoever has got an answer reads no further.
         self._gate.is_lost = True
-        yield self._fault("hung up before it had answered")
+        yield self._fault(_HUNG_UP)
 
     async def aclose(self) -> None:
         await self._answer.aclose()
 
+    def _fault(self, problem: str) -> bytes:
+        return b"data: " + to_json(self._gate.error(self._message, problem)) + b"\n\n"
 
-class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Resolves names itself, so that the address that is checked is the one that is connected to."""
 
-    def __init__(self, allowed: AllowedHosts) -> None:
-        self._allowed = allowed
-        self._network = httpcore2.AnyIOBackend()
+async def _document(answer: httpcore2.Response) -> bytes | None:
+    """The whole body; None if it is too large."""
+    body = bytearray()
+    async for part in cast("AsyncIterator[bytes]", answer.aiter_stream()):
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            return None
+    return bytes(body)
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """Raises `McpHostRefused` if one of the addresses is not allowed, else what httpcore raises."""
-        try:
-            with anyio.fail_after(timeout):
-                addresses = await self._addresses(host, port)
-                for address in addresses[:-1]:
-                    try:
-                        return await self._network.connect_tcp(address, port, _TRY_SECONDS)
-                    except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                        continue
-                return await self._network.connect_tcp(addresses[-1], port)
-        except TimeoutError as error:
-            raise httpcore2.ConnectTimeout(str(error)) from error
 
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        try:
-            found = await anyio.getaddrinfo(host, port, type=anyio.abc.SocketKind.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError("the name cannot be resolved") from error
-        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        for address in addresses:
-            self._allowed.check_address(host, port, address)
-        if not addresses:
-            raise httpcore2.ConnectError("the name has no address")
-        return addresses
+def _message(body: bytes) -> _Message:
+    fields: Mapping[str, Any] = from_json(body) if body else {}
+    method = fields.get("method", "")
+    return _Message(fields.get("id"), method, bool(method) and "id" in fields)
+
+
+def _json_rpc(body: bytes, request_id: Any) -> bytes | None:
+    """The answer to this request; None if it is none."""
+    try:
+        answer: Any = from_json(body)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict):
+        return None
+    fields = cast("dict[str, Any]", answer)
+    if isinstance(fields.get("error"), dict) and fields.get("id") is None:
+        return to_json({**fields, "id": request_id})
+    return body if fields.get("id") == request_id and ("result" in fields or "error" in fields) else None
+
+
+def _end_of_events(held: bytearray, start: int) -> int:
+    """Where the last whole event ends; 0 if there is none."""
+    ends = (held.rfind(blank, start) + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if blank in held[start:])
+    return max(ends, default=0)

@@ -1,0 +1,61 @@
+"""Connections to MCP servers, to checked addresses only."""
+
+from collections.abc import Iterable
+from functools import cache
+from ssl import SSLContext
+from typing import Any, Final, cast
+
+import anyio
+import httpcore2
+import httpx2
+
+from app.tools.mcp_reach import Reach
+
+_TRY_SECONDS: Final = 2.0
+"""For one address, if there are others."""
+
+
+@cache
+def usual_tls() -> SSLContext:
+    """It trusts the usual authorities, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes a while."""
+    return httpx2.create_ssl_context()
+
+
+class CheckedNetwork(httpcore2.AsyncNetworkBackend):
+    """Resolves names itself, so that the address that is checked is the one that is connected to."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._network = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Raises `McpHostRefused` if one of the addresses is not allowed, else what httpcore raises."""
+        try:
+            with anyio.fail_after(timeout):
+                addresses = await self._addresses(host, port)
+                for address in addresses[:-1]:
+                    try:
+                        return await self._network.connect_tcp(address, port, _TRY_SECONDS)
+                    except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                        continue
+                return await self._network.connect_tcp(addresses[-1], port)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(str(error)) from error
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            addresses = await self._reach.resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            raise httpcore2.ConnectError("the name cannot be resolved") from error
+        for address in addresses:
+            self._reach.allowed.check_address(host, port, address)
+        if not addresses:
+            raise httpcore2.ConnectError("the name has no address")
+        return addresses
