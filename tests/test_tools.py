@@ -998,3 +998,16 @@ def test_an_installed_tool_cannot_take_the_name_of_another() -> None:
         load_tools([f"{__name__}:plus"], [entry])
     with pytest.raises(ToolLoadError, match='is named "plus"'):
         ToolBox([tool(plus), tool(plus)])
+
+
+async def test_a_plain_function_that_runs_a_loop_of_its_own_may_fail_there() -> None:
+    def function() -> str:
+        """Run something that is cancelled."""
+
+        async def cancelled() -> None:
+            raise asyncio.CancelledError
+
+        asyncio.run(cancelled())
+        return "never"
+
+    assert await failure(function) == "the tool was cancelled from within"

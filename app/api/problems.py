@@ -17,6 +17,8 @@ from app.events import Failure
 
 _MAX_ERRORS = 10
 _MAX_DETAIL = 600
+_MAX_LOCATION = 32
+"""Steps of a path: agents can be nested in agents, as deep as JSON goes."""
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -58,7 +60,7 @@ def problem(
     detail = detail[:_MAX_DETAIL]
     errors = errors[:_MAX_ERRORS]
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    param = ".".join(str(part) for part in errors[0].loc) if errors and errors[0].loc else None
+    param = _cut(".".join(str(part) for part in errors[0].loc)) if errors and errors[0].loc else None
     return Problem(
         type=f"urn:swarmstream:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -114,7 +116,7 @@ def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
     """The answer to a payload of the wrong shape; `errors` are pydantic's. The input itself is not echoed."""
     problems = [_field_problem(error["loc"], error["msg"], error["type"]) for error in errors]
     first = problems[0]
-    at = ".".join(str(part) for part in first.loc)
+    at = _cut(".".join(str(part) for part in first.loc))
     detail = f"{at}: {first.msg}" if at else first.msg
     if len(problems) > 1:
         detail += f" (and {len(problems) - 1} more)"
@@ -148,7 +150,7 @@ async def on_bug(request: Request, error: Exception) -> Response:
 
 
 def _field_problem(location: Location, message: str, kind: str) -> FieldProblem:
-    parts = [part if isinstance(part, int) else _cut(part) for part in location]
+    parts = [part if isinstance(part, int) else _cut(part) for part in location[:_MAX_LOCATION]]
     return FieldProblem(loc=parts, msg=_cut(message, 2 * QUOTE_LIMIT), type=kind)
 
 

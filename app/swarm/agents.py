@@ -18,7 +18,7 @@ from app.swarm.answer_format import AnswerFormat, answer_format
 from app.swarm.models import ModelRef, ModelRegistry
 from app.swarm.spec import DEFAULT_MAX_TOKENS, AgentSpec, McpConfig, McpConfigs
 from app.tools.access import ToolAccess
-from app.tools.json_schema import SchemaError, compiled
+from app.tools.json_schema import SchemaError, check_schema
 from app.tools.mcp import McpServer
 from app.tools.registry import RESERVED_NAMES
 from app.tools.schema import JsonObject, is_name
@@ -319,7 +319,7 @@ def _described(function: JsonObject, at: Location) -> JsonObject:
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
         raise InvalidTool('a tool\'s parameters are a JSON schema of type "object"', location=(*at, "parameters"))
     try:
-        compiled(parameters)
+        check_schema(parameters)
     except SchemaError as error:
         raise InvalidTool(f"the parameters are no JSON schema: {error}", location=(*at, "parameters")) from error
     return {"parameters": {"type": "object", **parameters}}

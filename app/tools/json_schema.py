@@ -106,6 +106,24 @@ def compiled(schema: JsonValue) -> JsonSchema:
     return JsonSchema(schema, validator, weight)
 
 
+def check_schema(schema: JsonValue) -> None:
+    """Whether it is a schema, by its form alone: one that nothing is held against here need not be made ready.
+
+    Raises:
+        SchemaError: it is none.
+    """
+    import jsonschema_rs
+
+    schema = _copied(schema)
+    Scale(schema).weight()
+    try:
+        jsonschema_rs.meta.validate(cast("dict[str, Any] | bool", schema))
+    except jsonschema_rs.ValidationError as error:
+        raise SchemaError(f"it is no JSON schema: {_reason(error)}") from error
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise SchemaError(f"it is no JSON schema: {_cut(str(error), _REASON_LIMIT)}") from error
+
+
 def _copied(schema: JsonValue) -> JsonValue:
     """Our own, so that nobody changes it later, and JSON without doubt."""
     if not isinstance(schema, dict | bool):

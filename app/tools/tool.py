@@ -106,7 +106,7 @@ class FunctionTool(Tool, Generic[P, R]):
             result = function(*positional, **named)
             return result if inspect.isawaitable(result) else _text(result)
 
-        result = await to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_limiter())
+        result = await _alone(to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_limiter()))
         return result if isinstance(result, str) else _text(await _alone(result))
 
 
