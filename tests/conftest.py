@@ -2,9 +2,7 @@
 
 import logging
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,19 +31,6 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 @pytest.fixture(autouse=True, scope="session")
 async def _one_loop_for_all(anyio_backend: object) -> None:  # pyright: ignore[reportUnusedFunction]
     """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
-
-
-@pytest.fixture(scope="session", autouse=True)
-def models_check(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str] | None]:
-    """`scripts/models --check`, begun before the first test if any is marked so: it takes a processor a quarter of
-    a minute, while most tests wait for sockets."""
-    if not any(item.get_closest_marker("models_check") for item in request.session.items):
-        yield None
-        return
-    command = [sys.executable, ROOT / "scripts" / "models", "--check"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
 
 
 @pytest.fixture(autouse=True)
