@@ -166,6 +166,34 @@ class NotFound(AppError):
     status = 404
 
 
+class StillRunning(AppError):
+    """The run goes on; it can be cancelled, not deleted."""
+
+    code = "still_running"
+    status = 409
+
+
+class IdempotencyMismatch(AppError):
+    """The `Idempotency-Key` came with another body before."""
+
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class InvalidToken(AppError):
+    """The stream token is altered, expired, or for something else."""
+
+    code = "invalid_token"
+    status = 401
+
+
+class UnpricedModel(AppError):
+    """A budget in USD needs a model whose price is known."""
+
+    code = "unpriced_model"
+    status = 400
+
+
 class BodyTimeout(AppError):
     """The request's body did not arrive in time."""
 
@@ -321,7 +349,7 @@ class InvalidOutput(ModelError):
 class RunError(AppError):
     """A run ended for a reason of its own. `end_status` is the `status` of its `end` event."""
 
-    end_status: ClassVar[Literal["failed", "cancelled", "timed_out", "interrupted"]] = "failed"
+    end_status: ClassVar[Literal["failed", "cancelled", "timed_out", "budget_exceeded", "interrupted"]] = "failed"
 
 
 class RunTimedOut(RunError):
@@ -338,6 +366,22 @@ class RunCancelled(RunError):
     code = "cancelled"
     status = 409
     end_status = "cancelled"
+
+
+class BudgetExceeded(RunError):
+    """The run has used up what it was given."""
+
+    code = "budget_exceeded"
+    status = 402
+    end_status = "budget_exceeded"
+
+
+class StorageUnavailable(RunError):
+    """What happens in the run can no longer be written down."""
+
+    code = "storage_unavailable"
+    status = 503
+    retryable = True
 
 
 class RunInterrupted(RunError):

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
-from pydantic import JsonValue
 
 RunKind: TypeAlias = Literal["swarm", "agent"]
 TurnStatus: TypeAlias = Literal["success", "failed", "cancelled"]
@@ -91,7 +90,7 @@ class TurnStarted:
     lane: str
 
 
-class TextDelta(Struct, frozen=True, gc=False):
+class TextDelta(Struct, frozen=True, gc=False, array_like=True):
     """One delta of a provider's. A struct, for building one must cost next to nothing."""
 
     t_ms: int
@@ -102,7 +101,7 @@ class TextDelta(Struct, frozen=True, gc=False):
     """Which model call of the turn."""
 
 
-class ReasoningDelta(Struct, frozen=True, gc=False):
+class ReasoningDelta(Struct, frozen=True, gc=False, array_like=True):
     """One delta of a model's thinking."""
 
     t_ms: int
@@ -152,7 +151,8 @@ class CustomEvent:
     agent: str
     turn: int
     name: str
-    data: JsonValue
+    data: Any
+    """As JSON has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,18 @@ class TurnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnRestarted:
+    """Only after a crash: a turn that was interrupted begins again. What it said from the event `discard_from` on does
+    not count."""
+
+    t_ms: int
+    agent: str
+    turn: int
+    attempt: int
+    discard_from: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnEnded:
     """The turn is over; `output` is its final answer, or what there was of it."""
 
@@ -195,6 +207,10 @@ class TurnEnded:
     duration_seconds: float
     tool_calls: tuple[ToolCall, ...] = ()
     """What the caller is to run, where the agent was given tools of the caller's."""
+    handed_to: str | None = None
+    """The agent that has the word now, and whose answer stands for this one's."""
+    handed_message: str = ""
+    """What it was told with the word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +256,7 @@ Event: TypeAlias = (
     RunDescribed
     | RunStarted
     | TurnStarted
+    | TurnRestarted
     | TextDelta
     | ReasoningDelta
     | ToolStarted

@@ -21,8 +21,9 @@ from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
 from app.llm.lanes import Lanes
 from app.llm.registry import Registry
+from app.runs.job import job_again
 from app.runs.journal import Journal
-from app.runs.limits import run_limits
+from app.runs.limits import plan_limits, run_limits
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import Supervisor
 from app.settings import ENV_PREFIX, Settings
@@ -78,12 +79,14 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
         if preload:
             await lanes["litellm"].ready()
-        its_journal = journal or MemoryJournal(
-            retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes
-        )
+        its_journal = journal or journal_of(settings)
+        await its_journal.open()
         mcp = McpHub(tools.hosts)
         try:
             async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp) as supervisor:
+                await supervisor.recover(
+                    lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
+                )
                 yield Parts(
                     settings=settings, keys=keys, registry=registry, tools=tools, mcp=mcp, supervisor=supervisor
                 )
@@ -120,6 +123,20 @@ def create_app(
     app.add_middleware(RequestIds)
     describe(app)
     return app
+
+
+def journal_of(settings: Settings) -> Journal:
+    """Where this server's runs are written down.
+
+    Raises:
+        DirectoryInUse: another server has the directory.
+    """
+    if settings.data_dir is None:
+        return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes)
+    # Imported here: a server that keeps its runs in memory does without.
+    from app.runs.sqlite_journal import SqliteJournal
+
+    return SqliteJournal(settings.data_dir, retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes)
 
 
 def tool_grants(settings: Settings) -> ToolGrants:

@@ -9,17 +9,20 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from anyio import Event, create_task_group, move_on_after, sleep
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
+from app.api.stream import ABORT
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
-from app.main import create_app
+from app.main import create_app, journal_of
+from app.runs.journal import DirectoryInUse
 from app.runs.supervisor import Supervisor
-from app.settings import Settings, unknown_settings
+from app.settings import ENV_PREFIX, Settings, unknown_settings
 from app.tools.errors import ToolLoadError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,15 @@ _TRY_IT = {
         {"agent_name": "Summary", "system_prompt": "Write one short summary line of the prior views."},
     ],
 }
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with a way to hang up: nothing else ends a connection whose client takes nothing."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {ABORT: self.transport.abort}
+        self.scope["extensions"] = extensions  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class DrainingServer(uvicorn.Server):
@@ -113,12 +125,16 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     for name in sorted(unknown_settings(os.environ)):
         logger.info("%s is not a setting of this version", name)
     try:
-        app = create_app(settings, preload=preload)
+        app = create_app(settings, journal=journal_of(settings), preload=preload)
     except ToolLoadError as error:
         print(f"These tools cannot be used: {error}", file=sys.stderr)
         return _USAGE_ERROR
+    except DirectoryInUse as error:
+        print(f"{error}. Stop it, or set {ENV_PREFIX}DATA_DIR.", file=sys.stderr)
+        return _USAGE_ERROR
     config = uvicorn.Config(
         app,
+        http=Protocol,
         host=settings.host,
         port=settings.port,
         log_config=None,

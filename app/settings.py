@@ -37,6 +37,10 @@ class Settings(BaseSettings):
         "auto",
         description="Which way to models: `direct`, `litellm`, or `auto`, which is `direct` wherever that can be.",
     )
+    data_dir: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+        Path(".swarmstream"),
+        description="Where runs are written down; one server a directory. Empty: in memory, where a restart ends them.",
+    )
     models_file: Path | None = Field(None, description="A TOML file of model aliases.")
     model_aliases: dict[str, str] = Field(
         {}, description='Model aliases in short: a JSON object such as `{"claude-*": "openai/my-model"}`.'
@@ -61,9 +65,13 @@ class Settings(BaseSettings):
     idle_seconds: Seconds = Field(60.0, description="How long a model may fall silent between tokens.")
     turn_seconds: Seconds = Field(600.0, description="How long one agent's turn may take, retries included.")
     run_seconds: Seconds = Field(3600.0, description="How long a run may take.")
-    retain_seconds: SecondsOrNone = Field(300.0, description="How long a finished run can be read again.")
+    retain_seconds: SecondsOrNone = Field(604_800.0, description="How long a finished run can be read again.")
     retain_bytes: Annotated[int, Field(ge=0)] = Field(
-        64 * 1024 * 1024, description="How much memory finished runs may take; the oldest go first."
+        1024 * 1024 * 1024,
+        description="How much finished runs may take, of the disk or of the memory; the oldest go first.",
+    )
+    send_seconds: Seconds = Field(
+        30.0, description="How long a reader may take nothing before it is let go; it may resume."
     )
     max_body_bytes: Count = Field(1024 * 1024, description="The largest request body; images need more.")
     body_seconds: Seconds = Field(15.0, description="How long a request body may take to arrive.")

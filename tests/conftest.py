@@ -95,7 +95,12 @@ async def serving(
     **settings: Any,
 ) -> AsyncGenerator[str]:
     """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
-    values: dict[str, Any] = {"api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)), "drain_seconds": 0.0, **settings}
+    values: dict[str, Any] = {
+        "api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)),
+        "drain_seconds": 0.0,
+        "data_dir": None,
+        **settings,
+    }
     app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models, preload=preload)
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)

@@ -90,7 +90,7 @@ async def server_process(*arguments: str, environ: Mapping[str, str]) -> AsyncGe
         "serve",
         "--port=0",
         *arguments,
-        env={"PATH": "/usr/bin:/bin", **environ},
+        env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -11,6 +13,7 @@ from app.errors import NotFound
 from app.events import RunEnded, RunStarted, TextDelta
 from app.runs.journal import Entry, Journal, Log, RunRecord, Tail
 from app.runs.memory_journal import MemoryJournal
+from app.runs.sqlite_journal import SqliteJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +25,16 @@ async def memory_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 <<
     await journal.close()
 
 
-@pytest.fixture(params=[memory_journal])
+@asynccontextmanager
+async def sqlite_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
+    with TemporaryDirectory() as folder:
+        journal = SqliteJournal(Path(folder) / "store", retain_seconds=retain_seconds, retain_bytes=retain_bytes)
+        await journal.open()
+        yield journal
+        await journal.close()
+
+
+@pytest.fixture(params=[memory_journal, sqlite_journal])
 async def journal(request: pytest.FixtureRequest) -> AsyncGenerator[Journal]:
     async with request.param() as its:
         yield its

@@ -26,6 +26,7 @@ class SlowLog:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.append = log.append
+        self.suspend = log.suspend
 
     async def commit(self, event: Event) -> int:
         for _ in range(3):
@@ -41,9 +42,11 @@ class SlowJournal(MemoryJournal):
         self.let_in = anyio.Event()
         self.let_in.set()
 
-    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
+    async def submit(
+        self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = lambda: None
+    ) -> Log:
         await self.let_in.wait()
-        return SlowLog(await super().submit(record, on_cancel=on_cancel))
+        return SlowLog(await super().submit(record, on_cancel=on_cancel, on_failure=on_failure))
 
 
 def job(flow: str = "A -> B") -> Job:

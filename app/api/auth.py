@@ -1,7 +1,7 @@
 """Who may call: API keys, compared in constant time (WIRE.md, section 1)."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from starlette.datastructures import Headers
@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from app.errors import InvalidKey
 
 _OWNER_LENGTH = 32
+_LONG_KEY = 16
 
 
 class KeyRing:
@@ -23,7 +24,7 @@ class KeyRing:
         Raises:
             InvalidKey: there is no key, or it is not one of ours.
         """
-        given = headers.get("x-api-key") or _bearer(headers.get("authorization", ""))
+        given = _given(headers)
         if not given:
             raise InvalidKey("send an API key as x-api-key or as Authorization: Bearer")
         digest = sha256(given.encode()).digest()
@@ -33,10 +34,29 @@ class KeyRing:
             raise InvalidKey("this API key is not valid")
         return digest.hex()[:_OWNER_LENGTH]
 
+    def secrets(self) -> Iterator[tuple[str, bytes]]:
+        """For each key, its owner's name and what tokens of theirs are signed with."""
+        for digest in self._digests:
+            yield digest.hex()[:_OWNER_LENGTH], digest
+
+    def secret_of(self, owner: str) -> bytes:
+        """What tokens of this owner's are signed with."""
+        return dict(self.secrets())[owner]
+
 
 def owner_of(key: str) -> str:
     """The opaque name for whoever holds this key."""
     return sha256(key.encode()).hexdigest()[:_OWNER_LENGTH]
+
+
+def masked_key(headers: Headers) -> str:
+    """The key of a request as it may be shown: no more than its last four characters, of a long one."""
+    given = _given(headers)
+    return f"***{given[-4:]}" if len(given) >= _LONG_KEY else "***"
+
+
+def _given(headers: Headers) -> str:
+    return headers.get("x-api-key") or _bearer(headers.get("authorization", ""))
 
 
 def _bearer(authorization: str) -> str:

@@ -17,8 +17,8 @@ SpecT = TypeVar("SpecT", bound=Payload)
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
-async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, seconds: float) -> SpecT:
-    """The body as a payload of this kind.
+async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, seconds: float) -> tuple[SpecT, bytes]:
+    """The body as a payload of this kind, and as JSON that is the same for the same payload.
 
     Raises:
         NotJson: the content type says that it is something else.
@@ -35,7 +35,7 @@ async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, sec
         raise BodyTimeout(f"the request's body did not arrive within {seconds:g} s")
     value = _parse(body)  # pyright: ignore[reportPossiblyUnboundVariable]
     try:
-        return model.model_validate(value)
+        return model.model_validate(value), orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except ValidationError as error:
         raise RequestValidationError(_tidy(error, value)) from None
 

@@ -5,16 +5,20 @@ long as everything that we do between the request and the first call of a model.
 """
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
+from hashlib import sha256
 
+import orjson
 from anyio import TaskHandle, create_task_group
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import Parts, body_of, caller_of, parts_of
 from app.api.stream import Reader, RunDocument, RunStream
-from app.errors import Location, McpHostRefused
+from app.errors import InvalidRequest, Location, McpHostRefused
 from app.runs.job import Job, agent_job, swarm_job
+from app.runs.journal import AlreadyClaimed, Claim
 from app.runs.limits import plan_limits
 from app.swarm.plan import Compiled, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
@@ -26,6 +30,7 @@ router = APIRouter(prefix="/v1", tags=["completions"])
 _LOOK_SECONDS = 2.0
 """How long the first byte may wait for the tool list of an MCP server."""
 
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -33,10 +38,10 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 async def complete_agent(request: Request) -> Response:
     """One agent, streamed where `stream` or `agent_config.streaming_on` is true."""
     parts, caller = parts_of(request), await caller_of(request)
-    payload = await body_of(request, AgentRequest)
+    payload, body = await body_of(request, AgentRequest)
     compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
     await _look_at_servers(compiled, parts["mcp"])
-    job = _asked_by(request, agent_job(payload, compiled, owner=caller))
+    job = _asked_by(request, body, payload, agent_job(payload, compiled, owner=caller))
     return await _answer(job, payload, request, parts, streams=payload.streams)
 
 
@@ -44,10 +49,10 @@ async def complete_agent(request: Request) -> Response:
 async def complete_swarm(request: Request) -> Response:
     """A team of agents, streamed where `stream` is true."""
     parts, caller = parts_of(request), await caller_of(request)
-    payload = await body_of(request, SwarmRequest)
+    payload, body = await body_of(request, SwarmRequest)
     compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
     await _look_at_servers(compiled, parts["mcp"])
-    job = _asked_by(request, swarm_job(payload, compiled, owner=caller))
+    job = _asked_by(request, body, payload, swarm_job(payload, compiled, owner=caller))
     return await _answer(job, payload, request, parts, streams=payload.stream)
 
 
@@ -76,14 +81,25 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
 
 async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *, streams: bool) -> Response:
     runs = parts["supervisor"]
-    run = await runs.start(job)
+    headers: dict[str, str] = {}
+    try:
+        job_id = (await runs.start(job)).job_id
+    except AlreadyClaimed as claimed:
+        job_id = claimed.job_id
+        headers["Idempotent-Replayed"] = "true"
+    headers["Location"] = f"/v1/runs/{job_id}/stream"
+    if payload.background and not streams:
+        return Response(
+            orjson.dumps({"job_id": job_id, "status": "queued"}), 202, headers=headers, media_type="application/json"
+        )
+    run = runs.live(job_id)
     reader = Reader(
-        await runs.journal.tail(run.job_id),
-        run.reader,
+        await runs.journal.tail(job_id),
+        run.reader if run else nullcontext,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
+        send_seconds=parts["settings"].send_seconds,
     )
-    headers = {"Location": f"/v1/runs/{run.job_id}/stream"}
     if not streams:
         return RunDocument(reader, request_id=job.request_id, headers=headers)
     # `application/json` is not negotiated on: the official SDK always sends it, also for streams.
@@ -91,9 +107,28 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
 
 
-def _asked_by(request: Request, job: Job) -> Job:
-    """The job with what its request's headers say."""
-    return replace(job, request_id=request.state.request_id, traceparent=_traceparent(request))
+def _asked_by(request: Request, body: bytes, payload: RunSpec, job: Job) -> Job:
+    """The job with its payload, and with what its request's headers say."""
+    claim = _claim(request, body, job.owner)
+    outlives = payload.background or (claim is not None and "on_disconnect" not in payload.model_fields_set)
+    return replace(
+        job,
+        request_id=request.state.request_id,
+        traceparent=_traceparent(request),
+        body=body,
+        claim=claim,
+        on_disconnect="continue" if outlives else job.on_disconnect,
+    )
+
+
+def _claim(request: Request, body: bytes, caller: str) -> Claim | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", location=("Idempotency-Key",))
+    scoped = f"{caller}\n{request.url.path}\n{key}"
+    return Claim(sha256(scoped.encode()).hexdigest(), sha256(body).hexdigest())
 
 
 def _traceparent(request: Request) -> str | None:

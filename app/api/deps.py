@@ -61,7 +61,7 @@ Caller = Annotated[str, Depends(caller_of)]
 Tools = Annotated[ToolAccess, Depends(_tool_access)]
 
 
-async def body_of(request: Request, model: type[SpecT]) -> SpecT:
-    """The request's body as a payload of this kind; see `read_spec` for how it can fail."""
+async def body_of(request: Request, model: type[SpecT]) -> tuple[SpecT, bytes]:
+    """The request's body as a payload of this kind, and as bytes; see `read_spec` for how it can fail."""
     settings = parts_of(request)["settings"]
     return await read_spec(request, model, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)

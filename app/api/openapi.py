@@ -16,6 +16,7 @@ _REF = "#/components/schemas/{model}"
 _SHARED_FRAMES: dict[str, type] = {
     "start": schema.StartFrame,
     "agent_start": schema.AgentStartFrame,
+    "turn_restart": schema.TurnRestartFrame,
     "chunk": schema.ChunkFrame,
     "reasoning": schema.ReasoningFrame,
     "tool_start": schema.ToolStartFrame,

@@ -12,14 +12,21 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import failed_run
+from app.api.problems import failed_run, refusal
+from app.errors import AppError, Unavailable
 from app.events import RunEnded, TextDelta
-from app.runs.journal import Entry, Tail
+from app.runs.journal import Entry, Suspended, Tail
 from app.runs.summary import Summary
 from app.wire import answers
-from app.wire.framing import Framing, Rendering, join_deltas
+from app.wire.framing import Framing, Rendering, gap, join_deltas
 
+ABORT = "swarmstream.abort"
+"""The extension of the ASGI scope by which our server lets us hang up on a client."""
 _MANY_EVENTS = 64
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,12 @@ class Reader:
     """The last event that this reader has already."""
     include_output: bool = True
     coalesce_ms: int = 0
+    send_seconds: float = 30.0
+    """How long it may take nothing before it is let go."""
+    first_available: int = 1
+    """The first event that the log still has."""
+    summary: Summary | None = None
+    """Of the events that it no longer has."""
 
 
 class RunStream(EventSourceResponse):
@@ -61,6 +74,7 @@ class RunStream(EventSourceResponse):
         self._client_is_gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._abort = scope.get("extensions", {}).get(ABORT, _nothing)
         with self._reader.presence():
             # Followed in a task of its own: each token that woke this one would go through all that stands around it.
             async with asyncio.TaskGroup() as tasks:
@@ -71,13 +85,20 @@ class RunStream(EventSourceResponse):
 
     async def _follow(self, send: Send) -> None:
         reader, framing, tail = self._reader, self._framing, self._reader.tail
-        rendering = Rendering(framing, include_output=reader.include_output, after=reader.after)
+        rendering = Rendering(framing, include_output=reader.include_output, after=reader.after, summary=reader.summary)
         preamble = framing.preamble
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        with _Heart(tail, self._heartbeat_seconds) as heart:
+        if reader.after + 1 < reader.first_available:
+            body = preamble + gap(framing, requested=reader.after + 1, first_available=reader.first_available)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            preamble = b""
+        with _Heart(tail, self._heartbeat_seconds, reader.send_seconds, self._abort) as heart:
             ended = False
             while not (ended or self._client_is_gone):
-                entries = await tail.read()
+                try:
+                    entries = await tail.read()
+                except Suspended:
+                    break  # without an end: the run goes on, elsewhere or later, and so may its reader
                 if reader.coalesce_ms and entries:
                     entries = await self._gather(entries)
                 if not entries and heart.is_due():
@@ -87,6 +108,7 @@ class RunStream(EventSourceResponse):
                     heart.beat()
                     await send({"type": "http.response.body", "body": preamble + block, "more_body": True})
                     preamble = b""
+                heart.rest()
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
                 if len(entries) >= _MANY_EVENTS:
                     # Perhaps more wait, and a send to a client that is gone does not: let the news of it be heard.
@@ -123,14 +145,23 @@ class RunDocument(Response):
                 if not reading.done():
                     reading.cancel()
                     return
-        response = self._document(reading.result())
+        try:
+            response = self._document(reading.result())
+        except AppError as error:
+            response = refusal(error, self._request_id)
         response.headers.update(self._headers)
         await response(scope, receive, send)
 
     async def _summarize(self) -> Summary:
         summary = Summary()
         while summary.ended is None:
-            for _, event in await self._reader.tail.read():
+            try:
+                entries = await self._reader.tail.read()
+            except Suspended as error:
+                raise Unavailable(
+                    "the server stops, and the run goes on when it is back: read it there", retry_after_seconds=1
+                ) from error
+            for _, event in entries:
                 summary.observe(event)
         return summary
 
@@ -153,16 +184,20 @@ async def _departure(receive: Receive) -> None:
 
 
 class _Heart:
-    """Wakes a waiting reader when nothing was sent for a while: one timer, not one a frame."""
+    """Wakes a waiting reader when nothing was sent for a while, and hangs up when nothing was taken: one timer, not one
+    a frame."""
 
-    def __init__(self, tail: Tail, seconds: float) -> None:
+    def __init__(self, tail: Tail, seconds: float, send_seconds: float, abort: Callable[[], None]) -> None:
         self._tail = tail
         self._seconds = seconds
+        self._send_seconds = send_seconds
+        self._abort = abort
+        self._is_sending = False
         self._loop = asyncio.get_running_loop()
         self._last_beat = self._loop.time()
 
     def __enter__(self) -> "_Heart":
-        self._timer = self._loop.call_later(self._seconds, self._look)
+        self._timer = self._loop.call_later(min(self._seconds, self._send_seconds), self._look)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,13 +205,24 @@ class _Heart:
 
     def beat(self) -> None:
         """Something is being sent."""
+        self._is_sending = True
         self._last_beat = self._loop.time()
+
+    def rest(self) -> None:
+        """It has been taken."""
+        self._is_sending = False
 
     def is_due(self) -> bool:
         return self._loop.time() - self._last_beat >= self._seconds
 
     def _look(self) -> None:
-        if self.is_due():
+        if self._is_sending:
+            left = self._last_beat + self._send_seconds - self._loop.time()
+            if left <= 0:
+                self._abort()  # whoever takes nothing is let go, and may resume
+            else:
+                self._timer = self._loop.call_later(left, self._look)
+        elif self.is_due():
             self._tail.wake()
             self._timer = self._loop.call_later(self._seconds, self._look)
         else:

@@ -1,16 +1,19 @@
 """The execution of a plan: stage after stage, the agents of a stage at once."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
 from anyio import TaskHandle, create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
+from app.engine.past import Past
 from app.engine.speech import Recorder
 from app.engine.turn import Speaker, Turn, TurnResult
+from app.events import TurnEnded
+from app.swarm.agents import Agent
 from app.swarm.conversation import ChatMessage, Said, prompt
 from app.swarm.plan import Plan
 
@@ -25,8 +28,13 @@ class Execution:
     on_error: Literal["fail", "continue"]
     before_stage: Callable[[], Awaitable[None]]
     """Waits while no new turn may start."""
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
-    """Of the turns to come."""
+    past: Past = field(default_factory=Past)
+    """What an earlier process has done of it."""
+    _numbers: Iterator[int] = field(init=False)
+    """Of the turns that begin now."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_numbers", count(self.past.next_number))
 
     async def run(self) -> bool:
         """Whether the plan was carried out to its end; False when a turn failed and `on_error` is `"fail"`."""
@@ -36,10 +44,8 @@ class Execution:
                 heard = len(said)
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
-                    speakers = [
-                        Turn(agent, next(self.numbers), number, loop, task_index if self.plan.indexed else None)
-                        for agent in stage.agents
-                    ]
+                    index = task_index if self.plan.indexed else None
+                    speakers = [self._turn(agent, number, loop, index) for agent in stage.agents]
                     results = await self._run_stage(speakers, opening, said)
                     if self.on_error == "fail" and any(result.failure for result in results):
                         return False
@@ -72,16 +78,32 @@ class Execution:
             told = "\n\n".join(text for text in (result.output, result.handoff.message) if text)
             passed += [Said(result.agent, told)] if told else []
             await self.before_stage()
-            turn = replace(
-                turn,
-                agent=result.handoff.receiver,
-                number=next(self.numbers),
+            turn = self._turn(
+                result.handoff.receiver,
+                turn.stage,
+                turn.loop,
+                turn.task_index,
                 may_hand_off=row < MAX_HANDOFFS_IN_A_ROW,
             )
             result = await self._take(turn, opening, passed)
         return result
 
+    def _turn(self, agent: Agent, stage: int, loop: int, task_index: int | None, *, may_hand_off: bool = True) -> Turn:
+        past = self.past.take(agent.name, stage=stage, loop=loop, task_index=task_index)
+        number = past.started.turn if past else next(self._numbers)
+        return Turn(agent, number, stage, loop, task_index, may_hand_off, past)
+
     async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+        if turn.past is not None and turn.past.ended is not None:
+            return _result_of(turn, turn.past.ended)
         await checkpoint_if_cancelled()  # what was cancelled starts nothing more
         messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
         return await self.speaker.take_turn(turn, messages, self.recorder)
+
+
+def _result_of(turn: Turn, ended: TurnEnded) -> TurnResult:
+    """What a turn came to that an earlier process has taken."""
+    assert turn.past is not None
+    receiver = next((agent for agent in turn.agent.handoffs if agent.name == ended.handed_to), None)
+    handoff = Handoff(receiver, ended.handed_message) if receiver else None
+    return TurnResult(turn.agent.name, ended.output, turn.past.failure, handoff)

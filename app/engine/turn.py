@@ -10,10 +10,11 @@ from anyio import CancelScope, get_cancelled_exc_class
 from app.engine.autonomous import Autonomy
 from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
+from app.engine.past import PastTurn
 from app.engine.speech import Recorder, Speech
 from app.engine.tool_use import ToolUse
 from app.errors import AppError, InternalError, InvalidOutput, ModelError
-from app.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnStarted, TurnStatus
+from app.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
 from app.llm.base import ChatModel
 from app.swarm.agents import Agent
 from app.swarm.conversation import ChatMessage
@@ -33,6 +34,8 @@ class Turn:
     loop: int
     task_index: int | None
     may_hand_off: bool = True
+    past: PastTurn | None = None
+    """Its earlier attempt, where a crash interrupted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class _Course:
             self._handoff = handoff_tool(turn.agent.handoffs)
 
     async def take(self) -> TurnResult:
-        self._record_start()
+        await self._record_start()
         status: TurnStatus = "success"
         failure: AppError | None = None
         try:
@@ -94,10 +97,13 @@ class _Course:
             status, failure = "failed", InternalError("something went wrong in this server")
             raise
         finally:
-            with CancelScope(shield=True):
-                await self._record_end(status, failure)
-        passed = self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
-        return TurnResult(self._agent.name, self._speech.text, failure.code if failure else None, passed)
+            self._record_end(status, failure)
+        code = failure.code if failure else None
+        return TurnResult(self._agent.name, self._speech.text, code, self._passed(failure))
+
+    def _passed(self, failure: AppError | None) -> Handoff | None:
+        """Whom the word was passed to, by a turn that did not fail."""
+        return self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
 
     async def _act(self) -> None:
         """Come to an answer: the text of the last call."""
@@ -167,10 +173,11 @@ class _Course:
         if complaint is not None:
             raise InvalidOutput(f"the model's answer does not keep to its format: {complaint}")
 
-    def _record_start(self) -> None:
+    async def _record_start(self) -> None:
+        """Before anything else: what readers have seen of a turn can be called back only if the journal knows of it."""
         turn, model = self._turn, self._speech.model
-        self._recorder.record(
-            TurnStarted(
+        if turn.past is None:
+            started = TurnStarted(
                 self._began_ms,
                 agent=self._agent.name,
                 turn=turn.number,
@@ -180,9 +187,15 @@ class _Course:
                 model=model.name,
                 lane=model.lane,
             )
-        )
+        else:
+            turn.past.attempts += 1
+            started = TurnRestarted(
+                self._began_ms, self._agent.name, turn.number, turn.past.attempts, turn.past.next_event_id
+            )
+        with CancelScope(shield=True):
+            await self._recorder.commit(started)
 
-    async def _record_end(self, status: TurnStatus, failure: AppError | None) -> None:
+    def _record_end(self, status: TurnStatus, failure: AppError | None) -> None:
         ended_ms = self._recorder.now_ms()
         seconds = (ended_ms - self._began_ms) / 1000
         if failure is not None:
@@ -196,7 +209,9 @@ class _Course:
                     elapsed_seconds=seconds,
                 )
             )
-        await self._recorder.commit(
+        passed = self._passed(failure)
+        # Safe before any other turn begins, for that commits its own beginning.
+        self._recorder.record(
             TurnEnded(
                 ended_ms,
                 agent=self._agent.name,
@@ -209,6 +224,8 @@ class _Course:
                 usage=self._speech.usage,
                 duration_seconds=seconds,
                 tool_calls=self._tool_calls,
+                handed_to=passed.receiver.name if passed else None,
+                handed_message=passed.message if passed else "",
             )
         )
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.events import RunKind
-from app.swarm.plan import Compiled, Plan
+from app.runs.journal import Claim, RunRecord
+from app.swarm.models import ModelRegistry
+from app.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+from app.tools.access import ToolAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Job:
     coalesce_ms: int = 0
     request_id: str = ""
     traceparent: str | None = None
+    body: bytes = b""
+    """The payload, as JSON."""
+    claim: Claim | None = None
 
 
 def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
@@ -48,6 +54,21 @@ def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
         number_of_agents=len(payload.agents),
         service_tier=payload.service_tier,
     )
+
+
+def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: ToolAccess) -> Job:
+    """The job of a run that was begun by another process, from its payload.
+
+    Raises:
+        AppError: it cannot be run any more.
+    """
+    if record.kind == "agent":
+        agent = AgentRequest.model_validate_json(record.body)
+        job = agent_job(agent, compile_agent(agent, models, limits, tools), owner=record.owner)
+    else:
+        swarm = SwarmRequest.model_validate_json(record.body)
+        job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
+    return replace(job, on_disconnect=record.on_disconnect, request_id=record.request_id, body=record.body)
 
 
 def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job:

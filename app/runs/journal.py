@@ -1,15 +1,26 @@
 """Where runs are written down and read again: the port, which every kind of storage implements."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
 from app.events import EndStatus, Event, RunKind
+from app.runs.summary import Summary
 
 RunState: TypeAlias = Literal["running"] | EndStatus
 Entry: TypeAlias = tuple[int, Event]
-"""An event with its sequence number: from 1, ascending, gapless as long as one process writes the run."""
+"""An event with its sequence number: from 1, ascending, gapless but for one jump where a run was recovered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an `Idempotency-Key` says: whoever sends the same one again means the same run."""
+
+    key: str
+    """A digest of the key, its owner and its route."""
+    body: str
+    """A digest of the body that came with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,10 @@ class RunRecord:
     coalesce_ms: int = 0
     request_id: str = ""
     traceparent: str | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    body: bytes = b""
+    """The payload, as JSON: what the run's plan is made from, also after a crash."""
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +49,19 @@ class RunStatus:
 
     record: RunRecord
     state: RunState
-    last_event_id: int = field(default=0)
+    summary: Summary
+    """Of its events so far. Not to be changed."""
+    last_event_id: int = 0
+    first_event_id: int = 1
+    """The first event that can still be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some runs, newest first."""
+
+    runs: Sequence[RunStatus]
+    has_more: bool
 
 
 class Log(Protocol):
@@ -47,18 +74,33 @@ class Log(Protocol):
     async def commit(self, event: Event) -> int:
         """As `append`, and returns once the event and all before it are as safe as this journal makes them.
 
-        A `RunEnded` is always committed, and nothing may be appended after it.
+        A `RunEnded` is always committed, and nothing may be appended after it; readers see it once it is safe.
+
+        Raises:
+            StorageUnavailable: it cannot be made safe. Readers see it all the same.
         """
+        ...
+
+    async def suspend(self) -> None:
+        """The process stops, and the run is to go on in the next one: make all of it safe, and let its readers go."""
         ...
 
 
 class Tail(Protocol):
     """A reader's cursor into a run. It holds no events: a slow reader costs nothing but its place."""
 
+    @property
+    def first_available(self) -> int | None:
+        """Where the log has lost what stood behind the cursor: the first event that it still has."""
+        ...
+
     async def read(self) -> Sequence[Entry]:
         """The events after the cursor, at most a few hundred; waits when there are none.
 
         Empty when `wake` was called meanwhile. The last event of every run is a `RunEnded`: do not read on after it.
+
+        Raises:
+            Suspended: the run goes on in another process.
         """
         ...
 
@@ -71,11 +113,61 @@ class Tail(Protocol):
         ...
 
 
+class DirectoryInUse(Exception):
+    """Another process serves this data directory. The text is for the operator."""
+
+
+class Suspended(Exception):
+    """The journal lets its readers go; the run that they read goes on later, maybe elsewhere."""
+
+
+class AlreadyClaimed(Exception):
+    """The same request has a run already."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run whose process is gone, claimed by this one."""
+
+    record: RunRecord
+    entries: Sequence[Entry]
+    """What it had come to."""
+    log: Log
+    """Where it goes on. The next event's number is higher than any that a reader can have seen."""
+
+
 class Journal(Protocol):
     """All runs that there are."""
 
-    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
-        """Begin a run. `on_cancel` is called, in this event loop, once somebody asks that it be cancelled."""
+    @property
+    def survives(self) -> bool:
+        """Whether what is safe here outlives the process."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether anything can be made safe at present."""
+        ...
+
+    async def open(self) -> None:
+        """Begin. Before this only the journal's place has been taken."""
+        ...
+
+    async def submit(
+        self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = lambda: None
+    ) -> Log:
+        """Begin a run. `on_cancel` is called, in this event loop, once somebody asks that it be cancelled;
+        `on_failure` once what it appends can no longer be made safe.
+
+        Raises:
+            AlreadyClaimed: the record's claim has a run, which came with the same body.
+            IdempotencyMismatch: it has one that came with another body.
+            StorageUnavailable: nothing can be written now.
+        """
         ...
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
@@ -94,6 +186,16 @@ class Journal(Protocol):
         """
         ...
 
+    async def list(
+        self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
+    ) -> Page:
+        """An owner's runs, newest first, from the one behind `after` on.
+
+        Raises:
+            NotFound: `after` is none of them.
+        """
+        ...
+
     async def cancel(self, job_id: str) -> None:
         """Ask for a run to be cancelled; a finished one stays as it is.
 
@@ -102,6 +204,27 @@ class Journal(Protocol):
         """
         ...
 
+    async def delete(self, job_id: str) -> None:
+        """Forget a run, and its claim.
+
+        Raises:
+            NotFound: there is no such run, or no longer.
+            StillRunning: it has not ended.
+        """
+        ...
+
+    async def trim(self, job_id: str, before: int) -> None:
+        """Forget the events of a finished run that are numbered below `before`, never its last one.
+
+        Raises:
+            NotFound: there is no such run, or no longer.
+        """
+        ...
+
+    async def unfinished(self) -> Sequence[Unfinished]:
+        """Claim the runs that were in progress when their process ended: whoever wrote them before cannot any more."""
+        ...
+
     async def close(self) -> None:
-        """Let go of everything."""
+        """Make safe what can be, and let go of everything."""
         ...

@@ -2,104 +2,70 @@
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from pydantic_core import to_json
+from app.errors import IdempotencyMismatch, NotFound, StillRunning
+from app.events import Event, RunEnded
+from app.runs.book import Book, nothing
+from app.runs.journal import AlreadyClaimed, Claim, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
 
-from app.errors import NotFound
-from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted, TurnEnded
-from app.runs.journal import Entry, Log, RunRecord, RunState, RunStatus, Tail
-
-_ENTRIES_A_READ = 512
-_DELTAS = (TextDelta, ReasoningDelta)
-_EVENT_BYTES = 200
-"""About what an event takes beside its text."""
+CLAIM_SECONDS = 86_400.0
+"""How long an `Idempotency-Key` is remembered."""
 
 
-def _nothing() -> None:
-    pass
+class Claims:
+    """Which runs the requests with an `Idempotency-Key` have."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, tuple[float, str, str]] = {}
+        """When it was taken, the body's digest and the run's id, by the claim's key; in the order of time."""
+
+    def take(self, claim: Claim | None, job_id: str) -> None:
+        """Claim a run; a request that has none claims nothing.
+
+        Raises:
+            AlreadyClaimed: there is one, for the same body.
+            IdempotencyMismatch: there is one, for another body.
+        """
+        if claim is None:
+            return
+        self._forget_old()
+        if (known := self._runs.get(claim.key)) is not None:
+            _, body, its = known
+            if body != claim.body:
+                raise IdempotencyMismatch("this Idempotency-Key came with another body before")
+            raise AlreadyClaimed(its)
+        self._runs[claim.key] = (time.monotonic(), claim.body, job_id)
+
+    def _forget_old(self) -> None:
+        oldest = time.monotonic() - CLAIM_SECONDS
+        while self._runs and (first := next(iter(self._runs.items())))[1][0] < oldest:
+            del self._runs[first[0]]
+
+    def drop(self, claim: Claim | None) -> None:
+        if claim is not None:
+            self._runs.pop(claim.key, None)
 
 
-class _Book:
-    """One run: its events, and the readers that wait for the next one."""
+class _Log:
+    """The writer's end of a book."""
 
-    __slots__ = ("_journal", "_on_cancel", "bytes", "entries", "record", "state", "waiting")
-
-    def __init__(self, journal: "MemoryJournal", record: RunRecord, on_cancel: Callable[[], None]) -> None:
-        self._journal = journal
-        self._on_cancel = on_cancel
-        self.waiting: list[asyncio.Future[None]] = []
-        self.record = record
-        self.entries: list[Entry] = []
-        self.state: RunState = "running"
-        self.bytes = 0
-
-    def append(self, event: Event) -> int:
-        if self.state != "running":
-            raise RuntimeError(f"{self.record.job_id} has ended")
-        number = len(self.entries) + 1
-        self.entries.append((number, event))
-        if self.waiting:
-            self._wake()
-        return number
+    def __init__(self, book: Book, ended: Callable[[Book], None]) -> None:
+        self._book = book
+        self._ended = ended
+        self.append = book.append
 
     async def commit(self, event: Event) -> int:
-        number = self.append(event)
-        if isinstance(event, RunEnded):
-            self.state = event.status
-            self._on_cancel = _nothing  # it holds the run, and the run holds us: only the collector would part us
-            self._journal.ended(self)
+        if not isinstance(event, RunEnded):
+            return self._book.append(event)
+        number = self._book.end(event)
+        self._ended(self._book)
         return number
 
-    def cancel(self) -> None:
-        if self.state == "running":
-            self._on_cancel()
-
-    def weigh(self) -> int:
-        deltas = [len(event.text) for _, event in self.entries if isinstance(event, _DELTAS)]
-        outputs = [len(event.output) for _, event in self.entries if isinstance(event, TurnEnded | ToolEnded)]
-        outputs += [len(event.call.arguments) for _, event in self.entries if isinstance(event, ToolStarted)]
-        outputs += [len(to_json(event.data)) for _, event in self.entries if isinstance(event, CustomEvent)]
-        return len(self.entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
-
-    def _wake(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-class _Cursor:
-    """A place in a book."""
-
-    __slots__ = ("_book", "_place", "_waiter")
-
-    def __init__(self, book: _Book, after: int) -> None:
-        self._book = book
-        self._place = after
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def read(self) -> Sequence[Entry]:
-        if self._place >= len(self._book.entries):
-            waiter = self._waiter = asyncio.get_running_loop().create_future()
-            self._book.waiting.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiter = None
-                if waiter in self._book.waiting:  # cancelled, and nothing has been appended since
-                    self._book.waiting.remove(waiter)
-        return self.available()
-
-    def available(self) -> Sequence[Entry]:
-        entries = self._book.entries[self._place : self._place + _ENTRIES_A_READ]
-        self._place += len(entries)
-        return entries
-
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    async def suspend(self) -> None:
+        raise RuntimeError("a run in memory does not survive its process")
 
 
 class MemoryJournal:
@@ -108,52 +74,87 @@ class MemoryJournal:
     With `retain_seconds=math.inf` it keeps them as long as it is kept itself.
     """
 
+    survives = False
+    healthy = True
+
     def __init__(self, *, retain_seconds: float, retain_bytes: int) -> None:
         self._retain_seconds = retain_seconds
         self._retain_bytes = retain_bytes
-        self._books: dict[str, _Book] = {}
-        self._finished: OrderedDict[str, asyncio.TimerHandle] = OrderedDict()
+        self._books: dict[str, Book] = {}
+        """In the order in which they were begun."""
+        self._claims = Claims()
+        self._finished: OrderedDict[str, tuple[asyncio.TimerHandle, int]] = OrderedDict()
+        """When each is forgotten, and its bytes."""
         self._finished_bytes = 0
 
-    async def submit(self, record: RunRecord, *, on_cancel: Callable[[], None]) -> Log:
-        book = _Book(self, record, on_cancel)
-        self._books[record.job_id] = book
-        return book
+    async def open(self) -> None:
+        pass
+
+    async def submit(
+        self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
+    ) -> Log:
+        self._claims.take(record.claim, record.job_id)
+        book = self._books[record.job_id] = Book(record, on_cancel=on_cancel)
+        return _Log(book, self._ended)
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
-        return _Cursor(self._book(job_id), after)
+        return self._book(job_id).tail(after)
 
     async def status(self, job_id: str) -> RunStatus:
-        book = self._book(job_id)
-        return RunStatus(book.record, book.state, last_event_id=len(book.entries))
+        return self._book(job_id).status()
+
+    async def list(
+        self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
+    ) -> Page:
+        books = [book for book in reversed(self._books.values()) if book.record.owner == owner]
+        if after is not None:
+            ids = [book.record.job_id for book in books]
+            if after not in ids:
+                raise NotFound("there is no such run")
+            books = books[ids.index(after) + 1 :]
+        wanted = [book for book in books if state is None or book.state == state]
+        return Page([book.status() for book in wanted[:limit]], has_more=len(wanted) > limit)
 
     async def cancel(self, job_id: str) -> None:
-        self._book(job_id).cancel()
+        self._book(job_id).on_cancel()
+
+    async def delete(self, job_id: str) -> None:
+        if self._book(job_id).state == "running":
+            raise StillRunning("the run goes on; cancel it first")
+        self._forget(job_id)
+
+    async def trim(self, job_id: str, before: int) -> None:
+        self._book(job_id).trim(before)
+
+    async def unfinished(self) -> Sequence[Unfinished]:
+        return ()
 
     async def close(self) -> None:
-        for timer in self._finished.values():
+        for timer, _ in self._finished.values():
             timer.cancel()
         self._finished.clear()
         self._books.clear()
 
-    def ended(self, book: _Book) -> None:
+    def _ended(self, book: Book) -> None:
         """Start the retention of a book whose run is over."""
-        job_id = book.record.job_id
-        book.bytes = book.weigh()
-        self._finished_bytes += book.bytes
-        loop = asyncio.get_running_loop()
         if self._retain_seconds == math.inf:
             return
-        self._finished[job_id] = loop.call_later(self._retain_seconds, self._forget, job_id)
+        job_id, weight = book.record.job_id, book.weigh()
+        timer = asyncio.get_running_loop().call_later(self._retain_seconds, self._forget, job_id)
+        self._finished[job_id] = (timer, weight)
+        self._finished_bytes += weight
         while self._finished_bytes > self._retain_bytes:
             self._forget(next(iter(self._finished)))
 
     def _forget(self, job_id: str) -> None:
         """Readers that hold a cursor read on: the book goes with the last of them."""
-        self._finished.pop(job_id).cancel()
-        self._finished_bytes -= self._books.pop(job_id).bytes
+        if (kept := self._finished.pop(job_id, None)) is not None:
+            timer, weight = kept
+            timer.cancel()
+            self._finished_bytes -= weight
+        self._claims.drop(self._books.pop(job_id).record.claim)
 
-    def _book(self, job_id: str) -> _Book:
+    def _book(self, job_id: str) -> Book:
         try:
             return self._books[job_id]
         except KeyError:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,8 +18,19 @@ from anyio import CancelScope
 
 from app.engine.clocks import TurnClocks
 from app.engine.execute import Execution
+from app.engine.past import Past, past_of
 from app.engine.turn import Speaker, as_failure
-from app.errors import InternalError, RunCancelled, RunError, RunInterrupted, RunTimedOut, Unavailable
+from app.errors import (
+    AppError,
+    InternalError,
+    RunCancelled,
+    RunError,
+    RunInterrupted,
+    RunTimedOut,
+    StorageUnavailable,
+    Unavailable,
+    error_of,
+)
 from app.events import (
     EndStatus,
     Event,
@@ -32,8 +43,9 @@ from app.events import (
 )
 from app.llm.base import ChatModel
 from app.runs.job import Job
-from app.runs.journal import Journal, Log, RunRecord
+from app.runs.journal import Journal, Log, RunRecord, Unfinished
 from app.runs.summary import Summary
+from app.swarm.plan import Plan
 from app.tools.mcp import McpHub
 
 logger = logging.getLogger(__name__)
@@ -66,6 +78,8 @@ class Run:
         self._began = time.monotonic()
         self._scope = CancelScope()
         self._stopped_by: RunError | None = None
+        self._is_suspended = False
+        self._past = Past()
         self._grace_seconds = grace_seconds
         self._readers = 0
         self._leaving: asyncio.TimerHandle | None = None
@@ -78,15 +92,22 @@ class Run:
         return int((time.monotonic() - self._began) * 1000)
 
     def say(self, delta: TextDelta | ReasoningDelta) -> None:
-        self._log.append(delta)  # the summary learns nothing of it
+        if not self._is_suspended:
+            self._log.append(delta)  # the summary learns nothing of it
 
     def record(self, event: Event) -> None:
-        self._log.append(event)
-        self.summary.observe(event)
+        if not self._is_suspended:
+            self._log.append(event)
+            self.summary.observe(event)
 
     async def commit(self, event: Event) -> None:
-        await self._log.commit(event)
+        if self._is_suspended:
+            return
         self.summary.observe(event)
+        try:
+            await self._log.commit(event)
+        except StorageUnavailable as error:
+            self.stop(error)
 
     # Its end.
 
@@ -99,6 +120,27 @@ class Run:
     def cancel(self) -> None:
         """Somebody asked for it through the journal."""
         self.stop(RunCancelled("the run was cancelled"))
+
+    def suspend(self) -> None:
+        """Stop, and go on in the next process: nothing more of it is written, its readers go without an end."""
+        if self._stopped_by is None:
+            self._is_suspended = True
+            self._scope.cancel()
+
+    def unfinished_business(self) -> RunError | None:
+        """Why a run that was resumed must end at once; None if it goes on."""
+        if self.summary.stopped is not None:
+            failure = self.summary.stopped.failure
+            error = error_of(failure.code, failure.message)
+            return error if isinstance(error, RunError) else InternalError(failure.message)
+        if any(turn.status == "cancelled" for turn in self.summary.answers):
+            return RunCancelled("the run was cancelled")
+        if self.job.on_disconnect == "cancel":
+            return RunInterrupted("the server stopped")
+        return None
+
+    def _fail_storage(self) -> None:
+        self.stop(StorageUnavailable("what happens in the run can no longer be written down"))
 
     # Its readers.
 
@@ -141,15 +183,25 @@ class Run:
 
     async def begin(self, journal: Journal) -> None:
         """Write the first two events."""
-        self._log = await journal.submit(self._record, on_cancel=self.cancel)
+        self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
         try:
             self.record(_description(self._record, self.job))
-            await self.commit(RunStarted(self.now_ms()))
+            self.record(RunStarted(self.now_ms()))
         except BaseException:
             with CancelScope(shield=True):
                 reason = InternalError("the run could not be started")
-                await self._finish(reason, succeeded=False, timeout_seconds=0)
+                await self.finish(reason, succeeded=False, timeout_seconds=0)
             raise
+
+    def resume(self, unfinished: Unfinished) -> None:
+        """Take up where another process left off."""
+        self._record, self.job_id = unfinished.record, unfinished.record.job_id
+        self._log = unfinished.log
+        for _, event in unfinished.entries:
+            self.summary.observe(event)
+        self._past = past_of(unfinished.entries)
+        if unfinished.entries:
+            self._began -= unfinished.entries[-1][1].t_ms / 1000
 
     async def live(self, speaker: Speaker, run_seconds: float) -> None:
         """Carry the plan out, and write the end of the journal whatever came of it."""
@@ -157,7 +209,7 @@ class Run:
         # Unless we learn otherwise: only a cancellation from outside leaves it at this.
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
-        execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread)
+        execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread, self._past)
         try:
             self._scope.deadline = anyio.current_time() + timeout
             with self._scope:
@@ -171,13 +223,17 @@ class Run:
             reason = InternalError("something went wrong in this server")
         finally:
             with CancelScope(shield=True):
-                await self._finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
+                if self._is_suspended and self._stopped_by is None:
+                    await self._log.suspend()
+                else:
+                    await self.finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
 
-    async def _finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float) -> None:
+    async def finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float = 0) -> None:
+        """Write the run's last events."""
         if self._leaving is not None:
             self._leaving.cancel()
         now_ms = self.now_ms()
-        if reason is not None:
+        if reason is not None and self.summary.stopped is None:
             self.record(
                 RunFailed(
                     now_ms,
@@ -187,7 +243,8 @@ class Run:
                     timeout_seconds=timeout_seconds if isinstance(reason, RunTimedOut) else None,
                 )
             )
-        self.record(self.summary.total(now_ms))
+        if self.summary.usage is None:  # else a crash came between it and the end
+            self.record(self.summary.total(now_ms))
         unforced: EndStatus = "success" if succeeded else "failed"
         await self.commit(
             RunEnded(
@@ -226,7 +283,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether new runs are welcome."""
-        return not self._draining
+        return not self._draining and self.journal.healthy
 
     async def start(self, job: Job) -> Run:
         """Admit a job and set it going. Its first two events are in the journal when this returns.
@@ -234,6 +291,8 @@ class Supervisor:
         Raises:
             Unavailable: the server is full or about to stop.
         """
+        if not self.journal.healthy:
+            raise StorageUnavailable("the server cannot write anything down at present")
         if self._draining:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
         if len(self._live) + self._admitting >= self._limits.max_runs:
@@ -248,10 +307,34 @@ class Supervisor:
             self._look_whether_drained()
         run.expect_reader()
         if self._interrupting:
-            run.stop(RunInterrupted("the server stopped"))
+            self._interrupt(run)
+        self._begin(run)
+        return run
+
+    async def recover(self, job_of: Callable[[RunRecord], Job]) -> None:
+        """Take up the runs whose process ended before they did: those that go on without a client go on, the others
+        are told to have been interrupted. `job_of` makes a job of what was posted, or raises an `AppError`."""
+        for found in await self.journal.unfinished():
+            record = found.record
+            try:
+                job = job_of(record)
+            except AppError as error:
+                run = Run(_lost_job(record), grace_seconds=0)
+                run.resume(found)
+                logger.warning("run %s cannot go on: %s", record.job_id, error)
+                await run.finish(InternalError(f"the run cannot go on: {error.detail}"), succeeded=False)
+                continue
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            run.resume(found)
+            if reason := run.unfinished_business():
+                await run.finish(reason, succeeded=False)
+                continue
+            self._live[run.job_id] = run
+            self._begin(run)
+
+    def _begin(self, run: Run) -> None:
         task = self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
         task.add_done_callback(lambda _: self._forget(run))  # also where the event loop ends before its first step
-        return run
 
     def live(self, job_id: str) -> Run | None:
         """The run, while it goes on in this process."""
@@ -264,8 +347,15 @@ class Supervisor:
             await self._no_more_runs()
         self._interrupting = True
         for run in list(self._live.values()):
-            run.stop(RunInterrupted("the server stopped"))
+            self._interrupt(run)
         await self._no_more_runs()
+
+    def _interrupt(self, run: Run) -> None:
+        """A run that outlives its client, too, goes on when the server is back, if the journal survives that."""
+        if self.journal.survives and run.job.on_disconnect == "continue":
+            run.suspend()
+        else:
+            run.stop(RunInterrupted("the server stopped"))
 
     async def _no_more_runs(self) -> None:
         self._look_whether_drained()
@@ -294,6 +384,11 @@ class Supervisor:
             logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
 
 
+def _lost_job(record: RunRecord) -> Job:
+    """Of a run that cannot be run any more."""
+    return Job(kind=record.kind, plan=Plan((), ()), owner=record.owner, on_disconnect="continue")
+
+
 def _record(job: Job) -> RunRecord:
     return RunRecord(
         job_id=f"{'swarms' if job.kind == 'swarm' else 'agent'}-{secrets.token_hex(16)}",
@@ -304,6 +399,9 @@ def _record(job: Job) -> RunRecord:
         coalesce_ms=job.coalesce_ms,
         request_id=job.request_id,
         traceparent=job.traceparent,
+        on_disconnect=job.on_disconnect,
+        body=job.body,
+        claim=job.claim,
     )
 
 

@@ -221,7 +221,7 @@ def _swarm_type(request: SwarmRequest) -> SwarmType:
 
 
 def _refuse_what_we_cannot_do(request: RunSpec) -> None:
-    for name in ("background", "max_cost_usd", "max_total_tokens"):
+    for name in ("max_cost_usd", "max_total_tokens"):
         if getattr(request, name):
             raise UnsupportedOption(f"this server does not support {name}", location=(name,))
 

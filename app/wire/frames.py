@@ -18,6 +18,7 @@ from app.events import (
     ToolStarted,
     TurnEnded,
     TurnFailed,
+    TurnRestarted,
     TurnStarted,
     UsageTotalled,
 )
@@ -42,6 +43,7 @@ from app.wire.schema import (
     SwarmUsageFrame,
     ToolEndFrame,
     ToolStartFrame,
+    TurnRestartFrame,
 )
 
 
@@ -72,7 +74,7 @@ class FrameMaker:
     def _note(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             self._outputs[event.turn] = self._outputs.get(event.turn, "") + event.text
-        elif isinstance(event, TurnEnded):
+        elif isinstance(event, TurnEnded | TurnRestarted):
             self._outputs.pop(event.turn, None)
 
 
@@ -92,6 +94,14 @@ def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
             return "agent_start", _agent_start(event)
         case ToolStarted() | ToolEnded() | CustomEvent():
             return _act(event)
+        case TurnRestarted():
+            return "turn_restart", TurnRestartFrame(
+                agent=event.agent,
+                turn=event.turn,
+                attempt=event.attempt,
+                discard_from=event.discard_from,
+                t=event.t_ms,
+            )
         case TurnEnded():
             return "agent_end", _agent_end(event)
         case TurnFailed():

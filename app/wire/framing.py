@@ -8,7 +8,7 @@ from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[re
 
 import orjson
 
-from app.events import Event, ReasoningDelta, TextDelta, TurnEnded
+from app.events import Event, ReasoningDelta, TextDelta, TurnEnded, TurnRestarted
 from app.runs.journal import Entry
 from app.runs.summary import Summary
 from app.wire.frames import frame
@@ -78,11 +78,14 @@ class Rendering:
     """One reader's view of one run, from the event numbered `after` on. It must be shown every event from the first
     on, in order."""
 
-    def __init__(self, framing: Framing, *, include_output: bool, after: int = 0) -> None:
+    def __init__(
+        self, framing: Framing, *, include_output: bool, after: int = 0, summary: Summary | None = None
+    ) -> None:
+        """`summary` is of the events before those that it is shown."""
         self._framing = framing
         self._include_output = include_output
         self._after = after
-        self._summary = Summary()
+        self._summary = summary or Summary()
         self._panels: dict[int, _Panel] = {}
 
     def blocks(self, entries: Sequence[Entry]) -> Iterator[bytes]:
@@ -128,6 +131,8 @@ class Rendering:
                 output = (self._panels.get(event.turn) or self._begin(event)).output
                 output += escape(event.text)[1:-1].encode("ascii")
                 ends.append((output, len(output)))
+            elif isinstance(event, TurnRestarted):
+                self._panels.pop(event.turn, None)
         return [memoryview(output)[:end] for output, end in ends]
 
     def _begin(self, event: TextDelta) -> _Panel:
@@ -145,6 +150,14 @@ class Rendering:
             return None
         name, data = frame(event, self._summary)
         return name, _to_json(data)
+
+
+def gap(framing: Framing, *, requested: int, first_available: int) -> bytes:
+    """The frame that tells a reader what it cannot have any more. It has no number: nothing resumes from it."""
+    data = f'{{"requested":{requested},"first_available":{first_available}}}'
+    if framing.number.startswith("{"):
+        return f'{{"event":"gap","data":{data}{framing.tail}'.encode("ascii")
+    return f"event: gap{framing.data}{data}{framing.tail}".encode("ascii")
 
 
 def join_deltas(entries: Sequence[Entry], *, after: int) -> list[Entry]:

@@ -180,6 +180,16 @@ class AgentStartFrame(Frame):
     lane: str
 
 
+class TurnRestartFrame(Frame):
+    """`turn_restart`: after a crash, an interrupted turn begins again; what it said from the event `discard_from` on
+    does not count."""
+
+    agent: str
+    turn: int
+    attempt: int
+    discard_from: int
+
+
 class ChunkFrame(Frame):
     """`chunk`. `output` is all that this turn has streamed so far; `step` is there from the second model call on."""
 

@@ -56,8 +56,13 @@ class Contender:
     @contextmanager
     def serve(self, provider_url: str) -> Generator[Server]:
         """A fresh server process, whose provider is this one."""
-        environ = {"OPENAI_API_KEY": "sk-benchmark", "OPENAI_BASE_URL": provider_url, **self.environ}
         with TemporaryDirectory() as folder:
+            environ = {
+                "OPENAI_API_KEY": "sk-benchmark",
+                "OPENAI_BASE_URL": provider_url,
+                "SWARMSTREAM_DATA_DIR": f"{folder}/data",
+                **self.environ,
+            }
             config = Path(folder) / "config.yaml"
             config.write_text(json.dumps(_proxy_config(provider_url)))
             command = [str(config) if word == "CONFIG" else word for word in self.command]
@@ -105,7 +110,7 @@ def _our_body(question: Question) -> dict[str, Any]:
     return {**body, "agent_config": agent("A")}
 
 
-def _ours(name: str, meaning: str, lane: str, open_streams: int = 1000) -> Contender:
+def _ours(name: str, meaning: str, lane: str, open_streams: int = 1000, **environ: str) -> Contender:
     return Contender(
         name,
         meaning,
@@ -113,7 +118,7 @@ def _ours(name: str, meaning: str, lane: str, open_streams: int = 1000) -> Conte
         "/health/live",
         _our_path,
         _our_body,
-        environ={"SWARMSTREAM_API_KEYS": _KEY, "SWARMSTREAM_LANE": lane},
+        environ={"SWARMSTREAM_API_KEYS": _KEY, "SWARMSTREAM_LANE": lane, **environ},
         headers={"x-api-key": _KEY},
         is_ours=True,
         proof=f'"lane":"{lane}"'.encode(),
@@ -159,6 +164,7 @@ CONTENDERS = [
         _openai_body,
     ),
     _ours("direct", "swarmstream, its own lane to the provider", "direct"),
+    _ours("memory", "the same with its journal in memory", "direct", SWARMSTREAM_DATA_DIR=""),
     _ours("litellm", "swarmstream, its litellm lane", "litellm", open_streams=400),
     Contender(
         "afternoon",

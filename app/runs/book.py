@@ -1,0 +1,204 @@
+"""One run in memory: its events, and the readers that wait for the next one."""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from pydantic_core import to_json
+
+from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted, TurnEnded
+from app.runs.journal import Entry, RunRecord, RunState, RunStatus, Suspended
+from app.runs.summary import Summary
+
+_ENTRIES_A_READ = 512
+_DELTAS = (TextDelta, ReasoningDelta)
+_EVENT_BYTES = 200
+"""About what an event takes beside its text."""
+
+
+def nothing() -> None:
+    pass
+
+
+class Book:
+    """Events with their numbers, in order. Appending never waits."""
+
+    __slots__ = (
+        "_entries",
+        "_next",
+        "_observed",
+        "_summary",
+        "_trimmed",
+        "_waiting",
+        "is_suspended",
+        "on_cancel",
+        "record",
+        "state",
+    )
+
+    def __init__(self, record: RunRecord, *, on_cancel: Callable[[], None] = nothing) -> None:
+        self.record = record
+        self.on_cancel = on_cancel
+        self.state: RunState = "running"
+        self.is_suspended = False
+        self._entries: list[Entry] = []
+        self._next = 1
+        self._trimmed = 0
+        """How many entries have been dropped at the beginning."""
+        self._waiting: list[asyncio.Future[None]] = []
+        self._summary = Summary()
+        self._observed = 0
+        """How many entries the summary has seen."""
+
+    @property
+    def next_number(self) -> int:
+        return self._next
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        return self._entries
+
+    def append(self, event: Event) -> int:
+        """Its number."""
+        if self.state != "running":
+            raise RuntimeError(f"{self.record.job_id} has ended")
+        number = self._next
+        self._next = number + 1
+        self._entries.append((number, event))
+        if self._waiting:
+            self._wake()
+        return number
+
+    def end(self, event: RunEnded) -> int:
+        """Its number: nothing comes behind."""
+        number = self.append(event)
+        self.state = event.status
+        self.on_cancel = nothing  # it holds the run, and the run holds us: only the collector would part us
+        return number
+
+    def restore(self, entries: Sequence[Entry], *, next_number: int) -> None:
+        """Take in what was written earlier; what is appended from now on is numbered from `next_number`."""
+        self._entries = list(entries)
+        self._next = next_number
+        if entries and isinstance(ended := entries[-1][1], RunEnded):
+            self.state = ended.status
+
+    def trim(self, before: int) -> None:
+        """Forget the events numbered below `before`, but for the last one."""
+        self._observe()
+        dropped = min(self._place_of(before - 1) - self._trimmed, len(self._entries) - 1)
+        if dropped > 0:
+            del self._entries[:dropped]
+            self._trimmed += dropped
+
+    def suspend(self) -> None:
+        """Let the readers go, once they have read what there is."""
+        self.is_suspended = True
+        self._wake()
+
+    def status(self) -> RunStatus:
+        self._observe()
+        return RunStatus(self.record, self.state, self._summary, last_event_id=self._last, first_event_id=self._first)
+
+    def weigh(self) -> int:
+        """About how many bytes it takes in memory."""
+        deltas = [len(event.text) for _, event in self._entries if isinstance(event, _DELTAS)]
+        outputs = [len(event.output) for _, event in self._entries if isinstance(event, TurnEnded | ToolEnded)]
+        outputs += [len(event.call.arguments) for _, event in self._entries if isinstance(event, ToolStarted)]
+        outputs += [len(to_json(event.data)) for _, event in self._entries if isinstance(event, CustomEvent)]
+        return len(self.record.body) + len(self._entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
+
+    def tail(self, after: int) -> "Cursor":
+        first_available = self._first if after + 1 < self._first else None
+        return Cursor(self, self._place_of(after), after, first_available)
+
+    # For its cursors.
+
+    def read_from(self, place: int) -> Sequence[Entry]:
+        """Entries from a place on, which counts all that have ever been here."""
+        start = max(0, place - self._trimmed)
+        return self._entries[start : start + _ENTRIES_A_READ]
+
+    async def wait_behind(self, place: int, waiter: asyncio.Future[None]) -> None:
+        """Until there is an entry at this place, or the waiter is woken.
+
+        Raises:
+            Suspended: there will be none here.
+        """
+        if place - self._trimmed < len(self._entries):
+            return
+        if self.is_suspended:
+            raise Suspended
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiting:  # cancelled, and nothing has been appended since
+                self._waiting.remove(waiter)
+
+    def place_behind(self, place: int, read: int) -> int:
+        return max(place, self._trimmed) + read
+
+    @property
+    def _first(self) -> int:
+        return self._entries[0][0] if self._entries else self._next
+
+    @property
+    def _last(self) -> int:
+        return self._entries[-1][0] if self._entries else 0
+
+    def _place_of(self, after: int) -> int:
+        """The place behind the event of this number."""
+        return self._trimmed + bisect_right(self._entries, after, key=lambda entry: entry[0])
+
+    def _observe(self) -> None:
+        for _, event in self._entries[self._observed - self._trimmed :]:
+            if not isinstance(event, _DELTAS):
+                self._summary.observe(event)
+        self._observed = self._trimmed + len(self._entries)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Cursor:
+    """A place in a book."""
+
+    __slots__ = ("_after", "_book", "_is_woken", "_place", "_waiter", "first_available")
+
+    def __init__(self, book: Book, place: int, after: int, first_available: int | None) -> None:
+        self.first_available = first_available
+        self._book = book
+        self._place = place
+        self._after = after
+        """The reader has, or wants, nothing up to here; it may be beyond the log."""
+        self._is_woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self) -> Sequence[Entry]:
+        if entries := self.available():
+            return entries
+        while True:
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            self._is_woken = False
+            try:
+                await self._book.wait_behind(self._place, waiter)
+            finally:
+                self._waiter = None
+            if (entries := self.available()) or self._is_woken:
+                return entries
+
+    def available(self) -> Sequence[Entry]:
+        entries = self._book.read_from(self._place)
+        self._place = self._book.place_behind(self._place, len(entries))
+        if entries and entries[0][0] <= self._after:
+            return [entry for entry in entries if entry[0] > self._after]
+        return entries
+
+    def wake(self) -> None:
+        self._is_woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,501 @@
+"""A journal on SQLite: live runs are read from memory and written behind, finished ones are read from the file.
+
+One process serves a data directory. Its writer is a thread: what has gathered within 20 ms, of all runs, is one batch
+in one transaction. When a run ends, its events are written once more, together, and its batches go.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from anyio import to_thread
+
+from app.errors import NotFound, StillRunning, StorageUnavailable
+from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
+from app.runs.book import Book, nothing
+from app.runs.journal import DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
+from app.runs.memory_journal import CLAIM_SECONDS, Claims
+from app.runs.packing import Noted
+from app.runs.sqlite_store import Ending, Store, StoredRun
+from app.runs.summary import Summary
+
+logger = logging.getLogger(__name__)
+
+_BATCH_SECONDS = 0.02
+_BATCH_EVENTS = 256
+_RETRY_SECONDS = 1.0
+_SWEEP_SECONDS = 60.0
+_NUMBERS_SKIPPED = 1_000_000
+"""Between the last event that was written of a run and the first after its recovery: more than readers can have seen
+that was not."""
+_OPENED_RUNS = 16
+"""Finished runs that are kept in memory for their next reader."""
+_LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
+"""Of an outline: what answers are not made of."""
+
+ResultT = TypeVar("ResultT")
+
+
+class SqliteJournal:
+    """The runs of a data directory, which is taken when the journal is made.
+
+    Raises:
+        DirectoryInUse: another process has it.
+    """
+
+    survives = True
+
+    def __init__(self, folder: Path, *, retain_seconds: float, retain_bytes: int) -> None:
+        self._folder = folder
+        self._retain_seconds = retain_seconds
+        self._retain_bytes = retain_bytes
+        self._live: dict[str, _LiveBook] = {}
+        self._opened: OrderedDict[str, Book] = OrderedDict()
+        self._claims = Claims()
+        self._next_run = 1
+        self._next_batch = 1
+        self._begun: list[Callable[[Store], None]] = []
+        """What writes the runs down that have begun since the last batch."""
+        self._pending: list[Noted] = []
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._recovered: list[tuple[StoredRun, list[Entry]]] = []
+        self._lock: int | None = None
+        try:
+            self._lock = _locked(folder)
+        except OSError as error:
+            logger.warning("the data directory cannot be used: %s", error)
+        self._readers: Store | None = None
+        self._reading = threading.Lock()
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = _Writer(self._folder, self._loop, self._on_health)
+        self._writer.start()
+        try:
+            await self._write(self._begin, is_tried_again=True)
+        except StorageUnavailable:
+            logger.warning("the data directory %s cannot be written: no run can begin", self._folder)
+        self._sweep()
+
+    @property
+    def healthy(self) -> bool:
+        return self._writer.is_healthy
+
+    async def submit(
+        self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
+    ) -> Log:
+        if not self.healthy:
+            raise StorageUnavailable("the server cannot write anything down at present")
+        self._claims.take(record.claim, record.job_id)
+        no = self._next_run
+        self._next_run += 1
+        first_batch = self._next_batch
+        book = _LiveBook(no, first_batch, Book(record, on_cancel=on_cancel), on_failure)
+        self._live[record.job_id] = book
+        epoch = self._epoch
+
+        # Written with the run's first events, whose commit waits for it.
+        self._begun.append(lambda store: store.add_run(no, record, epoch=epoch, first_batch=first_batch))
+        return _Log(self, book)
+
+    async def tail(self, job_id: str, *, after: int = 0) -> Tail:
+        return (await self._book(job_id)).tail(after)
+
+    async def status(self, job_id: str) -> RunStatus:
+        if (live := self._live.get(job_id)) is not None:
+            return live.book.status()
+        stored = await self._read(lambda store: store.run(job_id))
+        if stored is None:
+            raise _no_such_run()
+        return self._status(stored)
+
+    async def list(
+        self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
+    ) -> Page:
+        def read(store: Store) -> tuple[list[StoredRun], bool]:
+            before = None
+            if after is not None:
+                last = store.run(after)
+                if last is None or last.record.owner != owner:
+                    raise _no_such_run()
+                before = last.no
+            return store.page(owner, state=state, limit=limit, before=before)
+
+        runs, has_more = await self._read(read)
+        return Page([self._status(run) for run in runs], has_more)
+
+    async def cancel(self, job_id: str) -> None:
+        if (live := self._live.get(job_id)) is not None:
+            live.book.on_cancel()
+        else:
+            await self.status(job_id)
+
+    async def delete(self, job_id: str) -> None:
+        status = await self.status(job_id)
+        if job_id in self._live or status.state == "running":
+            raise StillRunning("the run goes on; cancel it first")
+        await self._write(lambda store: store.delete_run(job_id))
+        self._opened.pop(job_id, None)
+        self._claims.drop(status.record.claim)
+
+    async def trim(self, job_id: str, before: int) -> None:
+        book = await self._book(job_id)
+        book.trim(before)
+        stored = await self._read(lambda store: store.run(job_id))
+        if stored is not None and job_id not in self._live:
+            entries = list(book.entries)
+            await self._write(lambda store: store.trim_run(stored.no, before, entries))
+
+    async def unfinished(self) -> Sequence[Unfinished]:
+        found, self._recovered = self._recovered, []
+        claimed: list[Unfinished] = []
+        for run, entries in found:
+            book = Book(run.record)
+            last = entries[-1][0] if entries else 0
+            book.restore(entries, next_number=last + (_NUMBERS_SKIPPED if entries else 1))
+            live = _LiveBook(run.no, self._oldest_batch, book, nothing)
+            self._live[run.record.job_id] = live
+            claimed.append(Unfinished(run.record, list(entries), _Log(self, live)))
+        return claimed
+
+    async def close(self) -> None:
+        for timer in (self._flush_timer, self._sweep_timer):
+            if timer is not None:
+                timer.cancel()
+        self.flush()
+        await to_thread.run_sync(self._writer.stop)
+        if self._readers is not None:
+            self._readers.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    # For its logs.
+
+    def note(self, no: int, number: int, event: Event) -> None:
+        """An event of a live run, to be written within a moment."""
+        self._pending.append((no, number, event))
+        if self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(_BATCH_SECONDS, self.flush)
+        elif len(self._pending) >= _BATCH_EVENTS:
+            self.flush()
+
+    def flush(self, written: asyncio.Future[Any] | None = None) -> None:
+        """Hand on to the writer what has gathered; `written` is resolved once it is safe."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if not self._pending and not self._begun and written is None:
+            return
+        begun, self._begun = self._begun, []
+        events, self._pending = self._pending, []
+        batch = self._next_batch
+        self._next_batch += 1
+
+        def add(store: Store) -> None:
+            for begin in begun:
+                begin(store)
+            if events:
+                store.add_batch(batch, events)
+
+        self._writer.put(_Job(add, written, is_tried_again=True))
+
+    async def safe(self) -> None:
+        """Return once all that was noted is safe.
+
+        Raises:
+            StorageUnavailable: it is not.
+        """
+        written: asyncio.Future[Any] = self._loop.create_future()
+        self.flush(written)
+        await written
+
+    async def end(self, live: "_LiveBook", event: RunEnded) -> None:
+        """Write the end of a run.
+
+        Raises:
+            StorageUnavailable: it is tried again until it is written, and not yet.
+        """
+        book = live.book
+        entries = [*book.entries, (book.next_number, event)]
+        if self._begun:
+            self.flush()
+        self._pending = [noted for noted in self._pending if noted[0] != live.no]
+        others = (other.first_batch for other in self._live.values() if other is not live)
+        ending = Ending(
+            no=live.no,
+            state=event.status,
+            ended_at=time.time(),
+            entries=entries,
+            outline=[entry for entry in entries if not isinstance(entry[1], _LEFT_OUT)],
+            oldest_batch=min(others, default=self._next_batch),
+        )
+        await self._write(lambda store: store.end_run(ending), is_tried_again=True)
+
+    def let_go(self, live: "_LiveBook") -> None:
+        """The run has ended: who holds a cursor reads on, others read the file."""
+        self._live.pop(live.book.record.job_id, None)
+
+    # Its own.
+
+    def _begin(self, store: Store) -> None:
+        """What the writer does first, as soon as it can."""
+        epoch = store.next_epoch()
+        last_run, last_batch = store.last_numbers()
+        recovered, claims = store.in_progress(), store.claims()
+        self._next_run = max(self._next_run, last_run + 1)
+        self._next_batch = max(self._next_batch, last_batch + 1)
+        self._oldest_batch = 0 if recovered else self._next_batch
+        self._recovered = recovered
+        for claim, job_id in claims:
+            self._claims.take(claim, job_id)
+        self._epoch = self._writer.epoch = epoch
+
+    async def _book(self, job_id: str) -> Book:
+        if (live := self._live.get(job_id)) is not None:
+            return live.book
+        if (opened := self._opened.get(job_id)) is not None:
+            self._opened.move_to_end(job_id)
+            return opened
+
+        def read(store: Store) -> tuple[StoredRun, list[Entry]]:
+            run = store.run(job_id)
+            if run is None:
+                raise _no_such_run()
+            return run, store.events(run.no)
+
+        run, entries = await self._read(read)
+        book = Book(run.record)
+        book.restore(entries, next_number=run.last_event_id + 1)
+        self._opened[job_id] = book
+        while len(self._opened) > _OPENED_RUNS:
+            self._opened.popitem(last=False)
+        return book
+
+    def _status(self, run: StoredRun) -> RunStatus:
+        if (live := self._live.get(run.record.job_id)) is not None:
+            return live.book.status()
+        summary = Summary()
+        for _, event in run.outline:
+            summary.observe(event)
+        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id)
+
+    async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
+        def in_thread() -> ResultT:
+            with self._reading:
+                if self._readers is None:
+                    self._readers = Store(self._folder, writes=False)
+                return read(self._readers)
+
+        try:
+            return await to_thread.run_sync(in_thread)
+        except (sqlite3.Error, OSError) as error:
+            logger.warning("the data directory cannot be read: %s", error)
+            raise StorageUnavailable("what is stored cannot be read at present") from error
+
+    async def _write(self, write: Callable[[Store], None], *, is_tried_again: bool = False) -> None:
+        written: asyncio.Future[Any] = self._loop.create_future()
+        self._writer.put(_Job(write, written, is_tried_again))
+        await written
+
+    def _sweep(self) -> None:
+        """Forget what is old or too much, now and then."""
+        if self.healthy:
+            now = time.time()
+            ended_before, max_bytes = now - self._retain_seconds, self._retain_bytes
+
+            def sweep(store: Store) -> None:
+                store.drop_claims(now - CLAIM_SECONDS)
+                for job_id in store.expired(ended_before, max_bytes=max_bytes):
+                    store.delete_run(job_id)
+
+            self._writer.put(_Job(sweep, None, is_tried_again=False))
+        self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _on_health(self, is_healthy: bool) -> None:
+        """The writer has begun to fail, or to succeed."""
+        if is_healthy:
+            logger.info("the data directory can be written again")
+            return
+        for live in list(self._live.values()):
+            live.on_failure()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LiveBook:
+    """A run in progress."""
+
+    no: int
+    first_batch: int
+    """From this batch on its events stand in the file."""
+    book: Book
+    on_failure: Callable[[], None]
+
+
+class _Log:
+    """The writer's end of a run."""
+
+    def __init__(self, journal: SqliteJournal, live: _LiveBook) -> None:
+        self._journal = journal
+        self._live = live
+
+    def append(self, event: Event) -> int:
+        live = self._live
+        number = live.book.append(event)
+        self._journal.note(live.no, number, event)
+        return number
+
+    async def commit(self, event: Event) -> int:
+        if not isinstance(event, RunEnded):
+            number = self.append(event)
+            await self._journal.safe()
+            return number
+        try:
+            await self._journal.end(self._live, event)
+        finally:
+            number = self._live.book.end(event)
+            self._journal.let_go(self._live)
+        return number
+
+    async def suspend(self) -> None:
+        try:
+            await self._journal.safe()
+        finally:
+            self._live.book.suspend()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """Something to write."""
+
+    write: Callable[[Store], None]
+    written: asyncio.Future[Any] | None
+    """Resolved in the event loop."""
+    is_tried_again: bool
+    """Whether it is kept, should it fail, until it succeeds."""
+
+
+class _Writer(threading.Thread):
+    """Does all writing, in order; what has gathered while it wrote is its next transaction."""
+
+    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop, on_health: Callable[[bool], None]) -> None:
+        super().__init__(name="journal", daemon=True)
+        self.is_healthy = True
+        self.epoch: int | None = None
+        """Whose writes these are: where the file has another number, they come too late."""
+        self._folder = folder
+        self._loop = loop
+        self._on_health = on_health
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._store: Store | None = None
+        self._kept: list[_Job] = []
+        """Jobs that have failed and are tried again."""
+
+    def put(self, job: _Job) -> None:
+        self._queue.put(job)
+
+    def stop(self) -> None:
+        """Write what is left, and end."""
+        self._queue.put(None)
+        self.join()
+
+    def run(self) -> None:
+        is_last = False
+        while not is_last:
+            jobs = self._kept
+            try:
+                first = self._queue.get(timeout=_RETRY_SECONDS if self._kept else None)
+            except Exception:  # queue.Empty, of which SimpleQueue's C code has its own
+                first = None
+                gathered: list[_Job | None] = []
+            else:
+                gathered = [first]
+                while not self._queue.empty():
+                    gathered.append(self._queue.get())
+            is_last = None in gathered
+            jobs = [*jobs, *(job for job in gathered if job is not None)]
+            if jobs:
+                self._do(jobs)
+        if self._store is not None:
+            self._store.close()
+
+    def _do(self, jobs: list[_Job]) -> None:
+        try:
+            store = self._store = self._store or Store(self._folder, writes=True)
+            with store.transaction():
+                if self.epoch is not None and store.epoch() != self.epoch:
+                    raise sqlite3.OperationalError("another process has taken the data directory over")
+                for job in jobs:
+                    job.write(store)
+        except (sqlite3.Error, OSError) as error:
+            self._fail(jobs, error)
+            return
+        self._kept = []
+        self._tell(jobs, None)
+        if not self.is_healthy:
+            self.is_healthy = True
+            self._call(self._on_health, True)
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        self._kept = [
+            _Job(job.write, None, is_tried_again=True) if job.written else job for job in jobs if job.is_tried_again
+        ]
+        if self.is_healthy:
+            self.is_healthy = False
+            logger.error("the data directory cannot be written: %s", error)
+            self._call(self._on_health, False)
+        self._tell(jobs, error)
+
+    def _tell(self, jobs: list[_Job], error: Exception | None) -> None:
+        waiting = [job.written for job in jobs if job.written is not None]
+        if waiting:
+            self._call(_resolve, waiting, error)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            logger.debug("nobody waits for the journal any more")
+
+
+def _resolve(waiting: Sequence[asyncio.Future[Any]], error: Exception | None) -> None:
+    for written in waiting:
+        if written.done():
+            continue
+        if error is None:
+            written.set_result(None)
+        else:
+            failure = StorageUnavailable("what happens can no longer be written down")
+            failure.__cause__ = error
+            written.set_exception(failure)
+
+
+def _locked(folder: Path) -> int:
+    """The lock of a directory, which the system lets go of when the process ends.
+
+    Raises:
+        DirectoryInUse: another process has it.
+        OSError: there can be none.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise DirectoryInUse(f"another process serves the data directory {folder}") from error
+    return lock
+
+
+def _no_such_run() -> NotFound:
+    return NotFound("there is no such run")

@@ -1,0 +1,287 @@
+"""The tables of a data directory: runs, the batches that live runs are written in, the segments of finished ones.
+
+Everything here is synchronous and belongs to one thread at a time. Schema: `PRAGMA user_version` counts the migrations
+that have been made.
+"""
+
+import sqlite3
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from app.events import Event
+from app.runs.journal import Claim, Entry, RunRecord, RunState
+from app.runs.packing import Noted, pack, unpack
+
+FILE = "runs.sqlite3"
+
+_BUSY_SECONDS = 5.0
+_ENTRIES_A_SEGMENT = 4096
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('epoch', 0);
+    CREATE TABLE runs (
+        no INTEGER PRIMARY KEY,
+        job_id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        state TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        ended_at REAL,
+        first_batch INTEGER NOT NULL,
+        first_event_id INTEGER NOT NULL,
+        last_event_id INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        claim_key TEXT UNIQUE,
+        claim_body TEXT,
+        record BLOB NOT NULL,
+        outline BLOB
+    );
+    CREATE INDEX runs_of_an_owner ON runs (owner, no);
+    CREATE INDEX runs_of_an_owner_by_state ON runs (owner, state, no);
+    CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE INDEX runs_in_progress ON runs (first_batch) WHERE state = 'running';
+    CREATE TABLE batches (id INTEGER PRIMARY KEY, events BLOB NOT NULL);
+    CREATE TABLE segments (
+        run INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        events BLOB NOT NULL,
+        PRIMARY KEY (run, first)
+    ) WITHOUT ROWID;
+    """,
+)
+
+_decode_record = msgspec.msgpack.Decoder(RunRecord).decode
+_encode_record = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A row of `runs`."""
+
+    no: int
+    record: RunRecord
+    state: RunState
+    first_event_id: int
+    last_event_id: int
+    outline: Sequence[Entry]
+    """Its events but for deltas and tools; empty while it is in progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is written when a run ends."""
+
+    no: int
+    state: RunState
+    ended_at: float
+    """Unix time, in seconds."""
+    entries: Sequence[Entry]
+    outline: Sequence[Entry]
+    oldest_batch: int
+    """The first batch that some run in progress still needs."""
+
+
+class Store:
+    """One connection to the file."""
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        """Open it; a writer makes the folder and the tables.
+
+        Raises:
+            OSError, sqlite3.Error: that cannot be done.
+        """
+        if writes:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / FILE
+        uri = f"{path.absolute().as_uri()}?mode={'rwc' if writes else 'ro'}"
+        self._connection = sqlite3.connect(
+            uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        if writes:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._migrate()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """All or nothing of what the block does."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _migrate(self) -> None:
+        [version] = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(_MIGRATIONS):
+            raise sqlite3.DatabaseError(f"this data directory is of a newer release (schema {version})")
+        for number, migration in enumerate(_MIGRATIONS[version:], start=version + 1):
+            self._connection.executescript(f"BEGIN IMMEDIATE; {migration}; PRAGMA user_version = {number}; COMMIT;")
+
+    # Written by the process that serves.
+
+    def next_epoch(self) -> int:
+        """The number of a new owner of the directory."""
+        [epoch] = self._connection.execute(
+            "UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value"
+        ).fetchone()
+        return epoch
+
+    def epoch(self) -> int:
+        [epoch] = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+        return epoch
+
+    def last_numbers(self) -> tuple[int, int]:
+        """The highest number of a run and of a batch."""
+        [run] = self._connection.execute("SELECT coalesce(max(no), 0) FROM runs").fetchone()
+        [batch] = self._connection.execute("SELECT coalesce(max(id), 0) FROM batches").fetchone()
+        return run, batch
+
+    def add_run(self, no: int, record: RunRecord, *, epoch: int, first_batch: int) -> None:
+        claim = record.claim
+        self._connection.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, ?, NULL, ?, 1, 0, ?, ?, ?, ?, NULL)",
+            (
+                no,
+                record.job_id,
+                record.owner,
+                epoch,
+                record.created_at.timestamp(),
+                first_batch,
+                len(record.body),
+                claim.key if claim else None,
+                claim.body if claim else None,
+                _encode_record(record),
+            ),
+        )
+
+    def add_batch(self, batch: int, events: Iterable[Noted]) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", (batch, pack(events)))
+
+    def end_run(self, ending: Ending) -> None:
+        size = 0
+        for start in range(0, len(ending.entries), _ENTRIES_A_SEGMENT):
+            part = ending.entries[start : start + _ENTRIES_A_SEGMENT]
+            packed = pack((ending.no, number, event) for number, event in part)
+            size += len(packed)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", (ending.no, part[0][0], packed)
+            )
+        outline = pack((ending.no, number, event) for number, event in ending.outline)
+        self._connection.execute(
+            "UPDATE runs SET state = ?, ended_at = ?, first_event_id = ?, last_event_id = ?, bytes = bytes + ?,"
+            " outline = ? WHERE no = ?",
+            (
+                ending.state,
+                ending.ended_at,
+                ending.entries[0][0],
+                ending.entries[-1][0],
+                size + len(outline),
+                outline,
+                ending.no,
+            ),
+        )
+        self._connection.execute("DELETE FROM batches WHERE id < ?", (ending.oldest_batch,))
+
+    def trim_run(self, no: int, before: int, entries: Sequence[Entry]) -> None:
+        """Leave only these entries of a finished run."""
+        self._connection.execute("DELETE FROM segments WHERE run = ?", (no,))
+        packed = pack((no, number, event) for number, event in entries)
+        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?)", (no, entries[0][0], packed))
+        self._connection.execute(
+            "UPDATE runs SET first_event_id = ?, bytes = ? + length(outline) WHERE no = ?",
+            (entries[0][0], len(packed), no),
+        )
+
+    def delete_run(self, job_id: str) -> None:
+        self._connection.execute("DELETE FROM segments WHERE run = (SELECT no FROM runs WHERE job_id = ?)", (job_id,))
+        self._connection.execute("DELETE FROM runs WHERE job_id = ?", (job_id,))
+
+    def drop_claims(self, created_before: float) -> None:
+        """Forget which requests the older runs had."""
+        self._connection.execute(
+            "UPDATE runs SET claim_key = NULL, claim_body = NULL WHERE claim_key IS NOT NULL AND created_at < ?",
+            (created_before,),
+        )
+
+    def expired(self, ended_before: float, *, max_bytes: int) -> list[str]:
+        """The finished runs that are older, and the oldest of those that are too many bytes together."""
+        old = [
+            job_id
+            for (job_id,) in self._connection.execute(
+                "SELECT job_id FROM runs WHERE ended_at IS NOT NULL AND ended_at < ?", (ended_before,)
+            )
+        ]
+        large = [
+            job_id
+            for (job_id,) in self._connection.execute(
+                "SELECT job_id FROM"
+                " (SELECT job_id, sum(bytes) OVER (ORDER BY ended_at DESC, no DESC) AS total FROM runs"
+                " WHERE ended_at IS NOT NULL AND ended_at >= ?) WHERE total > ?",
+                (ended_before, max_bytes),
+            )
+        ]
+        return old + large
+
+    # Read by anybody.
+
+    def run(self, job_id: str) -> StoredRun | None:
+        row = self._connection.execute(f"{_SELECT_RUN} WHERE job_id = ?", (job_id,)).fetchone()
+        return _stored(row) if row else None
+
+    def events(self, no: int) -> list[Entry]:
+        """Of a finished run."""
+        rows = self._connection.execute("SELECT events FROM segments WHERE run = ? ORDER BY first", (no,))
+        return [(number, event) for (packed,) in rows for _, number, event in unpack(packed)]
+
+    def page(
+        self, owner: str, *, state: RunState | None, limit: int, before: int | None
+    ) -> tuple[list[StoredRun], bool]:
+        """An owner's runs, newest first, of numbers below `before`; and whether there are more."""
+        where, values = ["owner = ?"], [owner]
+        if state is not None:
+            where.append("state = ?")
+            values.append(state)
+        rows = self._connection.execute(
+            f"{_SELECT_RUN} WHERE {' AND '.join(where)} AND no < ? ORDER BY no DESC LIMIT ?",
+            (*values, before if before is not None else 1 << 62, limit + 1),
+        ).fetchall()
+        return [_stored(row) for row in rows[:limit]], len(rows) > limit
+
+    def claims(self) -> list[tuple[Claim, str]]:
+        """All that are held, with their runs."""
+        rows = self._connection.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
+        return [(Claim(key, body), job_id) for key, body, job_id in rows]
+
+    def in_progress(self) -> list[tuple[StoredRun, list[Entry]]]:
+        """The runs without an end, with what was written of them."""
+        runs = [_stored(row) for row in self._connection.execute(f"{_SELECT_RUN} WHERE state = 'running' ORDER BY no")]
+        entries: dict[int, list[Entry]] = {run.no: [] for run in runs}
+        if runs:
+            [oldest] = self._connection.execute("SELECT min(first_batch) FROM runs WHERE state = 'running'").fetchone()
+            rows = self._connection.execute("SELECT events FROM batches WHERE id >= ? ORDER BY id", (oldest,))
+            for (packed,) in rows:
+                for no, number, event in unpack(packed, list(entries)):
+                    entries[no].append((number, event))
+        return [(run, entries[run.no]) for run in runs]
+
+
+_SELECT_RUN = "SELECT no, record, state, first_event_id, last_event_id, outline FROM runs"
+
+
+def _stored(row: tuple[int, bytes, RunState, int, int, bytes | None]) -> StoredRun:
+    no, record, state, first_event_id, last_event_id, outline = row
+    entries: list[tuple[int, Event]] = [(number, event) for _, number, event in unpack(outline)] if outline else []
+    return StoredRun(no, _decode_record(record), state, first_event_id, last_event_id, entries)
