@@ -88,7 +88,7 @@ async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
     agent = {"task": "go", "agent_config": _agent("A")}
     calling: dict[str, Any] = {"task": "go", "agent_config": {**_agent("A"), "tools_list_dictionary": asked}}
     events = await _stream("/v1/swarm/completions", swarm, ScriptedModel(lines))
-    assert {event.event for event in events} == set(SWARM_FRAMES)
+    assert {event.event for event in events} == set(SWARM_FRAMES) - {"turn_restart"}, "which comes after a crash only"
     for event in events:
         _check(SWARM_FRAMES[event.event].__name__, event.data)
     timed_out = await _stream("/v1/swarm/completions", {**swarm, "timeout": 0.1}, ScriptedModel(lines, order="never"))

@@ -342,14 +342,6 @@ def test_an_option_of_an_agent_may_be_empty(option: str, empty: Any) -> None:
         assert agent_of({"agent_config": spec}).warnings == ()
 
 
-@pytest.mark.parametrize(("option", "wanted"), [("background", True), ("max_cost_usd", 0.5), ("max_total_tokens", 100)])
-def test_a_run_option_that_we_lack_is_refused_unless_it_is_empty(option: str, wanted: Any) -> None:
-    assert option in refused(UnsupportedOption, {option: wanted}, at=(option,))
-    assert option in agent_refused(UnsupportedOption, {option: wanted}, at=(option,))
-    assert swarm_of({option: None}).warnings == ()
-    assert agent_of({option: None}).warnings == ()
-
-
 def test_running_in_the_foreground_can_be_said_aloud() -> None:
     assert swarm_of({"background": False}).warnings == ()
 

@@ -110,7 +110,7 @@ async def test_what_is_cancelled_with_its_last_token_starts_no_later_agent() -> 
         run.stop(RunCancelled("now"))
         events = await events_of(journal, run)
     assert outcome(events) == ("cancelled", "cancelled")
-    assert [event.agent for event in events if isinstance(event, TurnStarted)] == ["A"]
+    assert [call.model.target for call in model.calls] == ["A"]
 
 
 async def test_the_first_reason_to_stop_counts() -> None:

@@ -35,9 +35,13 @@ async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, sec
         raise BodyTimeout(f"the request's body did not arrive within {seconds:g} s")
     value = _parse(body)  # pyright: ignore[reportPossiblyUnboundVariable]
     try:
-        return model.model_validate(value), orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        spec = model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError(_tidy(error, value)) from None
+    try:
+        return spec, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes
+        return spec, body  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import Literal
 from anyio import TaskHandle, create_task_group
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from app.engine.budget import Budget
 from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from app.engine.past import Past
 from app.engine.speech import Recorder
@@ -28,6 +29,7 @@ class Execution:
     on_error: Literal["fail", "continue"]
     before_stage: Callable[[], Awaitable[None]]
     """Waits while no new turn may start."""
+    budget: Budget | None = None
     past: Past = field(default_factory=Past)
     """What an earlier process has done of it."""
     _numbers: Iterator[int] = field(init=False)
@@ -98,7 +100,7 @@ class Execution:
             return _result_of(turn, turn.past.ended)
         await checkpoint_if_cancelled()  # what was cancelled starts nothing more
         messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
-        return await self.speaker.take_turn(turn, messages, self.recorder)
+        return await self.speaker.take_turn(turn, messages, self.recorder, self.budget)
 
 
 def _result_of(turn: Turn, ended: TurnEnded) -> TurnResult:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
+from anyio import CancelScope
 
+from app.engine.budget import Budget, Reservation
 from app.engine.clocks import CallClock, TurnClocks
 from app.errors import ModelError, TurnTimeout, UpstreamInvalid
 from app.events import Event, ReasoningDelta, TextDelta, ToolCall, Usage
@@ -73,7 +75,13 @@ class Speech:
     """An agent's model calls within one turn, one after another."""
 
     def __init__(
-        self, agent: Agent, turn: int, recorder: Recorder, models: Mapping[str, ChatModel], clocks: TurnClocks
+        self,
+        agent: Agent,
+        turn: int,
+        recorder: Recorder,
+        models: Mapping[str, ChatModel],
+        clocks: TurnClocks,
+        budget: Budget | None = None,
     ) -> None:
         self.attempts = 0
         """Of the present call."""
@@ -84,6 +92,9 @@ class Speech:
         self._recorder = recorder
         self._models = models
         self._clocks = clocks
+        self._budget = budget
+        self._reservation: Reservation | None = None
+        """The present call's share of the budget."""
         self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
         self._candidates: Sequence[ModelRef] = agent.models
         """The models that are left to try: one that has answered speaks for the rest of the turn."""
@@ -183,12 +194,14 @@ class Speech:
     async def _listen(self) -> None:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
+        await self._reserve(call.model)
         clock = CallClock(self._clocks, turn_ends=self.ends, overtime=self.overtime)
         asked = self._model_call(call.model)
 
         def hear(deltas: Sequence[Delta]) -> None:
             heard = call.heard
             self._take_in(deltas)
+            self._watch_budget()
             if call.heard > heard:
                 clock.hear(is_first=not heard)
             if call.finish_reason is not None:
@@ -201,14 +214,41 @@ class Speech:
             t_ms = self._recorder.now_ms()
             self._think(t_ms, call.thought.end())
             self._speak_up(t_ms, call.text.end())
+            self._settle()
+
+    async def _reserve(self, model: ModelRef) -> None:
+        """Take the call's share of the run's budget, if there is one; waits for siblings to leave something over."""
+        if self._budget is None:
+            return
+        wanted = self._agent.sampling.max_tokens_of(model)
+        with CancelScope(deadline=self.ends) as scope:
+            self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
+        if scope.cancelled_caught:
+            raise self.overtime()
+
+    def _settle(self) -> None:
+        if self._budget is None or self._reservation is None:
+            return
+        reservation, self._reservation = self._reservation, None
+        self._budget.settle(reservation, self._consumed())
+        if reservation.is_lowered and self._call.finish_reason == "length":
+            self._budget.exhaust()  # an answer that the budget cut off is none
+
+    def _watch_budget(self) -> None:
+        """Providers need not keep to `max_tokens`: by our own count, the call may not go beyond its share."""
+        if self._budget is not None and self._reservation is not None:
+            self._budget.watch(self._reservation, self._call.length // _BYTES_PER_TOKEN)
 
     def _model_call(self, model: ModelRef) -> ModelCall:
         """What the model is asked; one that cannot be held to a format is told it in words."""
+        sampling = self._agent.sampling
+        if self._reservation is not None and self._reservation.is_lowered:
+            sampling = replace(sampling, max_tokens=self._reservation.max_tokens)
         if self._format is None:
-            return ModelCall(model, self._asked, self._agent.sampling, self._offered)
+            return ModelCall(model, self._asked, sampling, self._offered)
         if model.takes_schemas:
-            return ModelCall(model, self._asked, self._agent.sampling, self._offered, self._format.request)
-        return ModelCall(model, _instructed(self._asked, self._format), self._agent.sampling, self._offered)
+            return ModelCall(model, self._asked, sampling, self._offered, self._format.request)
+        return ModelCall(model, _instructed(self._asked, self._format), sampling, self._offered)
 
     def _take_in(self, deltas: Sequence[Delta]) -> None:
         """Pass on what has arrived at once."""
@@ -260,10 +300,12 @@ class Speech:
 
     def _estimate(self) -> TokenCount:
         call = self._call
-        asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
-        offered = sum(_estimated_tokens(str(tool)) for tool in self._offered)
         said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // _BYTES_PER_TOKEN
-        return TokenCount(input_tokens=asked + offered, output_tokens=said)
+        return TokenCount(input_tokens=self._estimated_input(), output_tokens=said)
+
+    def _estimated_input(self) -> int:
+        asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
+        return asked + sum(_estimated_tokens(str(tool)) for tool in self._offered)
 
 
 @dataclass(slots=True)

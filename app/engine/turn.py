@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from anyio import CancelScope, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from app.engine.autonomous import Autonomy
+from app.engine.budget import Budget
 from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
 from app.engine.past import PastTurn
@@ -57,9 +59,11 @@ class Speaker:
         self._clocks = clocks
         self._mcp = mcp or McpHub(AllowedHosts(()))
 
-    async def take_turn(self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder) -> TurnResult:
+    async def take_turn(
+        self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, budget: Budget | None = None
+    ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks)
+        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget)
         return await _Course(turn, messages, recorder, speech, self._mcp).take()
 
 
@@ -86,6 +90,7 @@ class _Course:
         status: TurnStatus = "success"
         failure: AppError | None = None
         try:
+            await checkpoint_if_cancelled()  # while its beginning was written
             await self._speech.ready()
             await self._act()
         except ModelError as error:

@@ -29,6 +29,8 @@ class Job:
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     on_error: Literal["fail", "continue"] = "fail"
     timeout_seconds: float | None = None
+    max_cost_usd: float | None = None
+    max_total_tokens: int | None = None
     include_output: bool = True
     coalesce_ms: int = 0
     request_id: str = ""
@@ -82,6 +84,8 @@ def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job
         on_disconnect=payload.on_disconnect,
         on_error=payload.on_error,
         timeout_seconds=payload.timeout,
+        max_cost_usd=payload.max_cost_usd,
+        max_total_tokens=payload.max_total_tokens,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
     )

@@ -16,12 +16,14 @@ from datetime import UTC, datetime
 import anyio
 from anyio import CancelScope
 
+from app.engine.budget import Budget
 from app.engine.clocks import TurnClocks
 from app.engine.execute import Execution
 from app.engine.past import Past, past_of
 from app.engine.turn import Speaker, as_failure
 from app.errors import (
     AppError,
+    BudgetExceeded,
     InternalError,
     RunCancelled,
     RunError,
@@ -127,6 +129,17 @@ class Run:
             self._is_suspended = True
             self._scope.cancel()
 
+    def _budget(self) -> Budget | None:
+        job = self.job
+        if job.max_total_tokens is None and job.max_cost_usd is None:
+            return None
+        return Budget(
+            max_total_tokens=job.max_total_tokens,
+            max_cost_usd=job.max_cost_usd,
+            spent=self.summary.total(0).total,
+            on_exhausted=self.stop,
+        )
+
     def unfinished_business(self) -> RunError | None:
         """Why a run that was resumed must end at once; None if it goes on."""
         if self.summary.stopped is not None:
@@ -209,12 +222,14 @@ class Run:
         # Unless we learn otherwise: only a cancellation from outside leaves it at this.
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
-        execution = Execution(self.job.plan, speaker, self, self.job.on_error, self._while_unread, self._past)
+        job = self.job
+        execution = Execution(job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self._past)
         try:
             self._scope.deadline = anyio.current_time() + timeout
             with self._scope:
                 succeeded = await execution.run()
-            if succeeded is None:
+            if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
+                # The budget may have cut the last answer of all: nothing was left to be cancelled.
                 reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
             else:
                 reason = None

@@ -11,6 +11,7 @@ from app.errors import (
     InvalidTool,
     LimitExceeded,
     Location,
+    UnpricedModel,
     UnsupportedOption,
     quote,
 )
@@ -126,6 +127,8 @@ class AgentCompiler:
     """What stands before every system prompt."""
     own_tools: Mapping[str, Sequence[Tool]] = field(default_factory=dict[str, Sequence[Tool]])
     """More tools, by the name of the agent that has them: those of a program that calls us."""
+    needs_prices: bool = False
+    """Whether the run has a budget in USD, which a model of unknown price would make meaningless."""
     mcp_servers: list[tuple[McpServer, Location]] = field(default_factory=list[tuple[McpServer, Location]])
     """All that its agents name, and where."""
 
@@ -199,10 +202,13 @@ class AgentCompiler:
 
     def _model(self, name: str, at: Location) -> ModelRef:
         try:
-            return self.models.resolve(name)
+            model = self.models.resolve(name)
         except AppError as error:
             error.location = at
             raise
+        if self.needs_prices and model.price is None:
+            raise UnpricedModel(f"max_cost_usd needs the price of {quote(name)}, which is not known here", location=at)
+        return model
 
     def _tools(self, spec: AgentSpec, at: Location) -> list[Tool]:
         where = (*at, "selected_tools")

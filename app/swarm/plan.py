@@ -13,7 +13,6 @@ from app.errors import (
     NoTask,
     UnknownAgent,
     UnknownSwarmType,
-    UnsupportedOption,
     quote,
 )
 from app.swarm.agents import Agent, AgentCompiler
@@ -151,14 +150,15 @@ def compile_swarm(
         AppError: anything about the payload that would keep it from running; `location` names the field.
     """
     swarm_type = _swarm_type(request)
-    _refuse_what_we_cannot_do(request)
     if not request.agents:
         raise InvalidRequest("a swarm needs at least one agent", location=("agents",))
     if len(request.agents) > limits.max_agents:
         raise LimitExceeded(
             f"{len(request.agents)} agents are more than this server's {limits.max_agents}", location=("agents",)
         )
-    compiler = AgentCompiler(models, tools or ToolAccess(), request.rules, own_tools or {})
+    compiler = AgentCompiler(
+        models, tools or ToolAccess(), request.rules, own_tools or {}, request.max_cost_usd is not None
+    )
     agents: dict[str, Agent] = {}
     for index, spec in enumerate(request.agents):
         if spec.agent_name in agents:
@@ -191,10 +191,10 @@ def compile_agent(
     Raises:
         AppError: as `compile_swarm`.
     """
-    _refuse_what_we_cannot_do(request)
     if not _given(request.task) and not request.history:
         raise NoTask("give a task, or a history that ends with one", location=("task",))
-    compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {})
+    needs_prices = request.max_cost_usd is not None
+    compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {}, needs_prices)
     agent = compiler.agent(request.agent_config, ("agent_config",))
     enabled = [tool for tool in compiler.selected(request.tools_enabled, ("tools_enabled",)) if tool not in agent.tools]
     agent = replace(agent, tools=(*agent.tools, *enabled))
@@ -218,12 +218,6 @@ def _swarm_type(request: SwarmRequest) -> SwarmType:
         raise UnknownSwarmType(
             f"this server does not run {quote(asked)}; it runs {', '.join(SWARM_TYPES)}", location=("swarm_type",)
         ) from None
-
-
-def _refuse_what_we_cannot_do(request: RunSpec) -> None:
-    for name in ("max_cost_usd", "max_total_tokens"):
-        if getattr(request, name):
-            raise UnsupportedOption(f"this server does not support {name}", location=(name,))
 
 
 def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks"]:
