@@ -1,17 +1,20 @@
 """What every journal keeps to. Nothing here assumes that writer and reader are in one process."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import anyio
 import pytest
 
-from app.errors import NotFound
-from app.events import RunEnded, RunStarted, TextDelta
-from app.runs.journal import Entry, Journal, Log, RunRecord, Tail
+from app.errors import IdempotencyMismatch, NotFound, StillRunning, StorageUnavailable
+from app.events import EndStatus, Event, RunDescribed, RunEnded, RunStarted, TextDelta, TurnEnded, Usage
+from app.runs.journal import AlreadyClaimed, Claim, Entry, Journal, Log, RunRecord, Suspended, Tail, Unfinished
 from app.runs.memory_journal import MemoryJournal
 from app.runs.sqlite_journal import SqliteJournal
 
@@ -28,10 +31,30 @@ async def memory_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 <<
 @asynccontextmanager
 async def sqlite_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
     with TemporaryDirectory() as folder:
-        journal = SqliteJournal(Path(folder) / "store", retain_seconds=retain_seconds, retain_bytes=retain_bytes)
+        async with SqlitePlace(Path(folder) / "store").opened() as journal:
+            yield journal
+
+
+class SqlitePlace:
+    """A data directory that one process after another opens."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[Journal]:
+        """As a process would that finds nobody there any more, whether or not that is so."""
+        (self._folder / "lock").unlink(missing_ok=True)
+        journal = SqliteJournal(self._folder, retain_seconds=60, retain_bytes=1 << 20)
         await journal.open()
         yield journal
         await journal.close()
+
+
+@pytest.fixture(params=[SqlitePlace])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> SqlitePlace:
+    """Where journals that survive their process are."""
+    return request.param(tmp_path / "store")
 
 
 @pytest.fixture(params=[memory_journal, sqlite_journal])
@@ -40,9 +63,24 @@ async def journal(request: pytest.FixtureRequest) -> AsyncGenerator[Journal]:
         yield its
 
 
-async def begin(journal: Journal, job_id: str = "run-1", on_cancel: Callable[[], None] = lambda: None) -> Log:
-    record = RunRecord(job_id=job_id, owner="o", kind="agent", created_at=datetime.now(UTC))
-    return await journal.submit(record, on_cancel=on_cancel)
+def record(job_id: str = "run-1", **fields: Any) -> RunRecord:
+    fields = {"owner": "o", "kind": "agent", "created_at": datetime.now(UTC), **fields}
+    return RunRecord(job_id=job_id, **fields)
+
+
+def nothing() -> None:
+    pass
+
+
+async def begin(journal: Journal, job_id: str = "run-1", on_cancel: Callable[[], None] = nothing, **fields: Any) -> Log:
+    return await journal.submit(record(job_id, **fields), on_cancel=on_cancel)
+
+
+async def finish(journal: Journal, job_id: str, *texts: str, status: EndStatus = "success", **fields: Any) -> None:
+    log = await begin(journal, job_id, **fields)
+    for word in texts:
+        log.append(TextDelta(0, "A", 1, word))
+    await log.commit(RunEnded(t_ms=9, status=status, duration_seconds=0.009, failed_agents=()))
 
 
 def text(number: int) -> TextDelta:
@@ -215,3 +253,402 @@ async def test_finished_runs_stay_within_their_bytes_the_oldest_going_first() ->
         with pytest.raises(NotFound):
             await journal.status("first")
         assert (await journal.status("second")).state == (await journal.status("third")).state == "success"
+
+
+# Several runs.
+
+
+async def test_an_owners_runs_are_listed_newest_first_page_by_page(journal: Journal) -> None:
+    for number in range(7):
+        await finish(journal, f"run-{number}", owner="me" if number != 3 else "you")
+    pages = [await journal.list("me", limit=2)]
+    while pages[-1].has_more:
+        pages.append(await journal.list("me", limit=2, after=pages[-1].runs[-1].record.job_id))
+    assert [[run.record.job_id for run in page.runs] for page in pages] == [
+        ["run-6", "run-5"], ["run-4", "run-2"], ["run-1", "run-0"]
+    ]  # fmt: skip
+    assert [run.record.job_id for run in (await journal.list("you")).runs] == ["run-3"]
+    assert not (await journal.list("nobody")).runs
+
+
+@pytest.mark.parametrize("after", ["run-1", "none"])
+async def test_a_page_begins_behind_a_run_of_the_owners_only(journal: Journal, after: str) -> None:
+    await finish(journal, "run-1", owner="you")
+    await finish(journal, "run-2", owner="me")
+    with pytest.raises(NotFound):
+        await journal.list("me", after=after)
+
+
+async def test_runs_are_listed_by_their_state(journal: Journal) -> None:
+    await finish(journal, "well")
+    await finish(journal, "badly", status="failed")
+    await begin(journal, "now")
+    states = {
+        state: [run.record.job_id for run in (await journal.list("o", state=state)).runs]
+        for state in ("success", "failed", "running", "cancelled")
+    }
+    assert states == {"success": ["well"], "failed": ["badly"], "running": ["now"], "cancelled": []}
+    assert [(run.record.job_id, run.state) for run in (await journal.list("o")).runs] == [
+        ("now", "running"), ("badly", "failed"), ("well", "success")
+    ]  # fmt: skip
+    assert [run.record.job_id for run in (await journal.list("o", state="success", limit=1)).runs] == ["well"]
+
+
+async def test_whoever_has_begun_a_run_finds_it_at_once(journal: Journal) -> None:
+    log = await begin(journal)
+    [run] = (await journal.list("o")).runs
+    assert (run.record.job_id, run.state) == ("run-1", "running")
+    log.append(text(1))
+    await log.commit(END)
+    [run] = (await journal.list("o")).runs
+    assert (run.state, run.last_event_id) == ("success", 2)
+
+
+async def test_runs_do_not_mix(journal: Journal) -> None:
+    logs = [await begin(journal, f"run-{number}") for number in range(5)]
+    for turn in range(40):
+        for number, log in enumerate(logs):
+            assert log.append(TextDelta(turn, "A", number, "x")) == turn + 1
+    for number, log in enumerate(logs):
+        await log.commit(END)
+        entries = await read_all(await journal.tail(f"run-{number}"))
+        assert [entry[0] for entry in entries] == list(range(1, 42))
+        assert {event.turn for _, event in entries if isinstance(event, TextDelta)} == {number}
+
+
+DESCRIBED = RunDescribed(0, "run-1", "agent", "n", None, None, 1, "standard", None, datetime.now(UTC), (), {"a": [1]})
+ENDED = TurnEnded(5, "A", 1, None, "m", "12", "success", "stop", Usage(3, 4), 0.1)
+
+
+async def test_a_runs_summary_is_that_of_its_events_before_and_after_its_end(journal: Journal) -> None:
+    log = await begin(journal, body=b"{}", include_output=False, coalesce_ms=5, on_disconnect="continue")
+    for event in (DESCRIBED, RunStarted(0), text(1)):
+        log.append(event)
+    await log.commit(ENDED)
+    live = await journal.status("run-1")
+    assert (live.summary.described, live.summary.answers, live.summary.ended) == (DESCRIBED, [ENDED], None)
+    await log.commit(END)
+    for status in (await journal.status("run-1"), (await journal.list("o")).runs[0]):
+        assert (status.summary.described, status.summary.answers, status.summary.ended) == (DESCRIBED, [ENDED], END)
+        assert (status.first_event_id, status.last_event_id) == (1, 5)
+        assert (status.record.body, status.record.include_output, status.record.coalesce_ms) == (b"{}", False, 5)
+
+
+# Forgotten.
+
+
+async def test_a_deleted_run_is_gone(journal: Journal) -> None:
+    await finish(journal, "run-1")
+    await finish(journal, "run-2")
+    await read_all(await journal.tail("run-1"))
+    await journal.delete("run-1")
+    for call in (journal.tail, journal.status, journal.cancel, journal.delete):
+        with pytest.raises(NotFound):
+            await call("run-1")
+    assert [run.record.job_id for run in (await journal.list("o")).runs] == ["run-2"]
+
+
+async def test_a_live_run_is_not_deleted(journal: Journal) -> None:
+    log = await begin(journal)
+    with pytest.raises(StillRunning):
+        await journal.delete("run-1")
+    log.append(text(1))
+    await log.commit(END)
+    await journal.delete("run-1")
+
+
+async def test_a_trimmed_run_says_where_it_begins_now(journal: Journal) -> None:
+    await finish(journal, "run-1", *"abcdefgh")
+    await journal.trim("run-1", 6)
+    status = await journal.status("run-1")
+    assert (status.first_event_id, status.last_event_id, status.state) == (6, 9, "success")
+    first_available: list[int | None] = []
+    for after in (0, 4, 5, 7):
+        tail = await journal.tail("run-1", after=after)
+        assert [number for number, _ in await read_all(tail)] == list(range(max(after + 1, 6), 10))
+        first_available.append(tail.first_available)
+    assert first_available == [6, 6, None, None]
+
+
+async def test_the_last_event_stays_whatever_is_trimmed(journal: Journal) -> None:
+    await finish(journal, "run-1", *"abc")
+    await journal.trim("run-1", 3)
+    await journal.trim("run-1", 100)
+    assert [number for number, _ in await read_all(await journal.tail("run-1"))] == [4]
+    assert (await journal.status("run-1")).first_event_id == 4
+    with pytest.raises(NotFound):
+        await journal.trim("run-2", 1)
+
+
+async def test_a_trimmed_run_keeps_its_summary(journal: Journal) -> None:
+    log = await begin(journal)
+    for event in (DESCRIBED, RunStarted(0), ENDED):
+        log.append(event)
+    await log.commit(END)
+    await journal.trim("run-1", 100)
+    summary = (await journal.status("run-1")).summary
+    assert (summary.described, summary.answers, summary.ended) == (DESCRIBED, [ENDED], END)
+
+
+# Claimed.
+
+
+async def test_one_claim_is_one_run(journal: Journal) -> None:
+    log = await begin(journal, "first", claim=Claim("key", "body"))
+    with pytest.raises(AlreadyClaimed) as claimed:
+        await begin(journal, "second", claim=Claim("key", "body"))
+    assert claimed.value.job_id == "first"
+    with pytest.raises(IdempotencyMismatch):
+        await begin(journal, "second", claim=Claim("key", "other"))
+    with pytest.raises(NotFound):
+        await journal.status("second")
+    await begin(journal, "third", claim=Claim("other", "body"))
+    await log.commit(END)
+    with pytest.raises(AlreadyClaimed):
+        await begin(journal, "second", claim=Claim("key", "body"))
+
+
+async def test_a_claim_goes_with_its_run(journal: Journal) -> None:
+    await finish(journal, "first", claim=Claim("key", "body"))
+    await journal.delete("first")
+    await finish(journal, "second", claim=Claim("key", "other"))
+    assert (await journal.status("second")).state == "success"
+
+
+# Kept, beyond the process.
+
+
+@dataclass
+class Owner:
+    """A process that has opened the place, and what it found unfinished."""
+
+    journal: Journal
+    found: Sequence[Unfinished]
+
+    async def events(self, job_id: str = "run-1", after: int = 0) -> list[Entry]:
+        return await read_all(await self.journal.tail(job_id, after=after))
+
+    def go_on(self, on_cancel: Callable[[], None] = nothing, on_failure: Callable[[], None] = nothing) -> Log:
+        [found] = self.found
+        return found.go_on(on_cancel, on_failure)
+
+
+@asynccontextmanager
+async def owning(place: SqlitePlace) -> AsyncGenerator[Owner]:
+    async with place.opened() as journal:
+        assert journal.survives
+        yield Owner(journal, await journal.unfinished())
+
+
+async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) -> None:
+    events: list[Event] = [DESCRIBED, RunStarted(0), *(text(number) for number in range(5000)), ENDED, END]
+    async with owning(place) as owner:
+        log = await begin(owner.journal, claim=Claim("key", "body"), traceparent="t", request_id="r")
+        for event in events[:-1]:
+            log.append(event)
+        await log.commit(END)
+        before = await owner.journal.status("run-1")
+    async with owning(place) as owner:
+        assert not owner.found
+        assert await owner.events() == list(enumerate(events, start=1))
+        assert await owner.journal.status("run-1") == before
+        assert (await owner.journal.list("o")).runs == [before]
+        assert [number for number, _ in await owner.events(after=4999)] == list(range(5000, 5005))
+        with pytest.raises(AlreadyClaimed):
+            await begin(owner.journal, "run-2", claim=Claim("key", "body"))
+
+
+async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_it(place: SqlitePlace) -> None:
+    async with owning(place) as first:
+        log = await begin(first.journal, owner="me", claim=Claim("key", "body"))
+        log.append(DESCRIBED)
+        log.append(text(1))
+        await log.commit(ENDED)
+        async with owning(place) as second:
+            [found] = second.found
+            assert found.record == record(owner="me", claim=Claim("key", "body"), created_at=found.record.created_at)
+            assert list(found.entries) == [(1, DESCRIBED), (2, text(1)), (3, ENDED)]
+            status = await second.journal.status("run-1")
+            assert (status.state, status.last_event_id, status.summary.answers) == ("running", 3, [ENDED])
+            assert [run.record.job_id for run in (await second.journal.list("me", state="running")).runs] == ["run-1"]
+            with pytest.raises(AlreadyClaimed):
+                await begin(second.journal, "run-2", claim=Claim("key", "body"))
+            with pytest.raises(StillRunning):
+                await second.journal.delete("run-1")
+
+
+async def test_an_unfinished_run_is_claimed_once(place: SqlitePlace) -> None:
+    async with owning(place) as first:
+        await (await begin(first.journal)).commit(RunStarted(0))
+    async with owning(place) as second:
+        assert [found.record.job_id for found in second.found] == ["run-1"]
+        assert not await second.journal.unfinished()
+        await second.go_on().commit(END)
+    async with owning(place) as third:
+        assert not third.found
+
+
+@pytest.mark.noisy
+async def test_numbers_go_on_above_all_that_a_reader_can_have_seen(place: SqlitePlace) -> None:
+    async with owning(place) as first:
+        log = await begin(first.journal)
+        await log.commit(RunStarted(0))
+        tail = await first.journal.tail("run-1")
+        for number in range(50):
+            log.append(text(number))
+        seen = list(await tail.read())  # more than what is written, perhaps
+        async with owning(place) as second:
+            log = second.go_on()
+            first_number = log.append(text(100))
+            assert first_number > seen[-1][0]
+            assert log.append(text(101)) == first_number + 1
+            assert await log.commit(END) == first_number + 2
+            # Whoever had seen more than what is kept goes on behind it: nothing twice, nothing left out.
+            assert [number for number, _ in await second.events(after=seen[-1][0])] == [
+                first_number + more for more in range(3)
+            ]
+            whole = await second.events()
+    kept = [entry for entry in whole if entry[0] < first_number]
+    assert kept == seen[: len(kept)], "a number never means another event"
+
+
+async def test_a_run_that_has_seen_three_owners_is_whole(place: SqlitePlace) -> None:
+    events: list[Event] = []
+    async with owning(place) as owner:
+        log = await begin(owner.journal)
+        for number in range(300):
+            events.append(text(number))
+            log.append(events[-1])
+        await log.commit(RunStarted(0))
+        events.append(RunStarted(0))
+    for number in range(300, 302):
+        async with owning(place) as owner:
+            log = owner.go_on()
+            others = await begin(owner.journal, f"other-{number}")
+            events += [text(number), RunStarted(number)]
+            log.append(text(number))
+            others.append(text(0))
+            await log.commit(RunStarted(number))
+            await others.commit(END)
+    async with owning(place) as owner:
+        await owner.go_on().commit(END)
+        entries = await owner.events()
+        assert [event for _, event in entries] == [*events, END]
+        numbers = [number for number, _ in entries]
+        assert numbers == sorted(set(numbers))
+        assert sum(after > before + 1 for before, after in pairwise(numbers)) == 3
+        assert [event for _, event in await owner.events("other-300")] == [text(0), END]
+
+
+async def test_a_new_run_has_nothing_of_a_deleted_one(place: SqlitePlace) -> None:
+    async with owning(place) as owner:
+        await (await begin(owner.journal, "long")).commit(RunStarted(0))
+        log = await begin(owner.journal, "short")
+        await log.commit(text(1))
+        await log.commit(END)
+        await owner.journal.delete("short")
+    async with owning(place) as owner:
+        await (await begin(owner.journal, "new")).commit(text(2))
+    async with owning(place) as owner:
+        entries = {found.record.job_id: [event for _, event in found.entries] for found in owner.found}
+    assert entries == {"long": [RunStarted(0)], "new": [text(2)]}
+
+
+async def test_a_run_that_has_only_begun_keeps_what_its_next_owners_write(place: SqlitePlace) -> None:
+    async with owning(place) as owner:
+        for number in range(3):
+            await finish(owner.journal, f"other-{number}", "x")
+        await begin(owner.journal)
+        await owner.journal.list("o")
+    async with owning(place) as owner:
+        await owner.go_on().commit(text(1))
+        await finish(owner.journal, "another", "x")
+    async with owning(place) as owner:
+        assert [event for _, event in owner.found[0].entries] == [text(1)]
+
+
+@pytest.mark.noisy
+async def test_who_is_not_the_owner_any_more_can_write_nothing(place: SqlitePlace) -> None:
+    failed = anyio.Event()
+    async with owning(place) as old:
+        log = await old.journal.submit(record(), on_cancel=nothing, on_failure=failed.set)
+        await log.commit(RunStarted(0))
+        await finish(old.journal, "done", "x")
+        async with owning(place) as new:
+            its = new.go_on()
+            its.append(text(1))
+            log.append(text(2))
+            with pytest.raises(StorageUnavailable):
+                await log.commit(text(3))
+            with anyio.fail_after(5):
+                await failed.wait()
+            with pytest.raises(StorageUnavailable):
+                await log.commit(END)
+            with pytest.raises(StorageUnavailable):
+                await old.journal.delete("done")
+            with pytest.raises(StorageUnavailable):
+                await begin(old.journal, "run-2")
+            assert not old.journal.healthy
+            assert (await new.journal.status("run-1")).state == "running"
+            await its.commit(END)
+            assert [event for _, event in await new.events()] == [RunStarted(0), text(1), END]
+            assert [run.record.job_id for run in (await new.journal.list("o")).runs] == ["done", "run-1"]
+    async with owning(place) as newest:
+        assert not newest.found
+        assert [event for _, event in await newest.events()] == [RunStarted(0), text(1), END]
+
+
+async def test_a_run_that_was_taken_over_can_be_cancelled(place: SqlitePlace) -> None:
+    async with owning(place) as owner:
+        await (await begin(owner.journal)).commit(RunStarted(0))
+    async with owning(place) as owner:
+        asked = anyio.Event()
+        owner.go_on(asked.set)
+        await owner.journal.cancel("run-1")
+        with anyio.fail_after(5):
+            await asked.wait()
+
+
+async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place: SqlitePlace) -> None:
+    seen: list[Entry] = []
+    let_go = anyio.Event()
+
+    async def read(tail: Tail) -> None:
+        try:
+            while True:
+                seen.extend(await tail.read())
+        except Suspended:
+            let_go.set()
+
+    async with owning(place) as owner:
+        log = await begin(owner.journal)
+        log.append(RunStarted(0))
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read, await owner.journal.tail("run-1"))
+                await anyio.wait_all_tasks_blocked()
+                log.append(text(1))
+                await log.suspend()
+                await let_go.wait()
+            late = await owner.journal.tail("run-1", after=1)
+            assert list(await late.read()) == [(2, text(1))], "what there is can be read"
+            with pytest.raises(Suspended):
+                await late.read()
+        async with owning(place) as other:
+            assert seen == list(other.found[0].entries) == [(1, RunStarted(0)), (2, text(1))]
+            await other.go_on().commit(END)
+            assert (await other.journal.status("run-1")).state == "success"
+
+
+async def test_what_was_forgotten_stays_forgotten_after_reopening(place: SqlitePlace) -> None:
+    async with owning(place) as owner:
+        await finish(owner.journal, "deleted", claim=Claim("key", "body"))
+        await finish(owner.journal, "trimmed", *"abc")
+        await owner.journal.delete("deleted")
+        await owner.journal.trim("trimmed", 3)
+    async with owning(place) as owner:
+        with pytest.raises(NotFound):
+            await owner.journal.status("deleted")
+        await begin(owner.journal, "new", claim=Claim("key", "other"))
+        assert [number for number, _ in await owner.events("trimmed")] == [3, 4]
+        assert (await owner.journal.status("trimmed")).first_event_id == 3

@@ -86,12 +86,22 @@ class Execution:
                 turn.loop,
                 turn.task_index,
                 may_hand_off=row < MAX_HANDOFFS_IN_A_ROW,
+                handed_by=turn.number,
             )
             result = await self._take(turn, opening, passed)
         return result
 
-    def _turn(self, agent: Agent, stage: int, loop: int, task_index: int | None, *, may_hand_off: bool = True) -> Turn:
-        past = self.past.take(agent.name, stage=stage, loop=loop, task_index=task_index)
+    def _turn(
+        self,
+        agent: Agent,
+        stage: int,
+        loop: int,
+        task_index: int | None,
+        *,
+        may_hand_off: bool = True,
+        handed_by: int | None = None,
+    ) -> Turn:
+        past = self.past.take(agent.name, stage=stage, loop=loop, task_index=task_index, handed_by=handed_by)
         number = past.started.turn if past else next(self._numbers)
         return Turn(agent, number, stage, loop, task_index, may_hand_off, past)
 

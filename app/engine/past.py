@@ -11,6 +11,8 @@ class PastTurn:
     """A turn that was begun in an earlier process."""
 
     started: TurnStarted
+    handed_by: int | None
+    """The turn that passed the word to it."""
     next_event_id: int
     """What it said from this event on does not count, should it have been interrupted."""
     attempts: int = 1
@@ -24,21 +26,20 @@ class Past:
     """The turns so far, by number; none for a run that begins now."""
 
     turns: dict[int, PastTurn] = field(default_factory=dict[int, PastTurn])
-    _taken: set[int] = field(default_factory=set[int])
 
     @property
     def next_number(self) -> int:
         """Of a turn that was never begun."""
         return max(self.turns, default=0) + 1
 
-    def take(self, agent: str, *, stage: int, loop: int, task_index: int | None) -> PastTurn | None:
-        """The earliest turn of this agent at this place of the plan; each is given once."""
-        for number in sorted(self.turns):
-            turn = self.turns[number]
+    def take(
+        self, agent: str, *, stage: int, loop: int, task_index: int | None, handed_by: int | None
+    ) -> PastTurn | None:
+        """The turn of this agent at this place of the plan."""
+        wanted = (agent, stage, loop, task_index, handed_by)
+        for turn in self.turns.values():
             its = turn.started
-            is_here = (its.agent, its.stage, its.loop, its.task_index) == (agent, stage, loop, task_index)
-            if is_here and number not in self._taken:
-                self._taken.add(number)
+            if (its.agent, its.stage, its.loop, its.task_index, turn.handed_by) == wanted:
                 return turn
         return None
 
@@ -46,17 +47,26 @@ class Past:
 def past_of(entries: Iterable[tuple[int, Event]]) -> Past:
     """The turns in a run's events."""
     past = Past()
+    words: dict[tuple[str, int, int, int | None], list[int]] = {}
+    """The turns that passed the word, by the receiver's name and place, until it takes it. Siblings may pass it to the
+    same name: who was first to pass it is first to be answered."""
     for number, event in entries:
         match event:
             case TurnStarted():
-                past.turns[event.turn] = PastTurn(event, next_event_id=number + 1)
+                passed = words.get((event.agent, event.stage, event.loop, event.task_index))
+                handed_by = passed.pop(0) if passed else None
+                past.turns[event.turn] = PastTurn(event, handed_by, next_event_id=number + 1)
             case TurnRestarted():
                 turn = past.turns[event.turn]
-                turn.attempts, turn.next_event_id = event.attempt, number + 1
+                turn.attempts, turn.next_event_id, turn.failure = event.attempt, number + 1, None
             case TurnFailed():
                 past.turns[event.turn].failure = event.failure.code
             case TurnEnded():
-                past.turns[event.turn].ended = event
+                turn = past.turns[event.turn]
+                turn.ended = event
+                if event.handed_to is not None:
+                    its = turn.started
+                    words.setdefault((event.handed_to, its.stage, its.loop, its.task_index), []).append(event.turn)
             case _:
                 pass
     return past

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from app.errors import InvalidRequest
 from app.events import RunKind
 from app.runs.journal import Claim, RunRecord
 from app.swarm.models import ModelRegistry
@@ -64,12 +67,15 @@ def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tool
     Raises:
         AppError: it cannot be run any more.
     """
-    if record.kind == "agent":
-        agent = AgentRequest.model_validate_json(record.body)
-        job = agent_job(agent, compile_agent(agent, models, limits, tools), owner=record.owner)
-    else:
-        swarm = SwarmRequest.model_validate_json(record.body)
-        job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
+    try:
+        if record.kind == "agent":
+            agent = AgentRequest.model_validate_json(record.body)
+            job = agent_job(agent, compile_agent(agent, models, limits, tools), owner=record.owner)
+        else:
+            swarm = SwarmRequest.model_validate_json(record.body)
+            job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
+    except ValidationError as error:
+        raise InvalidRequest("this release does not take its payload any more") from error
     return replace(job, on_disconnect=record.on_disconnect, request_id=record.request_id, body=record.body)
 
 

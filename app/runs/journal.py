@@ -136,8 +136,9 @@ class Unfinished:
     record: RunRecord
     entries: Sequence[Entry]
     """What it had come to."""
-    log: Log
-    """Where it goes on. The next event's number is higher than any that a reader can have seen."""
+    go_on: Callable[[Callable[[], None], Callable[[], None]], Log]
+    """Takes what `submit` takes, `on_cancel` and `on_failure`: where the run goes on. The next event's number is higher
+    than any that a reader can have seen."""
 
 
 class Journal(Protocol):

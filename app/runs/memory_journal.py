@@ -44,9 +44,10 @@ class Claims:
         while self._runs and (first := next(iter(self._runs.items())))[1][0] < oldest:
             del self._runs[first[0]]
 
-    def drop(self, claim: Claim | None) -> None:
-        if claim is not None:
-            self._runs.pop(claim.key, None)
+    def drop(self, claim: Claim | None, job_id: str) -> None:
+        """Forget the claim of a run; a later run may have it by now."""
+        if claim is not None and (known := self._runs.get(claim.key)) is not None and known[2] == job_id:
+            del self._runs[claim.key]
 
 
 class _Log:
@@ -152,7 +153,7 @@ class MemoryJournal:
             timer, weight = kept
             timer.cancel()
             self._finished_bytes -= weight
-        self._claims.drop(self._books.pop(job_id).record.claim)
+        self._claims.drop(self._books.pop(job_id).record.claim, job_id)
 
     def _book(self, job_id: str) -> Book:
         try:

@@ -5,7 +5,7 @@ other are one write. `kind` is an event's place in `_KINDS`, which only grows at
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -74,8 +74,3 @@ def unpack(batch: bytes, runs: Sequence[int] | None = None) -> list[Noted]:
         for packed in _packed.decode(batch)
         if wanted is None or packed.run in wanted
     ]
-
-
-def pack_record(record: Any) -> bytes:
-    """A dataclass of ours."""
-    return _encode(record)

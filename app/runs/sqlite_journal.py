@@ -13,9 +13,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -23,7 +25,7 @@ from anyio import to_thread
 from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
 from app.runs.book import Book, nothing
-from app.runs.journal import DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
+from app.runs.journal import Claim, DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
 from app.runs.memory_journal import CLAIM_SECONDS, Claims
 from app.runs.packing import Noted
 from app.runs.sqlite_store import Ending, Store, StoredRun
@@ -38,6 +40,8 @@ _SWEEP_SECONDS = 60.0
 _NUMBERS_SKIPPED = 1_000_000
 """Between the last event that was written of a run and the first after its recovery: more than readers can have seen
 that was not."""
+_RUNS_A_SWEEP = 1000
+"""Whoever commits waits for a sweep."""
 _OPENED_RUNS = 16
 """Finished runs that are kept in memory for their next reader."""
 _LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
@@ -69,7 +73,8 @@ class SqliteJournal:
         self._pending: list[Noted] = []
         self._flush_timer: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._recovered: list[tuple[StoredRun, list[Entry]]] = []
+        self._opening: _Opening | None = None
+        self._recovered: Sequence[tuple[StoredRun, list[Entry]]] = ()
         self._lock: int | None = None
         try:
             self._lock = _locked(folder)
@@ -83,27 +88,27 @@ class SqliteJournal:
         self._writer = _Writer(self._folder, self._loop, self._on_health)
         self._writer.start()
         try:
-            await self._write(self._begin, is_tried_again=True)
+            await self._write(self._begin, is_tried_again=True, done=self._take_over)
         except StorageUnavailable:
             logger.warning("the data directory %s cannot be written: no run can begin", self._folder)
         self._sweep()
 
     @property
     def healthy(self) -> bool:
-        return self._writer.is_healthy
+        return self._opening is not None and self._writer.is_healthy
 
     async def submit(
         self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
     ) -> Log:
-        if not self.healthy:
+        if self._opening is None or not self.healthy:
             raise StorageUnavailable("the server cannot write anything down at present")
         self._claims.take(record.claim, record.job_id)
         no = self._next_run
         self._next_run += 1
         first_batch = self._next_batch
-        book = _LiveBook(no, first_batch, Book(record, on_cancel=on_cancel), on_failure)
+        book = _LiveBook(no, Book(record, on_cancel=on_cancel), on_failure)
         self._live[record.job_id] = book
-        epoch = self._epoch
+        epoch = self._opening.epoch
 
         # Written with the run's first events, whose commit waits for it.
         self._begun.append(lambda store: store.add_run(no, record, epoch=epoch, first_batch=first_batch))
@@ -132,6 +137,8 @@ class SqliteJournal:
                 before = last.no
             return store.page(owner, state=state, limit=limit, before=before)
 
+        if self._begun and self.healthy:
+            await self.safe()  # whoever has begun a run finds it here
         runs, has_more = await self._read(read)
         return Page([self._status(run) for run in runs], has_more)
 
@@ -143,31 +150,36 @@ class SqliteJournal:
 
     async def delete(self, job_id: str) -> None:
         status = await self.status(job_id)
-        if job_id in self._live or status.state == "running":
+        if status.state == "running":
             raise StillRunning("the run goes on; cancel it first")
         await self._write(lambda store: store.delete_run(job_id))
-        self._opened.pop(job_id, None)
-        self._claims.drop(status.record.claim)
+        self._forget(status.record)
 
     async def trim(self, job_id: str, before: int) -> None:
         book = await self._book(job_id)
         book.trim(before)
         stored = await self._read(lambda store: store.run(job_id))
-        if stored is not None and job_id not in self._live:
+        if stored is not None and stored.state != "running":
             entries = list(book.entries)
-            await self._write(lambda store: store.trim_run(stored.no, before, entries))
+            await self._write(lambda store: store.trim_run(stored.no, entries))
 
     async def unfinished(self) -> Sequence[Unfinished]:
-        found, self._recovered = self._recovered, []
+        found, self._recovered = self._recovered, ()
         claimed: list[Unfinished] = []
         for run, entries in found:
             book = Book(run.record)
             last = entries[-1][0] if entries else 0
-            book.restore(entries, next_number=last + (_NUMBERS_SKIPPED if entries else 1))
-            live = _LiveBook(run.no, self._oldest_batch, book, nothing)
-            self._live[run.record.job_id] = live
-            claimed.append(Unfinished(run.record, list(entries), _Log(self, live)))
+            book.restore(entries, next_number=last + _NUMBERS_SKIPPED)
+            live = self._live[run.record.job_id] = _LiveBook(run.no, book, nothing)
+            claimed.append(Unfinished(run.record, list(entries), self._go_on(live)))
         return claimed
+
+    def _go_on(self, live: "_LiveBook") -> Callable[[Callable[[], None], Callable[[], None]], Log]:
+        def go_on(on_cancel: Callable[[], None], on_failure: Callable[[], None]) -> Log:
+            live.book.on_cancel, live.on_failure = on_cancel, on_failure
+            return _Log(self, live)
+
+        return go_on
 
     async def close(self) -> None:
         for timer in (self._flush_timer, self._sweep_timer):
@@ -221,7 +233,7 @@ class SqliteJournal:
         await written
 
     async def end(self, live: "_LiveBook", event: RunEnded) -> None:
-        """Write the end of a run.
+        """Write the end of a run. From then on, who holds a cursor reads on, and others read the file.
 
         Raises:
             StorageUnavailable: it is tried again until it is written, and not yet.
@@ -231,35 +243,37 @@ class SqliteJournal:
         if self._begun:
             self.flush()
         self._pending = [noted for noted in self._pending if noted[0] != live.no]
-        others = (other.first_batch for other in self._live.values() if other is not live)
         ending = Ending(
             no=live.no,
             state=event.status,
             ended_at=time.time(),
             entries=entries,
             outline=[entry for entry in entries if not isinstance(entry[1], _LEFT_OUT)],
-            oldest_batch=min(others, default=self._next_batch),
+            next_batch=self._next_batch,
         )
-        await self._write(lambda store: store.end_run(ending), is_tried_again=True)
-
-    def let_go(self, live: "_LiveBook") -> None:
-        """The run has ended: who holds a cursor reads on, others read the file."""
-        self._live.pop(live.book.record.job_id, None)
+        let_go = partial(self._live.pop, book.record.job_id, None)
+        await self._write(lambda store: store.end_run(ending), is_tried_again=True, done=let_go)
 
     # Its own.
 
     def _begin(self, store: Store) -> None:
         """What the writer does first, as soon as it can."""
-        epoch = store.next_epoch()
-        last_run, last_batch = store.last_numbers()
-        recovered, claims = store.in_progress(), store.claims()
-        self._next_run = max(self._next_run, last_run + 1)
-        self._next_batch = max(self._next_batch, last_batch + 1)
-        self._oldest_batch = 0 if recovered else self._next_batch
-        self._recovered = recovered
-        for claim, job_id in claims:
+        if self._lock is None:
+            try:
+                self._lock = _locked(self._folder)
+            except DirectoryInUse as error:
+                raise OSError(str(error)) from error
+        self._found = _Opening(store.next_epoch(), store.last_numbers(), store.in_progress(), store.claims())
+
+    def _take_over(self) -> None:
+        """What the writer found is ours."""
+        opening = self._opening = self._found
+        self._writer.epoch = opening.epoch
+        last_run, last_batch = opening.last_numbers
+        self._next_run, self._next_batch = last_run + 1, max(self._next_batch, last_batch + 1)
+        self._recovered = opening.in_progress
+        for claim, job_id in opening.claims:
             self._claims.take(claim, job_id)
-        self._epoch = self._writer.epoch = epoch
 
     async def _book(self, job_id: str) -> Book:
         if (live := self._live.get(job_id)) is not None:
@@ -303,24 +317,41 @@ class SqliteJournal:
             logger.warning("the data directory cannot be read: %s", error)
             raise StorageUnavailable("what is stored cannot be read at present") from error
 
-    async def _write(self, write: Callable[[Store], None], *, is_tried_again: bool = False) -> None:
+    async def _write(
+        self, write: Callable[[Store], None], *, is_tried_again: bool = False, done: Callable[[], object] = nothing
+    ) -> None:
         written: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.put(_Job(write, written, is_tried_again))
+        self._writer.put(_Job(write, written, is_tried_again, done))
         await written
 
     def _sweep(self) -> None:
         """Forget what is old or too much, now and then."""
         if self.healthy:
-            now = time.time()
-            ended_before, max_bytes = now - self._retain_seconds, self._retain_bytes
-
-            def sweep(store: Store) -> None:
-                store.drop_claims(now - CLAIM_SECONDS)
-                for job_id in store.expired(ended_before, max_bytes=max_bytes):
-                    store.delete_run(job_id)
-
-            self._writer.put(_Job(sweep, None, is_tried_again=False))
+            self._sweep_some()
         self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep_some(self) -> None:
+        now = time.time()
+        expired: list[StoredRun] = []
+
+        def sweep(store: Store) -> None:
+            store.drop_claims(now - CLAIM_SECONDS)
+            expired[:] = store.expired(now - self._retain_seconds, max_bytes=self._retain_bytes, limit=_RUNS_A_SWEEP)
+            for run in expired:
+                store.delete_run(run.record.job_id)
+
+        def forget() -> None:
+            for run in expired:
+                self._forget(run.record)
+            if len(expired) == _RUNS_A_SWEEP:
+                self._sweep_some()
+
+        self._writer.put(_Job(sweep, None, is_tried_again=False, done=forget))
+
+    def _forget(self, record: RunRecord) -> None:
+        """The run is not in the file any more."""
+        self._opened.pop(record.job_id, None)
+        self._claims.drop(record.claim, record.job_id)
 
     def _on_health(self, is_healthy: bool) -> None:
         """The writer has begun to fail, or to succeed."""
@@ -328,16 +359,25 @@ class SqliteJournal:
             logger.info("the data directory can be written again")
             return
         for live in list(self._live.values()):
-            live.on_failure()
+            if live.book.state == "running":
+                live.on_failure()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a process finds in the directory that it takes."""
+
+    epoch: int
+    last_numbers: tuple[int, int]
+    in_progress: Sequence[tuple[StoredRun, list[Entry]]]
+    claims: Sequence[tuple[Claim, str]]
+
+
+@dataclass(slots=True, eq=False)
 class _LiveBook:
-    """A run in progress."""
+    """A run in progress, or one whose end is not written yet."""
 
     no: int
-    first_batch: int
-    """From this batch on its events stand in the file."""
     book: Book
     on_failure: Callable[[], None]
 
@@ -364,7 +404,6 @@ class _Log:
             await self._journal.end(self._live, event)
         finally:
             number = self._live.book.end(event)
-            self._journal.let_go(self._live)
         return number
 
     async def suspend(self) -> None:
@@ -383,6 +422,8 @@ class _Job:
     """Resolved in the event loop."""
     is_tried_again: bool
     """Whether it is kept, should it fail, until it succeeds."""
+    done: Callable[[], object] = nothing
+    """Called in the event loop once it has succeeded, before whoever waits for it goes on."""
 
 
 class _Writer(threading.Thread):
@@ -412,19 +453,14 @@ class _Writer(threading.Thread):
     def run(self) -> None:
         is_last = False
         while not is_last:
-            jobs = self._kept
-            try:
-                first = self._queue.get(timeout=_RETRY_SECONDS if self._kept else None)
-            except Exception:  # queue.Empty, of which SimpleQueue's C code has its own
-                first = None
-                gathered: list[_Job | None] = []
-            else:
-                gathered = [first]
-                while not self._queue.empty():
-                    gathered.append(self._queue.get())
+            gathered: list[_Job | None] = []
+            with suppress(Empty):
+                gathered.append(self._queue.get(timeout=None if self.is_healthy else _RETRY_SECONDS))
+                while True:
+                    gathered.append(self._queue.get_nowait())
             is_last = None in gathered
-            jobs = [*jobs, *(job for job in gathered if job is not None)]
-            if jobs:
+            jobs = [*self._kept, *(job for job in gathered if job is not None)]
+            if jobs or not self.is_healthy:
                 self._do(jobs)
         if self._store is not None:
             self._store.close()
@@ -433,23 +469,29 @@ class _Writer(threading.Thread):
         try:
             store = self._store = self._store or Store(self._folder, writes=True)
             with store.transaction():
-                if self.epoch is not None and store.epoch() != self.epoch:
-                    raise sqlite3.OperationalError("another process has taken the data directory over")
+                if self.epoch is not None:
+                    store.check_epoch(self.epoch)
+                if not self.is_healthy:
+                    store.probe()
                 for job in jobs:
                     job.write(store)
         except (sqlite3.Error, OSError) as error:
             self._fail(jobs, error)
             return
+        except Exception as error:
+            logger.exception("a bug of ours: the journal cannot be written")
+            self._fail(jobs, error)
+            return
         self._kept = []
+        if done := [job.done for job in jobs if job.done is not nothing]:
+            self._call(_finish, done)
         self._tell(jobs, None)
         if not self.is_healthy:
             self.is_healthy = True
             self._call(self._on_health, True)
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
-        self._kept = [
-            _Job(job.write, None, is_tried_again=True) if job.written else job for job in jobs if job.is_tried_again
-        ]
+        self._kept = [replace(job, written=None) for job in jobs if job.is_tried_again]
         if self.is_healthy:
             self.is_healthy = False
             logger.error("the data directory cannot be written: %s", error)
@@ -466,6 +508,11 @@ class _Writer(threading.Thread):
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             logger.debug("nobody waits for the journal any more")
+
+
+def _finish(done: Sequence[Callable[[], object]]) -> None:
+    for finish in done:
+        finish()
 
 
 def _resolve(waiting: Sequence[asyncio.Future[Any]], error: Exception | None) -> None:

@@ -44,7 +44,7 @@ _MIGRATIONS = (
     );
     CREATE INDEX runs_of_an_owner ON runs (owner, no);
     CREATE INDEX runs_of_an_owner_by_state ON runs (owner, state, no);
-    CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE INDEX runs_by_end ON runs (ended_at, no, bytes) WHERE ended_at IS NOT NULL;
     CREATE INDEX runs_in_progress ON runs (first_batch) WHERE state = 'running';
     CREATE TABLE batches (id INTEGER PRIMARY KEY, events BLOB NOT NULL);
     CREATE TABLE segments (
@@ -83,8 +83,8 @@ class Ending:
     """Unix time, in seconds."""
     entries: Sequence[Entry]
     outline: Sequence[Entry]
-    oldest_batch: int
-    """The first batch that some run in progress still needs."""
+    next_batch: int
+    """No batch that has been written has this number or a higher one."""
 
 
 class Store:
@@ -139,20 +139,39 @@ class Store:
         ).fetchone()
         return epoch
 
-    def epoch(self) -> int:
-        [epoch] = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
-        return epoch
+    def check_epoch(self, epoch: int) -> None:
+        """Refuse to write for an owner that is not the owner any more.
+
+        Raises:
+            sqlite3.OperationalError: there is a later one.
+        """
+        [present] = self._connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+        if present != epoch:
+            raise sqlite3.OperationalError("another process has taken the data directory over")
 
     def last_numbers(self) -> tuple[int, int]:
         """The highest number of a run and of a batch."""
         [run] = self._connection.execute("SELECT coalesce(max(no), 0) FROM runs").fetchone()
         [batch] = self._connection.execute("SELECT coalesce(max(id), 0) FROM batches").fetchone()
-        return run, batch
+        [wanted] = self._connection.execute(
+            "SELECT coalesce(max(first_batch), 0) FROM runs WHERE state = 'running'"
+        ).fetchone()
+        return run, max(batch, wanted)
+
+    def probe(self) -> None:
+        """Write something that changes nothing."""
+        self._connection.execute("UPDATE meta SET value = value WHERE name = 'epoch'")
 
     def add_run(self, no: int, record: RunRecord, *, epoch: int, first_batch: int) -> None:
+        """Begin a run; where that has been done, nothing is changed."""
         claim = record.claim
+        if claim is not None:  # an older run may have it still, which is too old to count
+            self._connection.execute(
+                "UPDATE runs SET claim_key = NULL, claim_body = NULL WHERE claim_key = ? AND no <> ?", (claim.key, no)
+            )
         self._connection.execute(
-            "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, ?, NULL, ?, 1, 0, ?, ?, ?, ?, NULL)",
+            "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, ?, NULL, ?, 1, 0, ?, ?, ?, ?, NULL)"
+            " ON CONFLICT (no) DO NOTHING",
             (
                 no,
                 record.job_id,
@@ -182,7 +201,7 @@ class Store:
         outline = pack((ending.no, number, event) for number, event in ending.outline)
         self._connection.execute(
             "UPDATE runs SET state = ?, ended_at = ?, first_event_id = ?, last_event_id = ?, bytes = bytes + ?,"
-            " outline = ? WHERE no = ?",
+            " outline = ? WHERE no = ? AND state = 'running'",
             (
                 ending.state,
                 ending.ended_at,
@@ -193,9 +212,12 @@ class Store:
                 ending.no,
             ),
         )
-        self._connection.execute("DELETE FROM batches WHERE id < ?", (ending.oldest_batch,))
+        self._connection.execute(
+            "DELETE FROM batches WHERE id < coalesce((SELECT min(first_batch) FROM runs WHERE state = 'running'), ?)",
+            (ending.next_batch,),
+        )
 
-    def trim_run(self, no: int, before: int, entries: Sequence[Entry]) -> None:
+    def trim_run(self, no: int, entries: Sequence[Entry]) -> None:
         """Leave only these entries of a finished run."""
         self._connection.execute("DELETE FROM segments WHERE run = ?", (no,))
         packed = pack((no, number, event) for number, event in entries)
@@ -216,24 +238,24 @@ class Store:
             (created_before,),
         )
 
-    def expired(self, ended_before: float, *, max_bytes: int) -> list[str]:
-        """The finished runs that are older, and the oldest of those that are too many bytes together."""
-        old = [
-            job_id
-            for (job_id,) in self._connection.execute(
-                "SELECT job_id FROM runs WHERE ended_at IS NOT NULL AND ended_at < ?", (ended_before,)
-            )
+    def expired(self, ended_before: float, *, max_bytes: int, limit: int) -> list[StoredRun]:
+        """The finished runs that are older, and the oldest of those that are too many bytes together; oldest first,
+        so many at most."""
+        [excess] = self._connection.execute(
+            "SELECT coalesce(sum(bytes), 0) - ? FROM runs WHERE ended_at IS NOT NULL", (max_bytes,)
+        ).fetchone()
+        rows = self._connection.execute(
+            "SELECT no, ended_at, bytes FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, no LIMIT ?", (limit,)
+        )
+        numbers: list[int] = []
+        for no, ended_at, size in rows:
+            if ended_at >= ended_before and excess <= 0:
+                break
+            numbers.append(no)
+            excess -= size
+        return [
+            _stored(row) for no in numbers for row in self._connection.execute(f"{_SELECT_RUN} WHERE no = ?", (no,))
         ]
-        large = [
-            job_id
-            for (job_id,) in self._connection.execute(
-                "SELECT job_id FROM"
-                " (SELECT job_id, sum(bytes) OVER (ORDER BY ended_at DESC, no DESC) AS total FROM runs"
-                " WHERE ended_at IS NOT NULL AND ended_at >= ?) WHERE total > ?",
-                (ended_before, max_bytes),
-            )
-        ]
-        return old + large
 
     # Read by anybody.
 
@@ -270,10 +292,15 @@ class Store:
         runs = [_stored(row) for row in self._connection.execute(f"{_SELECT_RUN} WHERE state = 'running' ORDER BY no")]
         entries: dict[int, list[Entry]] = {run.no: [] for run in runs}
         if runs:
-            [oldest] = self._connection.execute("SELECT min(first_batch) FROM runs WHERE state = 'running'").fetchone()
-            rows = self._connection.execute("SELECT events FROM batches WHERE id >= ? ORDER BY id", (oldest,))
-            for (packed,) in rows:
-                for no, number, event in unpack(packed, list(entries)):
+            # Earlier batches may hold another run that had a number before it was deleted.
+            first_batches: dict[int, int] = dict(
+                self._connection.execute("SELECT no, first_batch FROM runs WHERE state = 'running'").fetchall()
+            )
+            rows = self._connection.execute(
+                "SELECT id, events FROM batches WHERE id >= ? ORDER BY id", (min(first_batches.values()),)
+            )
+            for batch, packed in rows:
+                for no, number, event in unpack(packed, [no for no, first in first_batches.items() if first <= batch]):
                     entries[no].append((number, event))
         return [(run, entries[run.no]) for run in runs]
 

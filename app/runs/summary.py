@@ -14,6 +14,7 @@ from app.events import (
     TextDelta,
     TurnEnded,
     TurnFailed,
+    TurnRestarted,
     TurnStarted,
     Usage,
     UsageTotalled,
@@ -46,6 +47,9 @@ class Summary:
                 pass
             case TurnStarted():
                 self.speaking[event.turn] = event
+            case TurnRestarted():
+                if self.failed_turn is not None and self.failed_turn.turn == event.turn:
+                    self.failure = self.failed_turn = None  # that attempt was cut before its end
             case TurnEnded():
                 self.speaking.pop(event.turn, None)
                 self.turns[event.turn] = event

@@ -148,7 +148,7 @@ class Run:
             return error if isinstance(error, RunError) else InternalError(failure.message)
         if any(turn.status == "cancelled" for turn in self.summary.answers):
             return RunCancelled("the run was cancelled")
-        if self.job.on_disconnect == "cancel":
+        if self.job.on_disconnect == "cancel" and self.summary.usage is None:  # else it had come to its end
             return RunInterrupted("the server stopped")
         return None
 
@@ -199,7 +199,11 @@ class Run:
         self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
         try:
             self.record(_description(self._record, self.job))
-            self.record(RunStarted(self.now_ms()))
+            started = RunStarted(self.now_ms())
+            if self.job.on_disconnect == "continue":
+                await self.commit(started)  # whoever is told of it may leave, and find it whatever happens
+            else:
+                self.record(started)
         except BaseException:
             with CancelScope(shield=True):
                 reason = InternalError("the run could not be started")
@@ -209,7 +213,7 @@ class Run:
     def resume(self, unfinished: Unfinished) -> None:
         """Take up where another process left off."""
         self._record, self.job_id = unfinished.record, unfinished.record.job_id
-        self._log = unfinished.log
+        self._log = unfinished.go_on(self.cancel, self._fail_storage)
         for _, event in unfinished.entries:
             self.summary.observe(event)
         self._past = past_of(unfinished.entries)
@@ -225,7 +229,8 @@ class Run:
         job = self.job
         execution = Execution(job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self._past)
         try:
-            self._scope.deadline = anyio.current_time() + timeout
+            has_had = self.now_ms() / 1000  # before a crash, if there was one
+            self._scope.deadline = anyio.current_time() + timeout - has_had
             with self._scope:
                 succeeded = await execution.run()
             if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
