@@ -1,4 +1,4 @@
-# The server alone: it runs as nobody in particular, writes nothing and needs no network to start.
+# The server alone: it runs as nobody in particular, writes to /data only and needs no network to start.
 FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/venv
@@ -17,7 +17,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LITELLM_LOCAL_MODEL_COST_MAP=True \
     TMPDIR=/dev/shm \
+    SWARMSTREAM_DATA_DIR=/data \
     SWARMSTREAM_HOST=0.0.0.0
+# a volume that is new takes its owner from here
+RUN install -d -o 10001 -g 10001 -m 700 /data
+VOLUME /data
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

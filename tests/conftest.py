@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from app.llm.base import ChatModel
 from app.main import create_app
+from app.runs.journal import Journal
+from app.server import Protocol
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +93,7 @@ async def serving(
     *,
     models: Mapping[str, ChatModel] | None = None,
     environ: Mapping[str, str] | None = None,
+    journal: Journal | None = None,
     preload: bool = False,
     **settings: Any,
 ) -> AsyncGenerator[str]:
@@ -101,8 +104,10 @@ async def serving(
         "data_dir": None,
         **settings,
     }
-    app = create_app(Settings.model_construct(**values), environ=environ or {}, models=models, preload=preload)
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    app = create_app(
+        Settings.model_construct(**values), environ=environ or {}, models=models, journal=journal, preload=preload
+    )
+    config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)

@@ -17,11 +17,14 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from app.api.runs import MAX_RUNS_LISTED
+from app.api.stream_tokens import TOKEN_SECONDS
 from app.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
 from app.errors import AppError
 from app.llm.aliases import read_aliases
 from app.llm.demo import DemoModel
+from app.runs.memory_journal import CLAIM_SECONDS
 from app.settings import ENV_PREFIX, KEY_VARIABLE, Settings
 from app.swarm.plan import SWARM_TYPES
 from app.swarm.spec import AgentSpec, RunSpec
@@ -401,7 +404,7 @@ async def test_the_table_of_codes_is_that_of_the_code() -> None:
 
 def test_the_table_of_run_options_is_that_of_the_code() -> None:
     said = {quoted(option)[0]: json.loads(quoted(default)[0]) for option, default, _ in table("option")}
-    assert said.keys() == RunSpec.model_fields.keys() - OF_RUNS.keys() - {"img"}
+    assert said.keys() == RunSpec.model_fields.keys() - {"img"}
     assert RunSpec.model_validate(said) == RunSpec()
 
 
@@ -411,43 +414,34 @@ def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
 
 # --- Claims ---------------------------------------------------------------------------------------------------------
 
-OF_RUNS: dict[str, dict[str, Any]] = {
-    "background": {"background": True},
-    "max_cost_usd": {"max_cost_usd": 1.0},
-    "max_total_tokens": {"max_total_tokens": 1000},
-}
-"""How what is not there yet is asked for."""
 
-
-async def test_what_is_not_there_is_refused() -> None:
-    listed = [name for line in section("Not there yet").splitlines() if line.startswith("- ") for name in quoted(line)]
-    assert sorted(listed) == sorted(OF_RUNS)
-    swarms = [{"agents": [AGENT], **fields} for fields in OF_RUNS.values()]
-    agents = [{"agent_config": AGENT, **fields} for fields in OF_RUNS.values()]
+async def test_what_is_not_there_has_no_route() -> None:
+    assert "No batches, no `/v1/chat/completions`, no rate limits." in section("Not there yet")
     async with quick_demo() as url, client(url) as http:
-        for path, payloads in {"swarm": swarms, "agent": agents}.items():
-            for payload in payloads:
-                answer = await http.post(f"/v1/{path}/completions", json={"task": "go", **payload})
-                assert (answer.status_code, answer.json()["code"]) == (400, "unsupported_option"), payload
-
-
-async def test_what_has_no_effect_and_what_has_no_route() -> None:
-    async with quick_demo() as url, client(url) as http:
-        runs = [
-            await http.post(
-                "/v1/swarm/completions", json={"task": "go", "agents": [AGENT]}, headers={"Idempotency-Key": "same"}
-            )
-            for _ in range(2)
-        ]
         missing = [
             await http.post("/v1/chat/completions", json={}),
             await http.post("/v1/swarm/batch/completions", json=[]),
             await http.post("/v1/agent/batch/completions", json=[]),
-            await http.get("/v1/runs"),
+            await http.get("/v1/rate/limits"),
         ]
-    assert [run.status_code for run in runs] == [200, 200]
-    assert runs[0].json()["job_id"] != runs[1].json()["job_id"]
     assert [answer.status_code for answer in missing] == [404] * 4
+
+
+async def test_the_table_of_routes_is_that_of_the_code() -> None:
+    said = {quoted(route)[0] for route, _ in table("route")}
+    async with serving() as url, client(url) as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    own = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if "/runs" in path}
+    assert said == own | {"GET /v1/swarm/logs"}
+
+
+async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:
+    told = section("Never lose a token")
+    assert f"`?limit=` (20, at most {MAX_RUNS_LISTED})" in told
+    assert f"A token lets its page connect for {TOKEN_SECONDS} s" in told
+    assert f"until {TOKEN_SECONDS} s after the run's end" in told
+    assert f"within {CLAIM_SECONDS / 3600:g} hours" in told
+    assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in told
 
 
 async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
@@ -465,7 +459,11 @@ def test_the_files_that_readme_names_exist() -> None:
     named += re.findall(r"(?<![\w/])(?:\./)?((?:scripts|app|openapi)/[\w./]*\w)", README)
     assert {"LICENSE", "scripts/serve", "scripts/test", "openapi/openapi.json", "app/swarm"} <= set(named)
     assert [name for name in named if not (ROOT / name).exists()] == []
-    assert [name for name in named if name.startswith("scripts/") and not os.access(ROOT / name, os.X_OK)] == []
+    assert [
+        name
+        for name in named
+        if name.startswith("scripts/") and not name.endswith(".html") and not os.access(ROOT / name, os.X_OK)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -477,8 +475,10 @@ def test_the_files_that_readme_names_exist() -> None:
         (Settings, "heartbeat_seconds", "the heartbeat every {:g} s stays below"),
         (Settings, "heartbeat_seconds", "there is a heartbeat every {:g}\n"),
         (Settings, "disconnect_grace_seconds", "no new agent starts, and {:g} s later the run is cancelled"),
-        (Settings, "retain_seconds", "a finished one is forgotten after {:g} s"),
-        (Settings, "retain_seconds", "A finished run can be read for {:g} s"),
+        (Settings, "disconnect_grace_seconds", "by default the run waits {:g} s for one to come back"),
+        (Settings, "send_seconds", "A reader that takes nothing for {:g} s counts as gone"),
+        (Settings, "retain_seconds", "Finished runs are kept for {:,g} s"),
+        (Settings, "data_dir", "in the data directory, `{}` by default"),
         (Settings, "drain_seconds", "Runs get {:g} s to finish"),
         (Settings, "first_token_seconds", "{:g} s to the first token"),
         (Settings, "idle_seconds", "{:g} s of silence"),

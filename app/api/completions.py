@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import Parts, body_of, caller_of, parts_of
-from app.api.stream import Reader, RunDocument, RunStream
+from app.api.stream import Reader, RunDocument, RunStream, framing_for
 from app.errors import InvalidRequest, Location, McpHostRefused
 from app.runs.job import Job, agent_job, swarm_job
 from app.runs.journal import AlreadyClaimed, Claim
@@ -23,7 +23,6 @@ from app.runs.limits import plan_limits
 from app.swarm.plan import Compiled, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from app.tools.mcp import McpHub, McpServer
-from app.wire.framing import NDJSON, SSE
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 
@@ -101,9 +100,8 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         send_seconds=parts["settings"].send_seconds,
     )
     if not streams:
-        return RunDocument(reader, request_id=job.request_id, headers=headers)
-    # `application/json` is not negotiated on: the official SDK always sends it, also for streams.
-    framing = NDJSON if "application/x-ndjson" in request.headers.get("accept", "") else SSE
+        return RunDocument(reader, request_id=job.request_id, headers=headers, may_be_repeated=job.claim is not None)
+    framing = framing_for(request.headers)
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
 
 

@@ -1,7 +1,7 @@
 """Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -13,15 +13,14 @@ from starlette.responses import Response
 
 from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
-from app.api.stream import Reader, RunStream
+from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token
 from app.errors import InvalidRequest, InvalidToken, NotFound
 from app.events import RunEnded
-from app.runs.journal import Page, RunState, RunStatus
+from app.runs.journal import Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
 from app.swarm.spec import MAX_COALESCE_MS
 from app.wire import answers
-from app.wire.framing import SSE
 from app.wire.schema import RunAnswer
 
 router = APIRouter(prefix="/v1", tags=["runs"])
@@ -57,18 +56,21 @@ async def read_run(
         status = await _status_by_token(request, runs, job_id, token, resumes=last_event_id is not None)
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
+    tail = await runs.journal.tail(job_id, after=0)
+    first_available = tail.first_available or 1
     run = runs.live(job_id)
     reader = Reader(
-        await runs.journal.tail(job_id, after=0),
+        tail,
         run.reader if run else nullcontext,
         after=after,
         include_output=status.record.include_output if include_output is None else include_output,
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
         send_seconds=settings.send_seconds,
-        first_available=status.first_event_id,
-        summary=deepcopy(status.summary) if status.first_event_id > 1 else None,
+        first_available=first_available,
+        summary=deepcopy(status.summary) if first_available > 1 else None,
     )
-    return RunStream(reader, SSE, heartbeat_seconds=settings.heartbeat_seconds, headers={})
+    framing = framing_for(request.headers)
+    return RunStream(reader, framing, heartbeat_seconds=settings.heartbeat_seconds, headers={})
 
 
 @router.post("/runs/{job_id}/cancel", summary="Cancel a run")
@@ -85,7 +87,7 @@ async def cancel_run(job_id: str, caller: Caller, runs: Runs) -> Response:
 async def make_token(job_id: str, request: Request, caller: Caller, runs: Runs) -> Response:
     """`new EventSource("/v1/runs/{job_id}/stream?token=…")` works without headers. It reads this run, nothing else."""
     await _status(runs, job_id, caller)
-    token = stream_token(parts_of(request)["keys"], caller, job_id)
+    token = stream_token(parts_of(request)["keys"], caller, job_id, now=time.time())
     return Response(orjson.dumps({"token": token, "expires_in": TOKEN_SECONDS}), media_type="application/json")
 
 
@@ -155,8 +157,9 @@ async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
 async def _end(runs: Supervisor, job_id: str) -> None:
     """Wait for the run's last event."""
     tail = await runs.journal.tail(job_id)
-    while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
-        pass
+    with suppress(Suspended):  # the server stops: the run is told to be cancelled as far as it can be
+        while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
+            pass
 
 
 async def _status(runs: Supervisor, job_id: str, caller: str) -> RunStatus:

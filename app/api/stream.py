@@ -2,23 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 import anyio
 import orjson
 from anyio.lowlevel import checkpoint
 from sse_starlette import EventSourceResponse
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.problems import failed_run, refusal
-from app.errors import AppError, Unavailable
+from app.errors import Unavailable
 from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Suspended, Tail
 from app.runs.summary import Summary
 from app.wire import answers
-from app.wire.framing import Framing, Rendering, gap, join_deltas
+from app.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
 
 ABORT = "swarmstream.abort"
 """The extension of the ASGI scope by which our server lets us hang up on a client."""
@@ -27,6 +28,12 @@ _MANY_EVENTS = 64
 
 def _nothing() -> None:
     pass
+
+
+def framing_for(headers: Headers) -> Framing:
+    """How a client wants its stream laid out. `application/json` is not negotiated on: the official SDK always sends
+    it, also for streams."""
+    return NDJSON if "application/x-ndjson" in headers.get("accept", "") else SSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +136,12 @@ class RunStream(EventSourceResponse):
 class RunDocument(Response):
     """What a run came to, once it is over; the client waits."""
 
-    def __init__(self, reader: Reader, *, request_id: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, reader: Reader, *, request_id: str, headers: Mapping[str, str], may_be_repeated: bool = False
+    ) -> None:
+        """`may_be_repeated`: the request has an `Idempotency-Key`, so that sent again it is the same run."""
         super().__init__()
+        self._may_be_repeated = may_be_repeated
         self._reader = reader
         self._headers = headers
         self._request_id = request_id
@@ -145,25 +156,26 @@ class RunDocument(Response):
                 if not reading.done():
                     reading.cancel()
                     return
-        try:
-            response = self._document(reading.result())
-        except AppError as error:
-            response = refusal(error, self._request_id)
+        summary = reading.result()
+        response = self._document(summary) if summary.ended is not None else self._suspended()
         response.headers.update(self._headers)
         await response(scope, receive, send)
 
     async def _summarize(self) -> Summary:
+        """Of all events, or of those until the run was suspended."""
         summary = Summary()
-        while summary.ended is None:
-            try:
-                entries = await self._reader.tail.read()
-            except Suspended as error:
-                raise Unavailable(
-                    "the server stops, and the run goes on when it is back: read it there", retry_after_seconds=1
-                ) from error
-            for _, event in entries:
-                summary.observe(event)
+        with suppress(Suspended):
+            while summary.ended is None:
+                for _, event in await self._reader.tail.read():
+                    summary.observe(event)
         return summary
+
+    def _suspended(self) -> Response:
+        words = "the server stops, and the run goes on when it is back: read it there"
+        response = refusal(Unavailable(words, retry_after_seconds=1), self._request_id)
+        if not self._may_be_repeated:
+            response.headers["x-should-retry"] = "false"
+        return response
 
     def _document(self, summary: Summary) -> Response:
         assert summary.described is not None
@@ -226,4 +238,6 @@ class _Heart:
             self._tail.wake()
             self._timer = self._loop.call_later(self._seconds, self._look)
         else:
-            self._timer = self._loop.call_at(self._last_beat + self._seconds, self._look)
+            # What is sent in the meantime is looked at in time, too, where that is sooner than the next beat.
+            due = min(self._last_beat + self._seconds, self._loop.time() + self._send_seconds)
+            self._timer = self._loop.call_at(due, self._look)

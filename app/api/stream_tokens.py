@@ -5,7 +5,6 @@ it is worth nothing once that key is not one of ours any more, and survives a re
 """
 
 import hmac
-import time
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 
@@ -16,9 +15,9 @@ TOKEN_SECONDS = 60
 """How long a token may be used to connect, and to come back after its run's end."""
 
 
-def stream_token(keys: KeyRing, owner: str, job_id: str) -> str:
-    """A token for a run of this owner's."""
-    expires = int(time.time()) + TOKEN_SECONDS
+def stream_token(keys: KeyRing, owner: str, job_id: str, *, now: float) -> str:
+    """A token for a run of this owner's, made now (Unix seconds)."""
+    expires = int(now) + TOKEN_SECONDS
     return f"{job_id}.{expires}.{_signature(keys.secret_of(owner), job_id, expires)}"
 
 
@@ -32,7 +31,8 @@ def read_token(keys: KeyRing, token: str, job_id: str) -> tuple[str, int]:
     expires, _, signature = rest.partition(".")
     if its_job == job_id and expires.isascii() and expires.isdigit() and len(expires) <= 12:
         for owner, secret in keys.secrets():
-            if hmac.compare_digest(_signature(secret, job_id, int(expires)), signature):
+            # As bytes: of strings it takes ASCII ones only.
+            if hmac.compare_digest(_signature(secret, job_id, int(expires)).encode(), signature.encode()):
                 return owner, int(expires)
     raise InvalidToken("the stream token is not valid for this run")
 

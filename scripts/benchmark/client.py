@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ _LONGEST_TOKEN = 160
 """Bytes of a frame up to the end of its stamp, at most."""
 _ERRORS_TOLD = 5
 _TAKE_IN_SECONDS = 0.1
+_CATCH_UP_SECONDS = 1.0
+_LOCATION = re.compile(rb"\r\nlocation: *(\S+)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -39,9 +42,16 @@ class Order:
     """The time within which streams begin, each at a random moment of it."""
     pause_seconds: float = 0.0
     """Between the requests of a stream."""
+    readers: int = 0
+    """Who else reads the run of the first stream, from its beginning on."""
     holds: bool = False
     """Leave the streams open once each has its tokens."""
     deadline_seconds: float = 120.0
+
+    def reading(self, path: str) -> bytes:
+        """The request of a reader."""
+        head = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\n{head}\r\n".encode()
 
     def request(self) -> bytes:
         body = self.body.encode()
@@ -70,9 +80,11 @@ class Tally:
 class Connection(asyncio.Protocol):
     """A connection to the server, for one request at a time."""
 
-    def __init__(self, order: Order, tally: Tally) -> None:
+    def __init__(self, order: Order, tally: Tally, request: bytes | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._request = order.request()
+        self.location: asyncio.Future[str] = self._loop.create_future()
+        """Where the run of a stream can be read."""
+        self._request = request or order.request()
         self._expected = order.tokens
         self._holds = order.holds
         self._find = tokens.finder(order.pattern).finditer
@@ -126,6 +138,8 @@ class Connection(asyncio.Protocol):
         if not head.startswith(b"HTTP/1.1 200 "):
             self._settle(f"{head.splitlines()[0].decode()}: {body[:200].decode(errors='replace')}")
         self.reusable = b"\r\nconnection: close" not in head.lower()
+        if (found := _LOCATION.search(head)) and not self.location.done():
+            self.location.set_result(found[1].decode())
 
     def _finish(self) -> None:
         self._tally.tokens += self._count
@@ -158,7 +172,37 @@ class Client:
     def __init__(self) -> None:
         self._held: list[Connection] = []
 
+    async def read_together(self, order: Order) -> dict[str, Any]:
+        """One run and its readers. How late they are counts once all of them have caught up with it."""
+        own, tally = Tally(), Tally()
+        began_cpu = time.process_time()
+        first = await _connect(order, own)
+        answers = [first.ask()]
+        path = await first.location
+        began = time.monotonic()
+        readers = [await _connect(order, tally, order.reading(path)) for _ in range(order.readers)]
+        answers += [reader.ask() for reader in readers]
+        while len(tally.firsts_ms) < order.readers and not answers[0].done():  # noqa: ASYNC110  # they only count
+            await asyncio.sleep(_TAKE_IN_SECONDS)
+        await asyncio.sleep(_CATCH_UP_SECONDS)
+        tally.latencies_ms.clear()
+        await asyncio.wait(answers[:1], timeout=order.deadline_seconds)
+        wall_seconds = time.monotonic() - began
+        _, late = await asyncio.wait(answers, timeout=order.deadline_seconds)
+        errors = ["a reader had not ended"] * len(late)
+        errors += [error for answer in answers if answer.done() and (error := answer.result())]
+        for connection in (first, *readers):
+            connection.close()
+        return {
+            **_figures(tally, errors),
+            "wall_seconds": wall_seconds,
+            "last_start_seconds": 0.0,
+            "cpu_seconds": time.process_time() - began_cpu,
+        }
+
     async def carry_out(self, order: Order) -> dict[str, Any]:
+        if order.readers:
+            return await self.read_together(order)
         tally = Tally()
         moment = random.Random(1)
         starts = sorted(moment.uniform(0, order.spread_seconds) for _ in range(order.streams))
@@ -172,16 +216,10 @@ class Client:
             tally.errors.append(f"{len(late)} streams had not ended after {order.deadline_seconds:g} s")
             await asyncio.wait(late)
         return {
-            "tokens": tally.tokens,
-            "answers": tally.answers,
-            "errors": len(tally.errors),
-            "error_texts": tally.errors[:_ERRORS_TOLD],
+            **_figures(tally, tally.errors),
             "wall_seconds": wall_seconds,
             "last_start_seconds": starts[-1],
             "cpu_seconds": cpu_seconds,
-            "latency_p50_ms": percentile(tally.latencies_ms, 0.5),
-            "latency_p99_ms": percentile(tally.latencies_ms, 0.99),
-            "first_token_p50_ms": percentile(tally.firsts_ms, 0.5),
         }
 
     async def _stream(self, order: Order, tally: Tally, start: float) -> None:
@@ -215,10 +253,22 @@ class Client:
         return {"open": open_streams}
 
 
-async def _connect(order: Order, tally: Tally) -> Connection:
+async def _connect(order: Order, tally: Tally, request: bytes | None = None) -> Connection:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(order, tally), "127.0.0.1", order.port)
+    _, connection = await loop.create_connection(lambda: Connection(order, tally, request), "127.0.0.1", order.port)
     return connection
+
+
+def _figures(tally: Tally, errors: list[str]) -> dict[str, Any]:
+    return {
+        "tokens": tally.tokens,
+        "answers": tally.answers,
+        "errors": len(errors),
+        "error_texts": errors[:_ERRORS_TOLD],
+        "latency_p50_ms": percentile(tally.latencies_ms, 0.5),
+        "latency_p99_ms": percentile(tally.latencies_ms, 0.99),
+        "first_token_p50_ms": percentile(tally.firsts_ms, 0.5),
+    }
 
 
 def percentile(values: list[float], share: float) -> float:

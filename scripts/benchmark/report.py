@@ -50,6 +50,11 @@ ROWS = [
     Row("one-token", "cpu_us_per_request", "µs CPU/request"),
     Row("first-token", "first_token_p50_ms", "ms p50"),
     Row("silent", "kb_per_stream", "kB/stream"),
+    Row("readers", "latency_p50_ms", "ms p50"),
+    Row("readers", "latency_p99_ms", "ms p99"),
+    Row("readers", "kb_per_reader", "kB/reader"),
+    Row("readers", "wall_ratio", "wall ÷ alone"),
+    Row("readers", "cpu_us_per_token", "µs CPU/frame"),
     Row("idle", "mb", "MB"),
     Row("start", "seconds", "s"),
 ]
@@ -82,6 +87,9 @@ TARGETS = [
     Target("one-token", "cpu_us_per_request", "× relay", 2),
     Target("first-token", "first_token_p50_ms", "more than relay", 1.5),
     Target("silent", "kb_per_stream", "× relay", 1.3),
+    Target("readers", "latency_p99_ms", "", 100),
+    Target("readers", "kb_per_reader", "", 30),
+    Target("readers", "wall_ratio", "", 1.05),
     Target("idle", "mb", "", 80),
     Target("start", "seconds", "", 0.8),
 ]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any
 
 from contenders import Contender, Question
@@ -29,9 +30,20 @@ class Sizes:
     spread_seconds: float = 1.0
     first_tokens: int = 20
     open_streams: int = 1000
+    readers: int = 1000
+    readers_tokens: int = 500
 
 
-QUICK = Sizes(seconds=0.2, paced_share=0.1, paced_tokens=25, spread_seconds=0.25, first_tokens=5, open_streams=200)
+QUICK = Sizes(
+    seconds=0.2,
+    paced_share=0.1,
+    paced_tokens=25,
+    spread_seconds=0.25,
+    first_tokens=5,
+    open_streams=200,
+    readers=100,
+    readers_tokens=100,
+)
 
 
 class Session:
@@ -158,6 +170,23 @@ def silent(session: Session) -> Figures:
     return {"kb_per_stream": (with_many - with_few) / (many - few)}
 
 
+def readers(session: Session) -> Figures:
+    """One run and many who read it; memory is looked at in the middle of it."""
+    count, tokens = session.sizes.readers, session.sizes.readers_tokens
+    alone = session.ask(Question(f"paced-{tokens}-{_RATE}"), tokens)
+    found: list[int] = []
+    before = memory_kb(session.server.pid)
+    look = Timer(0.7 * tokens / _RATE, lambda: found.append(memory_kb(session.server.pid)))
+    look.start()
+    figures = session.ask(Question(f"paced-{tokens}-{_RATE}"), tokens, readers=count)
+    look.join()
+    return {
+        **figures,
+        "kb_per_reader": (found[0] - before) / count,
+        "wall_ratio": figures["wall_seconds"] / alone["wall_seconds"],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A row of the table, before it is measured."""
@@ -181,4 +210,5 @@ WORKLOADS = {
     "paced-100": Workload(paced_100),
     "paced-200": Workload(paced_200),
     "silent": Workload(silent, is_fresh=True),
+    "readers": Workload(readers, is_fresh=True, only_ours=True),
 }

@@ -1,0 +1,230 @@
+"""Readers cost the run nothing: one that takes nothing is let go, and may come back (WIRE.md, section 5)."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.conftest import KEY, client
+from tests.process import ServerProcess, openai_environ, server_process
+from tests.sse import Parser, ServerEvent, check_stream, events_of
+from tests.upstream import Exchange, Upstream, provider
+
+pytestmark = pytest.mark.anyio
+
+PIECE = "x" * 2000
+PIECES = 4000
+"""Eight megabytes of text: more than sockets hold between two processes."""
+PAYLOAD: dict[str, Any] = {
+    "task": "go",
+    "agents": [{"agent_name": "A", "system_prompt": "A", "num_retries": 0}],
+    "stream": True,
+    "stream_options": {"include_output": False},
+    "on_disconnect": "continue",
+}
+MEGABYTE = 1 << 20
+
+
+class Talker:
+    """A provider that says half of a long answer, waits to be told, says the rest."""
+
+    def __init__(self, pieces: int = PIECES) -> None:
+        self.pieces = pieces
+        self.go_on = anyio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say(*[PIECE] * (self.pieces // 2))
+        await self.go_on.wait()
+        await exchange.say(*[PIECE] * (self.pieces // 2))
+        await exchange.finish()
+
+
+@asynccontextmanager
+async def server(upstream: Upstream, **settings: str) -> AsyncGenerator[tuple[ServerProcess, httpx.AsyncClient]]:
+    environ = openai_environ(upstream, **{f"SWARMSTREAM_{name.upper()}": value for name, value in settings.items()})
+    async with server_process(environ=environ) as process, client(process.url) as http:
+        yield process, http
+
+
+class Staller:
+    """A client that sends a request and then takes nothing."""
+
+    def __init__(self, url: str) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.setblocking(False)
+        self._port = int(url.rpartition(":")[2])
+
+    async def ask(self, head: str, body: bytes = b"") -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self._socket, ("127.0.0.1", self._port))
+        lines = f"{head} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+        await loop.sock_sendall(self._socket, lines.encode() + body)
+
+    async def take(self) -> bytes:
+        """What has come by now, and what comes until the connection breaks or ends."""
+        taken = b""
+        try:
+            while content := await asyncio.get_running_loop().sock_recv(self._socket, 65536):
+                taken += content
+        except ConnectionResetError:
+            pass
+        return taken
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def memory_bytes(server: ServerProcess) -> int:
+    """Resident memory of a server's process."""
+    rollup = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
+    return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
+
+
+async def answered(server: ServerProcess, path: str) -> None:
+    """Wait until the server has done with a request, as its log tells."""
+    await server.logged(f"GET {path} 200")
+
+
+def events_in(taken: bytes) -> list[ServerEvent]:
+    """The whole events of a chunked answer that may break off anywhere."""
+    _, _, body = taken.partition(b"\r\n\r\n")
+    parser, events = Parser(), list[ServerEvent]()
+    while body:
+        length, crlf, body = body.partition(b"\r\n")
+        if crlf and length:
+            events += parser.feed(body[: int(length, 16)])
+            body = body[int(length, 16) + 2 :]
+    return events
+
+
+async def read_on(http: httpx.AsyncClient, path: str, after: int = 0) -> list[ServerEvent]:
+    async with http.stream("GET", path, headers={"Last-Event-ID": str(after)}) as response:
+        assert response.status_code == 200, await response.aread()
+        return [event async for event in events_of(response)]
+
+
+async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others() -> None:
+    talker = Talker()
+    with anyio.fail_after(30):
+        async with provider(talker) as upstream, server(upstream, send_seconds="0.3") as (process, http):
+            async with http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response:
+                path = response.headers["location"]
+                staller = Staller(process.url)
+                await staller.ask(f"GET {path}")
+                talker.go_on.set()
+                events = [event async for event in events_of(response)]
+            check_stream(events)
+            assert events[-1].data["status"] == "success", "the run has not waited for the one who takes nothing"
+            await answered(process, path)  # he is let go, although he has neither read nor left
+            seen = events_in(await staller.take())
+            staller.close()
+            assert seen == events[: len(seen)]
+            assert 0 < len(seen) < len(events)
+            last = seen[-1].id
+            assert last is not None
+            rest = await read_on(http, path, last)
+    assert seen + rest == events
+    assert "Traceback" not in process.log
+
+
+async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon() -> None:
+    """His first look comes while there is nothing to take, and the next beat is far."""
+    quiet = anyio.Event()
+    loud = Talker()
+    loud.go_on.set()
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.system == "quiet":
+            await quiet.wait()
+        await loud(exchange)
+
+    with anyio.fail_after(30):
+        async with provider(script) as upstream, server(upstream, send_seconds="0.3") as (process, http):
+            paths: list[str] = []
+            stallers: list[Staller] = []
+            for name in ("quiet", "loud"):
+                agent = {"agent_name": "A", "system_prompt": name, "num_retries": 0}
+                payload = {**PAYLOAD, "agents": [agent], "stream": False, "background": True}
+                paths.append((await http.post("/v1/swarm/completions", json=payload)).headers["location"])
+                stallers.append(Staller(process.url))
+                await stallers[-1].ask(f"GET {paths[-1]}")
+            await answered(process, paths[1])  # so long the other one has had nothing to take
+            assert f"GET {paths[0]} 200" not in process.log
+            quiet.set()
+            await answered(process, paths[0])
+            for staller in stallers:
+                staller.close()
+
+
+async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone() -> None:
+    """His run is cancelled after the grace, as that of one who has hung up."""
+    talker = Talker()
+    payload = {**PAYLOAD, "on_disconnect": "cancel"}
+    with anyio.fail_after(20):
+        async with (
+            provider(talker) as upstream,
+            server(upstream, send_seconds="0.2", disconnect_grace_seconds="0.1") as (process, http),
+        ):
+            staller = Staller(process.url)
+            await staller.ask("POST /v1/swarm/completions", json.dumps(payload).encode())
+            await upstream.asked(1)
+            await upstream.exchanges[0].closed_by_client.wait()
+            await process.logged("POST /v1/swarm/completions 200")
+            [run] = (await http.get("/v1/runs")).json()["data"]
+            staller.close()
+    assert run["status"] == "cancelled"
+
+
+async def test_readers_that_take_nothing_hold_no_memory() -> None:
+    """Twenty of them, of an answer of eight megabytes, with `output` in every chunk: that would be gigabytes."""
+    talker = Talker()
+    talker.go_on.set()
+    with anyio.fail_after(30):
+        async with provider(talker) as upstream, server(upstream, send_seconds="60") as (process, http):
+            payload = {**PAYLOAD, "stream": False, "background": True}
+            path = (await http.post("/v1/swarm/completions", json=payload)).headers["location"]
+            assert (await read_on(http, path))[-1].data["status"] == "success"
+            stallers = [Staller(process.url) for _ in range(20)]
+            before = memory_bytes(process)
+            for staller in stallers:
+                await staller.ask(f"GET {path}?include_output=false")
+            for _ in range(20):  # every one of them has its turn, again and again
+                await http.get("/health")
+                await http.get(path.removesuffix("/stream"))
+            grown = memory_bytes(process) - before
+            for staller in stallers:
+                staller.close()
+    assert grown / len(stallers) < MEGABYTE, "two buffers of a quarter of a megabyte, at most"
+
+
+async def test_a_slow_reader_that_takes_a_little_now_and_then_is_kept() -> None:
+    talker = Talker(200)
+    talker.go_on.set()
+    with anyio.fail_after(20):
+        async with (
+            provider(talker) as upstream,
+            server(upstream, send_seconds="0.2", heartbeat_seconds="0.05") as (
+                _,
+                http,
+            ),
+        ):
+            talker.go_on = anyio.Event()
+            async with http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response:
+                parser, beats, events = Parser(), 0, list[ServerEvent]()
+                async for content in response.aiter_raw():
+                    events += parser.feed(content)
+                    if parser.comments >= 8 and not talker.go_on.is_set():
+                        beats = parser.comments  # silence of twice the time that a reader may take nothing
+                        talker.go_on.set()
+    check_stream(events)
+    assert beats >= 8
+    assert events[-1].data["status"] == "success"
