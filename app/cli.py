@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from app import __version__
-from app.errors import AppError
+from app.errors import AppError, NoCredentials
 from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
@@ -199,10 +199,14 @@ def _watch(frames: Callable[[], Frames], *, as_json: bool, verbose: bool) -> int
         elif watched.status == "success":
             code = 0
     except* BrokenPipeError:
-        code = _BROKEN_PIPE  # whoever read us has what it wanted
+        # Whoever read us has what it wanted; at exit, Python would flush into the pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BROKEN_PIPE
     except* (AppError, ServerError, ToolLoadError) as refusals:
         for refusal in refusals.exceptions:
             _say(clean(str(refusal)))
+            if isinstance(refusal, NoCredentials):
+                _say(f"To try things out without a key: {ENV_PREFIX}DEFAULT_MODEL={DEMO_MODEL}")
     return code
 
 

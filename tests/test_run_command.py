@@ -478,7 +478,13 @@ async def test_a_reader_that_has_enough_ends_the_command_quietly(agent: str, tmp
                 f'"{COMMAND}" run "{agent}" --server {url} --key {KEY} {option} | head -n 3; echo "${{PIPESTATUS[0]}}"'
             )
             process = await asyncio.create_subprocess_exec(
-                "bash", "-c", shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+                "bash",
+                "-c",
+                shell,
+                env={"PATH": "/usr/bin:/bin"},  # with PYTHONUNBUFFERED nothing is left to be written at exit
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
             )
             with anyio.fail_after(10):
                 out, err = await process.communicate()

@@ -161,7 +161,7 @@ class _Course:
             return
         logger.info("agent %s: the answer does not fit its format, asking again", self._agent.name)
         wrong = [{"role": "assistant", "content": self._speech.text}] if self._speech.text else []
-        told = f"This answer cannot be used: {complaint}. {answer_format.in_words()}"
+        told = f"This answer cannot be used.\nWhat is wrong: {complaint}.\n{answer_format.in_words()}"
         await self._speech.ask([*messages, *wrong, {"role": "user", "content": told}], (), answer_format)
         complaint = answer_format.complaint(self._speech.text)
         if complaint is not None:
