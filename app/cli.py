@@ -2,9 +2,11 @@
 
 import codecs
 import json
+import logging
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -49,7 +51,16 @@ def main() -> None:
     """The console script."""
     # The operator's tools may stand in the working directory; behind what is installed, so that they hide nothing.
     sys.path.append("")
-    cli()
+    try:
+        cli()
+    except SystemExit as leaving:
+        if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+            # All is done but for tools that nobody waits for any more, whose threads Python would wait for.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+        raise
 
 
 @cli.callback(invoke_without_command=True)

@@ -37,8 +37,8 @@ class Execution:
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
                     speakers = [
-                        Turn(agent, next(self.numbers), number, loop, task_index if self.plan.indexed else None)
-                        for agent in stage.agents
+                        Turn(agent, next(self.numbers), number, loop, task_index if self.plan.indexed else None, place)
+                        for place, agent in enumerate(stage.agents)
                     ]
                     results = await self._run_stage(speakers, opening, said)
                     if self.on_error == "fail" and any(result.failure for result in results):

@@ -10,6 +10,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from app.engine.autonomous import Autonomy
 from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
+from app.engine.last_word import last_word
 from app.engine.speech import Recorder, Speech
 from app.engine.tool_use import ToolUse
 from app.errors import AppError, InternalError, InvalidOutput, ModelError
@@ -32,6 +33,7 @@ class Turn:
     stage: int
     loop: int
     task_index: int | None
+    position: int = 0
     may_hand_off: bool = True
 
 
@@ -96,8 +98,12 @@ class _Course:
         finally:
             with CancelScope(shield=True):
                 await self._record_end(status, failure)
-        passed = self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
-        return TurnResult(self._agent.name, self._speech.text, failure.code if failure else None, passed)
+        code = failure.code if failure else None
+        return TurnResult(self._agent.name, self._speech.text, code, self._passed(failure))
+
+    def _passed(self, failure: AppError | None) -> Handoff | None:
+        """Whom the word was passed to, by a turn that did not fail."""
+        return self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
 
     async def _act(self) -> None:
         """Come to an answer: the text of the last call."""
@@ -148,8 +154,7 @@ class _Course:
             messages += await tools.answer(reply)
             if self._handoff is not None and self._handoff.passed:
                 return None
-        await self._speech.ask(messages, (), self._agent.answer_format)
-        return messages
+        return await last_word(self._speech, messages, self._agent.answer_format)
 
     async def _keep_to_format(self, messages: list[ChatMessage]) -> None:
         """Have an answer that is not what was asked for written anew, once."""
@@ -196,6 +201,7 @@ class _Course:
                     elapsed_seconds=seconds,
                 )
             )
+        passed = self._passed(failure)
         await self._recorder.commit(
             TurnEnded(
                 ended_ms,
@@ -209,6 +215,11 @@ class _Course:
                 usage=self._speech.usage,
                 duration_seconds=seconds,
                 tool_calls=self._tool_calls,
+                handed_to=passed.receiver.name if passed else None,
+                handed_message=passed.message if passed else "",
+                stage=self._turn.stage,
+                loop=self._turn.loop,
+                position=self._turn.position,
             )
         )
 

@@ -207,6 +207,8 @@ class AgentCompiler:
     def _tools(self, spec: AgentSpec, at: Location) -> list[Tool]:
         where = (*at, "selected_tools")
         selected = spec.selected_tools or []
+        if selected == [_ALL_TOOLS]:
+            selected = _ALL_TOOLS
         if isinstance(selected, str):
             names = self.tools.names() if selected == _ALL_TOOLS else [selected]
             tools = [self._selected(name, where) for name in names if not self._is_always_on(name)]
