@@ -2,9 +2,11 @@
 
 import codecs
 import json
+import logging
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -16,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
 from app import __version__
-from app.errors import AppError
+from app.errors import AppError, NoCredentials
 from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
@@ -49,7 +51,16 @@ def main() -> None:
     """The console script."""
     # The operator's tools may stand in the working directory; behind what is installed, so that they hide nothing.
     sys.path.append("")
-    cli()
+    try:
+        cli()
+    except SystemExit as leaving:
+        if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+            # All is done but for tools that nobody waits for any more, whose threads Python would wait for.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
+        raise
 
 
 @cli.callback(invoke_without_command=True)
@@ -199,10 +210,14 @@ def _watch(frames: Callable[[], Frames], *, as_json: bool, verbose: bool) -> int
         elif watched.status == "success":
             code = 0
     except* BrokenPipeError:
-        code = _BROKEN_PIPE  # whoever read us has what it wanted
+        # Whoever read us has what it wanted; at exit, Python would flush into the pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BROKEN_PIPE
     except* (AppError, ServerError, ToolLoadError) as refusals:
         for refusal in refusals.exceptions:
             _say(clean(str(refusal)))
+            if isinstance(refusal, NoCredentials):
+                _say(f"To try things out without a key: {ENV_PREFIX}DEFAULT_MODEL={DEMO_MODEL}")
     return code
 
 

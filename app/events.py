@@ -211,6 +211,10 @@ class TurnEnded:
     """The agent that has the word now, and whose answer stands for this one's."""
     handed_message: str = ""
     """What it was told with the word."""
+    stage: int = 1
+    loop: int = 1
+    position: int = 0
+    """Of the agent within its stage; one that the word was passed to has the giver's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ async def test_an_answer_that_does_not_fit_is_written_anew_once(case: str, tmp_p
     said = [{"role": "assistant", "content": wrong}] if wrong else []
     assert before == [*exchanges[0].body["messages"], *said]
     assert told["role"] == "user"
-    assert told["content"].startswith("This answer cannot be used: ")
+    assert told["content"].startswith("This answer cannot be used.\nWhat is wrong: ")
     assert words in told["content"]
     assert json.dumps(SCHEMA, separators=(",", ":")) in told["content"]
     end = named(events, "agent_end")[0].data

@@ -154,7 +154,7 @@ NO_PLANS: dict[str, tuple[Script, str]] = {
     "too many": (calling(plan(subtasks(MAX_SUBTASKS + 1))), "1 to 20 subtasks"),
     "no title": (calling(plan([{"id": "a", "title": " "}])), 'the subtask "a" has no title'),
     "no list": (calling(plan("all of it")), '"subtasks"'),
-    "a list of texts": (calling(plan(["all of it"])), '"subtasks.0"'),
+    "a list of numbers": (calling(plan([1])), '"subtasks.0"'),
     "no arguments": (calling(call("create_plan", "")), '"subtasks"'),
     "no JSON": (calling(call("create_plan", '{"subtasks": [')), "not valid JSON"),
 }

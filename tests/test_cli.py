@@ -81,6 +81,15 @@ def test_tools_that_cannot_be_used_are_named(setting: str, value: str, complaint
         assert "Traceback" not in refused.stderr
 
 
+def test_without_a_providers_key_a_run_is_told_of_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"task": "go", "agent_config": {"agent_name": "A"}}')
+    refused = run("run", "run.json", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "set OPENAI_API_KEY" in refused.stderr
+    assert "SWARMSTREAM_DEFAULT_MODEL=demo/swarm" in refused.stderr
+    assert run("run", "run.json", cwd=tmp_path, SWARMSTREAM_DEFAULT_MODEL="demo/swarm").returncode == 0
+
+
 def test_tools_may_stand_in_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "ours.py").write_text('def greet() -> str:\n    """Greet."""\n    return "hello"\n')
     agent = {"agent_name": "A", "model_name": "demo/swarm", "selected_tools": ["greet"]}

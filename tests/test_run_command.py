@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -168,17 +169,20 @@ async def running(*arguments: str, on_terminal: bool = False, **environ: str) ->
 
 async def run(*arguments: str, stdin: bytes = b"", **environ: str) -> Ran:
     """`swarmstream run` in pipes, to its end."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        "run",
-        *arguments,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environ},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    with tempfile.TemporaryFile() as given:  # a pipe could not be written to once the command has left
+        given.write(stdin)
+        given.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            COMMAND,
+            "run",
+            *arguments,
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environ},
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     with anyio.fail_after(20):
-        out, err = await process.communicate(stdin)
+        out, err = await process.communicate()
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
 
@@ -478,7 +482,13 @@ async def test_a_reader_that_has_enough_ends_the_command_quietly(agent: str, tmp
                 f'"{COMMAND}" run "{agent}" --server {url} --key {KEY} {option} | head -n 3; echo "${{PIPESTATUS[0]}}"'
             )
             process = await asyncio.create_subprocess_exec(
-                "bash", "-c", shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+                "bash",
+                "-c",
+                shell,
+                env={"PATH": "/usr/bin:/bin"},  # with PYTHONUNBUFFERED nothing is left to be written at exit
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
             )
             with anyio.fail_after(10):
                 out, err = await process.communicate()

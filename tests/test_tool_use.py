@@ -271,7 +271,7 @@ async def run(
     events: list[ServerEvent] = []
     async with (
         provider(script) as upstream,
-        local_models(upstream, tmp_path, **TOOLS, **(settings or {})) as url,
+        local_models(upstream, tmp_path, **{**TOOLS, **(settings or {})}) as url,
         client(url) as http,
     ):
         with anyio.fail_after(10):
@@ -538,14 +538,14 @@ PIECES: dict[str, tuple[list[list[dict[str, Any]]], list[tuple[str, dict[str, in
     ),
     "without ids": (
         [[piece(0, '{"a": 1, "b": 2}', name="add"), piece(1, '{"a": 3, "b": 4}', name="add")]],
-        [("call_1", {"a": 1, "b": 2}), ("call_2", {"a": 3, "b": 4})],
+        [("call_1_1", {"a": 1, "b": 2}), ("call_1_2", {"a": 3, "b": 4})],
     ),
     "with one id for all": (
         [
             [piece(0, '{"a": 1, "b": 2}', name="add", call_id="a")],
             [piece(1, '{"a": 3, "b": 4}', name="add", call_id="a")],
         ],
-        [("a", {"a": 1, "b": 2}), ("call_2_a", {"a": 3, "b": 4})],
+        [("a", {"a": 1, "b": 2}), ("call_1_2_a", {"a": 3, "b": 4})],
     ),
     "name and id repeated": (
         [[piece(0, '{"a": 1,', name="add", call_id="a")], [piece(0, ' "b": 2}', name="add", call_id="a")]],

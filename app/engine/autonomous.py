@@ -3,11 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import cast
+from typing import Any, cast
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from app.engine.last_word import last_word
 from app.engine.speech import Reply, Speech
 from app.engine.tool_use import ToolUse
 from app.errors import PlanFailed, quote
@@ -55,7 +67,7 @@ class _PlanTool(Tool):
     async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
         if self.subtasks:
             raise ToolError("there is a plan already")
-        self.subtasks.extend(_checked_plan(values.get("subtasks")))
+        self.subtasks.extend(_checked_plan(_given(values)))
         return "the plan is accepted"
 
 
@@ -91,8 +103,7 @@ class Autonomy:
         for subtask in _in_order(subtasks):
             await self._work_on(subtask)
         self._tell(_SUM_UP)
-        await self._speech.ask(self._messages, (), answer_format)
-        return self._messages
+        return await last_word(self._speech, self._messages, answer_format)
 
     async def _plan(self) -> list[Subtask]:
         planning = _plan_tool()
@@ -152,14 +163,39 @@ def _in_order(subtasks: Sequence[Subtask]) -> Iterator[Subtask]:
         yield following
 
 
-class _Given(TypedDict, total=False):
-    id: str | int
-    title: str
-    description: str
-    depends_on: list[str | int] | None
+class _Given(BaseModel):
+    """A subtask as models write it: the names that other frameworks have for the same are understood."""
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    id: str | None = Field(None, validation_alias=AliasChoices("id", "step_id", "task_id", "subtask_id"))
+    title: str | None = Field(None, validation_alias=AliasChoices("title", "name", "task"))
+    description: str | None = None
+    depends_on: list[str] | None = Field(None, validation_alias=AliasChoices("depends_on", "dependencies"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_object(cls, value: Any) -> Any:
+        return {"title": value} if isinstance(value, str) else value
+
+    @field_validator("depends_on", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
 
 
 _given_subtasks = TypeAdapter(list[_Given])
+
+
+def _given(values: Mapping[str, JsonValue]) -> JsonValue:
+    """The subtasks in the arguments of a plan, whatever they are called."""
+    found = next((values[name] for name in ("subtasks", "steps", "tasks", "plan") if name in values), None)
+    if not isinstance(found, str):
+        return found
+    try:
+        return from_json(found)
+    except ValueError:
+        return found
 
 
 def _checked_plan(given: JsonValue) -> list[Subtask]:
@@ -178,9 +214,9 @@ def _checked_plan(given: JsonValue) -> list[Subtask]:
         raise ToolError(f"a plan has 1 to {MAX_SUBTASKS} subtasks")
     subtasks = [
         Subtask(
-            id=(str(item.get("id", "")) or str(number))[:_MAX_ID],
-            title=(item.get("title") or item.get("description") or "")[:_MAX_TEXT],
-            depends_on=[str(other)[:_MAX_ID] for other in item.get("depends_on") or ()],
+            id=(item.id or str(number))[:_MAX_ID],
+            title=(item.title or item.description or "")[:_MAX_TEXT],
+            depends_on=[other[:_MAX_ID] for other in item.depends_on or ()],
         )
         for number, item in enumerate(read, start=1)
     ]

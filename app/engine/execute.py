@@ -47,7 +47,9 @@ class Execution:
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
                     index = task_index if self.plan.indexed else None
-                    speakers = [self._turn(agent, number, loop, index) for agent in stage.agents]
+                    speakers = [
+                        self._turn(agent, number, loop, index, place) for place, agent in enumerate(stage.agents)
+                    ]
                     results = await self._run_stage(speakers, opening, said)
                     if self.on_error == "fail" and any(result.failure for result in results):
                         return False
@@ -85,6 +87,7 @@ class Execution:
                 turn.stage,
                 turn.loop,
                 turn.task_index,
+                turn.position,
                 may_hand_off=row < MAX_HANDOFFS_IN_A_ROW,
                 handed_by=turn.number,
             )
@@ -97,13 +100,14 @@ class Execution:
         stage: int,
         loop: int,
         task_index: int | None,
+        position: int,
         *,
         may_hand_off: bool = True,
         handed_by: int | None = None,
     ) -> Turn:
         past = self.past.take(agent.name, stage=stage, loop=loop, task_index=task_index, handed_by=handed_by)
         number = past.started.turn if past else next(self._numbers)
-        return Turn(agent, number, stage, loop, task_index, may_hand_off, past)
+        return Turn(agent, number, stage, loop, task_index, position, may_hand_off, past)
 
     async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
         if turn.past is not None and turn.past.ended is not None:

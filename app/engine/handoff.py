@@ -29,9 +29,17 @@ class HandoffTool(Tool):
     receivers: Mapping[str, Agent]
     passed: list[Handoff] = field(default_factory=list[Handoff])
 
+    def _meant(self, name: JsonValue) -> str | None:
+        """The agent of this name; models change its case and the space around it."""
+        if not isinstance(name, str) or name in self.receivers:
+            return name if isinstance(name, str) else None
+        alike = [other for other in self.receivers if other.casefold() == name.strip().casefold()]
+        return alike[0] if len(alike) == 1 else None
+
     async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
         name, message = values.get("agent"), values.get("message") or ""
-        if not isinstance(name, str) or name not in self.receivers:
+        name = self._meant(name)
+        if name is None:
             raise ToolError(f"agent must be one of {', '.join(self.receivers)}")
         if not isinstance(message, str):
             raise ToolError("message must be text")

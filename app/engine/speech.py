@@ -3,12 +3,13 @@
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
 from anyio import CancelScope
+from pydantic_core import from_json
 
 from app.engine.budget import Budget, Reservation
 from app.engine.clocks import CallClock, TurnClocks
@@ -104,6 +105,8 @@ class Speech:
         self._spent = Usage()
         """What the calls before the present one consumed."""
         self._step = 0
+        self._ids: set[str] = set()
+        """Of the tool calls so far: what clients tell them apart by."""
         self._call = _Call(agent.models[0])
 
     @property
@@ -160,7 +163,9 @@ class Speech:
         else:
             await self._ask_with_retries(self._candidates[0])
         self._candidates = self._candidates[:1]
-        return self._call.reply()
+        reply = self._call.reply(self._step, self._ids)
+        self._ids.update(call.id for call in reply.tool_calls)
+        return reply
 
     def overtime(self) -> TurnTimeout:
         """What has happened when the turn's time is over."""
@@ -317,6 +322,12 @@ class _ToolCallParts:
     arguments: list[str] = field(default_factory=list[str])
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
+    def is_over(self, delta: ToolCallDelta) -> bool:
+        """Whether this piece is of another call: some providers number all of them 0, and some give them no ids."""
+        if delta.id and self.id:
+            return delta.id != self.id
+        return bool(delta.name and self.arguments) and _is_json("".join(self.arguments))
+
 
 @dataclass(slots=True)
 class _Call:
@@ -353,29 +364,38 @@ class _Call:
     def take(self, delta: ToolCallDelta) -> None:
         """A piece of a tool call has come. Some providers number all calls 0: another id is another call."""
         parts = self._by_index.get(delta.index)
-        if parts is None or (delta.id and parts.id and delta.id != parts.id):
+        if parts is None or parts.is_over(delta):
             if len(self._asked_for) >= _MAX_TOOL_CALLS:
                 raise UpstreamInvalid("the provider sent more tool calls than an answer can have")
             parts = self._by_index[delta.index] = _ToolCallParts()
             self._asked_for.append(parts)
         parts.id = parts.id or (delta.id or "")
-        parts.name = parts.name or (delta.name or "")
+        if delta.name and delta.name != parts.name:
+            parts.name += delta.name
         parts.arguments.append(delta.arguments)
         parts.extra |= delta.extra or {}
         self.arguments_length += len(delta.arguments)
 
-    def reply(self) -> Reply:
-        """What it came to. Tool calls are in its order, each with an id of its own."""
+    def reply(self, step: int, taken: Collection[str]) -> Reply:
+        """What it came to. Tool calls are in its order, each with an id of its own, none of which is `taken`."""
         calls: dict[str, ToolCall] = {}
         extras: dict[str, Mapping[str, Any]] = {}
         for number, parts in enumerate(self._asked_for, start=1):
             call_id = whole(parts.id)[:_MAX_ID_LENGTH]
-            if not call_id or call_id in calls:
-                call_id = f"call_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
+            if not call_id or call_id in calls or call_id in taken:
+                call_id = f"call_{step}_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
             calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
             if parts.extra:
                 extras[call_id] = parts.extra
         return Reply("".join(self.pieces), tuple(calls.values()), self.echo, extras)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text.encode(errors="surrogatepass"))
+    except ValueError:
+        return False
+    return True
 
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:

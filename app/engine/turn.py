@@ -12,6 +12,7 @@ from app.engine.autonomous import Autonomy
 from app.engine.budget import Budget
 from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
+from app.engine.last_word import last_word
 from app.engine.past import PastTurn
 from app.engine.speech import Recorder, Speech
 from app.engine.tool_use import ToolUse
@@ -35,6 +36,7 @@ class Turn:
     stage: int
     loop: int
     task_index: int | None
+    position: int = 0
     may_hand_off: bool = True
     past: PastTurn | None = None
     """Its earlier attempt, where a crash interrupted it."""
@@ -159,8 +161,7 @@ class _Course:
             messages += await tools.answer(reply)
             if self._handoff is not None and self._handoff.passed:
                 return None
-        await self._speech.ask(messages, (), self._agent.answer_format)
-        return messages
+        return await last_word(self._speech, messages, self._agent.answer_format)
 
     async def _keep_to_format(self, messages: list[ChatMessage]) -> None:
         """Have an answer that is not what was asked for written anew, once."""
@@ -172,7 +173,7 @@ class _Course:
             return
         logger.info("agent %s: the answer does not fit its format, asking again", self._agent.name)
         wrong = [{"role": "assistant", "content": self._speech.text}] if self._speech.text else []
-        told = f"This answer cannot be used: {complaint}. {answer_format.in_words()}"
+        told = f"This answer cannot be used.\nWhat is wrong: {complaint}.\n{answer_format.in_words()}"
         await self._speech.ask([*messages, *wrong, {"role": "user", "content": told}], (), answer_format)
         complaint = answer_format.complaint(self._speech.text)
         if complaint is not None:
@@ -231,6 +232,9 @@ class _Course:
                 tool_calls=self._tool_calls,
                 handed_to=passed.receiver.name if passed else None,
                 handed_message=passed.message if passed else "",
+                stage=self._turn.stage,
+                loop=self._turn.loop,
+                position=self._turn.position,
             )
         )
 

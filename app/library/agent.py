@@ -7,6 +7,7 @@ from os import environ
 from typing import Any, Literal
 
 from app.errors import DuplicateAgent, InvalidRequest, NoTask, quote
+from app.library.ends import last_answer
 from app.library.events import Callback, with_details, with_tokens
 from app.library.runnable import Runnable, drawing
 from app.library.surroundings import Surroundings, surroundings
@@ -156,7 +157,7 @@ class Agent(Runnable[str]):
         return agent_job(request, compiled, owner="")
 
     def _result(self, summary: Summary) -> str:
-        return summary.answers[-1].output
+        return last_answer(summary)
 
     def _told(self, callback: Callback) -> Callback:
         return with_details(callback) if self.stream else with_tokens(callback)
@@ -178,7 +179,13 @@ def own_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:
     """
     tools: dict[str, Sequence[Tool]] = {}
     for agent in agents:
-        for name, its in {**own_tools(agent.handoffs), agent.agent_name.strip(): agent.tools}.items():
-            if tools.setdefault(name, its) != its:
+        own = [as_tool(each) for each in agent.tools]  # the list may have been added to
+        for name, its in {**own_tools(agent.handoffs), agent.agent_name.strip(): own}.items():
+            if [_function(each) for each in tools.setdefault(name, its)] != [_function(each) for each in its]:
                 raise DuplicateAgent(f"two agents with different tools are named {quote(name)}")
     return tools
+
+
+def _function(tool: Tool) -> object:
+    """What tells tools apart: two made of one function are one."""
+    return getattr(tool, "function", tool)

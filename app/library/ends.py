@@ -47,6 +47,26 @@ class Cancelled(RunFailure):
     """The run was cancelled, or its event loop ended."""
 
 
+def last_answer(summary: Summary) -> str:
+    """What the last turn said that did not fail; the run has ended well.
+
+    Raises:
+        Failed: all of them did.
+    """
+    answers = [turn.output for turn in summary.answers if turn.status == "success" and turn.handed_to is None]
+    failed = summary.failed_turn
+    if answers or failed is None:
+        return answers[-1] if answers else ""
+    raise Failed(
+        failed.failure.message,
+        code=failed.failure.code,
+        elapsed_seconds=failed.elapsed_seconds,
+        agent=failed.agent,
+        exception=error_of(failed.failure.code, failed.failure.message),
+        attempts=failed.attempts,
+    )
+
+
 def check_end(summary: Summary) -> None:
     """Raise what became of a run, if it did not succeed; it has ended.
 

@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from threading import get_ident
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from anyio import CancelScope
@@ -200,6 +201,8 @@ class _ThreadedRun(Generic[ResultT]):
 
 
 _open: set[ExitStack] = set()
+_left: list[ExitStack] = []
+"""Runs that are cancelled and still have to be closed, by another thread than theirs."""
 """What synchronous runs have to close."""
 
 
@@ -217,9 +220,12 @@ def _in_a_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[_Threaded
     async def begin() -> RunHandle[ResultT]:
         return start()  # itself awaitable: called directly, it would be awaited to its end
 
+    while _left:
+        _left.pop().close()
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
         handle = portal.call(begin)
+        its_thread = portal.call(get_ident)
         stack.callback(portal.call, handle.closed)
         stack.callback(portal.call, handle.cancel)
         _open.add(stack)
@@ -227,6 +233,10 @@ def _in_a_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[_Threaded
             yield _ThreadedRun(portal, handle)
         finally:
             _open.discard(stack)
+            if get_ident() == its_thread:
+                # The garbage collector found the generator from within the run: a thread cannot wait for its own end.
+                handle.cancel()
+                _left.append(stack.pop_all())
 
 
 @asynccontextmanager

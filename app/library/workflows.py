@@ -1,5 +1,6 @@
 """Teams of agents as Python programs have them."""
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import orjson
 
 from app.library.agent import Agent, own_tools
+from app.library.ends import last_answer
 from app.library.events import Callback, with_details, with_speakers, with_tokens
 from app.library.runnable import ResultT, Runnable, drawing
 from app.library.surroundings import Surroundings
@@ -16,6 +18,8 @@ from app.runs.summary import Summary
 from app.swarm.plan import compile_swarm
 from app.swarm.spec import SwarmRequest
 from app.wire.answers import swarm_answer
+
+logger = logging.getLogger(__name__)
 
 _SAVED = "swarmstream-runs"
 
@@ -63,6 +67,7 @@ class _Workflow(Runnable[ResultT]):
         return {}
 
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+        self._folder()  # a task whose answer cannot be saved is not begun
         given: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
@@ -96,12 +101,26 @@ class _Workflow(Runnable[ResultT]):
         return picture if len(shown) == len(self.agents) else _only(shown, picture)
 
     def _learn(self, task: str, summary: Summary) -> None:
-        if self.autosave and summary.described is not None:
-            folder = Path(_SAVED if self.autosave is True else self.autosave)
-            folder.mkdir(parents=True, exist_ok=True)
-            answer: dict[str, Any] = {"task": task, **swarm_answer(summary)}
-            path = folder / f"{summary.described.job_id}.json"
-            path.write_bytes(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
+        folder = self._folder()
+        if folder is None or summary.described is None:
+            return
+        answer: dict[str, Any] = {"task": task, **swarm_answer(summary)}
+        try:
+            (folder / f"{summary.described.job_id}.json").write_bytes(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
+        except OSError:
+            logger.warning("the answer could not be saved", exc_info=True)  # it is had all the same
+
+    def _folder(self) -> Path | None:
+        """Where answers are saved, if they are.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if not self.autosave:
+            return None
+        folder = Path(_SAVED if self.autosave is True else self.autosave)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 class SequentialWorkflow(_Workflow[str]):
@@ -110,7 +129,7 @@ class SequentialWorkflow(_Workflow[str]):
     swarm_type = "SequentialWorkflow"
 
     def _result(self, summary: Summary) -> str:
-        return summary.answers[-1].output
+        return last_answer(summary)
 
 
 class AgentRearrange(_Workflow[str]):
@@ -127,17 +146,22 @@ class AgentRearrange(_Workflow[str]):
         return {"rearrange_flow": self.flow}
 
     def _result(self, summary: Summary) -> str:
-        return summary.answers[-1].output
+        return last_answer(summary)
 
 
 class ConcurrentWorkflow(_Workflow[list[dict[str, str]]]):
-    """Agents that all work on the task at once. The result is every answer, `[{"role", "content"}]`, in the agents'
-    order. Callbacks are called with `(agent, chunk, is_final)`."""
+    """Agents that all work on the task at once. Callbacks are called with `(agent, chunk, is_final)`.
+
+    The result is every answer, `[{"role", "content"}]`, in the agents' order; with `on_error="continue"`, one that
+    failed has the code in `error`.
+    """
 
     swarm_type = "ConcurrentWorkflow"
 
     def _result(self, summary: Summary) -> list[dict[str, str]]:
-        return [{"role": turn.agent, "content": turn.output} for turn in summary.answers]
+        answers = [turn for turn in summary.answers if turn.handed_to is None]
+        failed = {number: {"error": failure.code} for number, failure in summary.failures.items()}
+        return [{"role": turn.agent, "content": turn.output, **failed.get(turn.turn, {})} for turn in answers]
 
     def _told(self, callback: Callback) -> Callback:
         return with_speakers(callback)

@@ -23,7 +23,8 @@ _MAX_TOKENS = 1 << 40
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None
+    """An object where a server does not keep to the protocol."""
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -42,6 +43,8 @@ class _Message(msgspec.Struct, gc=False):
     """What vLLM, Groq and OpenRouter call `reasoning_content`."""
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    """What tool calls were before there could be several."""
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -191,7 +194,7 @@ class ChatStream:
                         yield content
                     else:
                         yield from _parts(content)
-                for number, call in enumerate(message.tool_calls or ()):
+                for number, call in enumerate(_calls(message)):
                     self._calls_tools = True
                     yield _tool_call(number, call)
             if choice.finish_reason:
@@ -222,7 +225,7 @@ def _only_text(chunk: _Chunk) -> str | None:
         return None
     choice = choices[0]
     message = choice.delta
-    if choice.index or choice.finish_reason or message is None or message.tool_calls:
+    if choice.index or choice.finish_reason or message is None or message.tool_calls or message.function_call:
         return None
     content = message.content
     return content if isinstance(content, str) and not (message.reasoning_content or message.reasoning) else None
@@ -251,11 +254,18 @@ def _text(part: Any) -> str:
             return ""
 
 
+def _calls(message: _Message) -> list[_ToolCall]:
+    older = message.function_call
+    return message.tool_calls or ([] if older is None else [_ToolCall(function=older)])
+
+
 def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:
     function = call.function or _Function()
     index = number if call.index is None else call.index
     extra = {"extra_content": call.extra_content} if call.extra_content is not None else None
-    return ToolCallDelta(index, call.id, function.name, function.arguments or "", extra)
+    arguments = function.arguments or ""
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCallDelta(index, call.id, function.name, written, extra)
 
 
 def _token_count(usage: _Usage) -> TokenCount:

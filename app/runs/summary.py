@@ -35,6 +35,8 @@ class Summary:
     """Why the run failed, or the first of its turns."""
     failed_turn: TurnFailed | None = None
     """The first turn that failed."""
+    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])
+    """Why turns failed, by number."""
     stopped: RunFailed | None = None
     """What ended the run, if it was not a turn."""
     usage: UsageTotalled | None = None
@@ -56,6 +58,7 @@ class Summary:
             case TurnFailed():
                 self.failure = self.failure or event.failure
                 self.failed_turn = self.failed_turn or event
+                self.failures[event.turn] = event.failure
             case RunFailed():
                 self.failure = event.failure
                 self.stopped = event
@@ -72,8 +75,11 @@ class Summary:
 
     @property
     def answers(self) -> list[TurnEnded]:
-        """The turns that have ended, in flow order."""
-        return [self.turns[number] for number in sorted(self.turns)]
+        """The turns that have ended, in flow order: within a stage, after an agent's come those it handed off to."""
+        return sorted(
+            self.turns.values(),
+            key=lambda turn: (turn.task_index or 0, turn.loop, turn.stage, turn.position, turn.turn),
+        )
 
     @property
     def failed_agents(self) -> tuple[str, ...]:

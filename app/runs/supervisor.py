@@ -238,7 +238,9 @@ class Run:
                 reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
             else:
                 reason = None
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        except BaseException:  # of whatever kind: the other runs go on
             logger.exception("run %s: a bug of ours ended it", self.job_id)
             reason = InternalError("something went wrong in this server")
         finally:
@@ -396,7 +398,9 @@ class Supervisor:
         logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
         try:
             await run.live(self._speaker, self._limits.run_seconds)
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             logger.exception("run %s: its journal cannot be written", run.job_id)
         finally:
             self._forget(run)

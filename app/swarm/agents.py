@@ -213,6 +213,8 @@ class AgentCompiler:
     def _tools(self, spec: AgentSpec, at: Location) -> list[Tool]:
         where = (*at, "selected_tools")
         selected = spec.selected_tools or []
+        if selected == [_ALL_TOOLS]:
+            selected = _ALL_TOOLS
         if isinstance(selected, str):
             names = self.tools.names() if selected == _ALL_TOOLS else [selected]
             tools = [self._selected(name, where) for name in names if not self._is_always_on(name)]
@@ -231,14 +233,16 @@ class AgentCompiler:
         at = (*at, "tools_list_dictionary")
         if len(given) + len(taken) > MAX_TOOLS:
             raise _too_many_tools(at)
-        taken = taken | RESERVED_NAMES | set(self.tools.box.names())
+        ours = RESERVED_NAMES | set(self.tools.box.names())
+        taken = taken | ours
         for index, schema in enumerate(given):
             function, where = _function_in(schema, (*at, index))
             name = function.get("name")
             if not isinstance(name, str) or not is_name(name):
                 raise InvalidTool("a tool's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*where, "name"))
             if name in taken:
-                raise InvalidTool(f"the tool name {quote(name)} is taken", location=(*where, "name"))
+                whose = "a tool of this server" if name in ours else "another tool of the agent"
+                raise InvalidTool(f"{quote(name)} is the name of {whose}; choose another", location=(*where, "name"))
             taken.add(name)
             yield {"type": "function", "function": {**function, **_described(function, where)}}
 
@@ -327,7 +331,7 @@ def _described(function: JsonObject, at: Location) -> JsonObject:
     try:
         check_schema(parameters)
     except SchemaError as error:
-        raise InvalidTool(f"the parameters are no JSON schema: {error}", location=(*at, "parameters")) from error
+        raise InvalidTool(f"the parameters cannot be used: {error}", location=(*at, "parameters")) from error
     return {"parameters": {"type": "object", **parameters}}
 
 

@@ -68,4 +68,4 @@ def _checked(request: JsonObject, schema: JsonObject, at: Location) -> AnswerFor
     try:
         return AnswerFormat(request, schema, compiled(schema))
     except SchemaError as error:
-        raise InvalidTool(f"the response format is no JSON schema: {error}", location=at) from error
+        raise InvalidTool(f"the response format cannot be used: {error}", location=at) from error

@@ -22,7 +22,9 @@ def prompt(
 ) -> list[ChatMessage]:
     """The messages that `agent` receives: who it is, the task, then every turn before this one in flow order."""
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [*system, *opening, *(_retold(turn, to=agent) for turn in said)]
+    # Who said nothing is not quoted: some providers refuse empty messages.
+    told = (_retold(turn, to=agent) for turn in said if turn.output or turn.failure is not None)
+    return [*system, *opening, *told]
 
 
 def _retold(turn: Said, *, to: str) -> ChatMessage:

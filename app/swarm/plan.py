@@ -198,7 +198,7 @@ def compile_agent(
     agent = compiler.agent(request.agent_config, ("agent_config",))
     enabled = [tool for tool in compiler.selected(request.tools_enabled, ("tools_enabled",)) if tool not in agent.tools]
     agent = replace(agent, tools=(*agent.tools, *enabled))
-    opening = [_message(message, at=("history", index)) for index, message in enumerate(request.history)]
+    opening = _conversation(request.history, ("history",))
     named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
     images = [_image(image, at) for image, at in named if image]
     if request.task is not None and _given(request.task):
@@ -237,7 +237,7 @@ def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
         case "task":
             return ((_user(request.task or "", images),),)
         case "messages":
-            messages = [_message(message, at=("messages", index)) for index, message in enumerate(request.messages)]
+            messages = _conversation(request.messages, ("messages",))
             return ((*messages, {"role": "user", "content": images}),) if images else (tuple(messages),)
         case "tasks":
             for index, task in enumerate(request.tasks):
@@ -252,6 +252,19 @@ def _given(task: str | None) -> bool:
 
 def _user(task: str, images: Sequence[dict[str, Any]]) -> ChatMessage:
     return {"role": "user", "content": [{"type": "text", "text": task}, *images] if images else task}
+
+
+def _conversation(messages: Sequence[Message], at: Location) -> list[ChatMessage]:
+    """The messages as providers get them; each result of a tool answers a call that was made before it."""
+    called: set[str] = set()
+    for index, message in enumerate(messages):
+        called.update(call.id for call in message.tool_calls or ())
+        if message.role == "tool" and message.tool_call_id not in called:
+            raise InvalidRequest(
+                "a tool's message answers a call: its tool_call_id is that of a tool call before it",
+                location=(*at, index, "tool_call_id"),
+            )
+    return [_message(message, at=(*at, index)) for index, message in enumerate(messages)]
 
 
 def _message(message: Message, *, at: Location) -> ChatMessage:

@@ -34,9 +34,13 @@ _WITHOUT_EFFECT = frozenset(
         "category",
         "is_free",
         "price_usd",
+        "annotations",
+        "audio",
+        "function_call",
+        "index",
     ]
 )
-"""Fields of the hosted API that we accept and have no use for."""
+"""Fields of the hosted API, and of messages as OpenAI's SDK writes them, that we accept and have no use for."""
 
 _METADATA_BYTES = 4096
 

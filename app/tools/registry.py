@@ -79,7 +79,7 @@ def _imported(target: str, reference: str) -> Tool:
         for name in match["path"].split("."):
             found = getattr(found, name)
     # Importing runs the module: anything can be raised.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ToolLoadError(
             f"the tool {quote(reference)} cannot be imported: {type(error).__name__}: {error}"
         ) from error

@@ -160,6 +160,8 @@ def _offered(name: str, function: Callable[..., Any]) -> list[Parameter]:
     signature = inspect.signature(function)
     bound: Collection[str] = function.keywords if isinstance(function, functools.partial) else ()
     parameters = [p for p in signature.parameters.values() if p.name not in bound]
+    if parameters and parameters[0].name == "self" and "." in str(getattr(cast(Any, function), "__qualname__", "")):
+        raise ToolDefinitionError(f"{name} is a method of no object; give the method of one")
     for parameter in parameters:
         if parameter.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
             raise ToolDefinitionError(

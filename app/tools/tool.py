@@ -2,9 +2,13 @@
 
 import inspect
 import logging
+import math
+import threading
+import traceback
 from abc import ABC, abstractmethod
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
@@ -34,6 +38,7 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 _threads: RunVar[CapacityLimiter] = RunVar("tool_threads")
+_all_threads: RunVar[CapacityLimiter] = RunVar("all_tool_threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,9 +73,13 @@ class Tool(ABC):
                 return _capped(await self.perform(_object_in(arguments), context))
         except ToolError as error:
             raise ToolError(_cut(str(error))) from error
-        # SystemExit too: a library that calls sys.exit() must not stop the server.
-        except (Exception, SystemExit) as error:
-            logger.warning("tool %s failed", self.name, exc_info=True)
+        # Whatever it is, also SystemExit and a Rust library's panic: a tool must not stop the server.
+        except BaseException as error:
+            if isinstance(error, CancelledError) and _is_being_cancelled():
+                raise
+            # Where, and what kind: its words may be the user's.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.warning("tool %s failed: %s\n%s", self.name, type(error).__name__, frames)
             raise ToolError(_cut(f"{self.name} failed: {type(error).__name__}: {_said(error)}")) from error
         finally:
             context.close()
@@ -102,11 +111,11 @@ class FunctionTool(Tool, Generic[P, R]):
         if _is_async(function):
             return _text(await _alone(function(*positional, **named)))
 
-        def in_thread() -> Any:
+        def work() -> Any:
             result = function(*positional, **named)
             return result if inspect.isawaitable(result) else _text(result)
 
-        result = await _alone(to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_limiter()))
+        result = await _alone(_in_thread(work))
         return result if isinstance(result, str) else _text(await _alone(result))
 
 
@@ -187,9 +196,41 @@ async def _alone(result: Awaitable[Any]) -> Any:
     try:
         return await result
     except CancelledError as error:
-        if (task := current_task()) and task.cancelling():
+        if _is_being_cancelled():
             raise
         raise ToolError("the tool was cancelled from within") from error
+
+
+def _is_being_cancelled() -> bool:
+    task = current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """What a thread makes of it. The thread counts as one of `MAX_THREADS` until it is really done, also when nobody
+    waits for it any more."""
+    limiter, loop, mine = _limiter(), get_running_loop(), object()
+    await limiter.acquire_on_behalf_of(mine)
+    begun = threading.Lock()
+    """Taken by whoever is first: the thread that begins, or the caller who gives it up before."""
+
+    def release() -> None:
+        limiter.release_on_behalf_of(mine)
+
+    def in_thread() -> Any:
+        if not begun.acquire(blocking=False):
+            return None
+        try:
+            return work()
+        finally:
+            with suppress(RuntimeError):  # the event loop is gone, and its limiter with it
+                loop.call_soon_threadsafe(release)
+
+    try:
+        return await to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_unlimited())
+    finally:
+        if begun.acquire(blocking=False):
+            release()
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -198,11 +239,19 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 def _limiter() -> CapacityLimiter:
     """Ours alone: tools that hang must not take the threads that others need."""
+    return _of_this_loop(_threads, MAX_THREADS)
+
+
+def _unlimited() -> CapacityLimiter:
+    return _of_this_loop(_all_threads, math.inf)
+
+
+def _of_this_loop(limiters: RunVar[CapacityLimiter], tokens: float) -> CapacityLimiter:
     try:
-        return _threads.get()
+        return limiters.get()
     except LookupError:
-        limiter = CapacityLimiter(MAX_THREADS)
-        _threads.set(limiter)
+        limiter = CapacityLimiter(tokens)
+        limiters.set(limiter)
         return limiter
 
 

@@ -105,9 +105,11 @@ def so_far(summary: Summary) -> dict[str, Any]:
 def swarm_outputs(summary: Summary) -> list[SwarmOutput]:
     """One entry per turn that has ended, in flow order."""
     return [
-        SwarmOutput(role=turn.agent, content=_content(turn))
-        if turn.task_index is None
-        else SwarmOutput(role=turn.agent, content=_content(turn), task_index=turn.task_index)
+        SwarmOutput(
+            role=turn.agent,
+            content=_content(turn),
+            **_more(turn),
+        )
         for turn in summary.answers
     ]
 
@@ -120,11 +122,20 @@ def agent_outputs(summary: Summary) -> list[AgentOutput]:
         AgentOutput(
             role=turn.agent,
             content=_content(turn),
+            **_text(turn),
             timestamp=timestamp(described, turn.t_ms),
             message_id=f"{described.job_id}-{turn.turn}",
         )
         for turn in summary.answers
     ]
+
+
+def _more(turn: TurnEnded) -> dict[str, Any]:
+    return _text(turn) if turn.task_index is None else {**_text(turn), "task_index": turn.task_index}
+
+
+def _text(turn: TurnEnded) -> dict[str, Any]:
+    return {"text": turn.output} if turn.tool_calls and turn.output else {}
 
 
 def tool_calls(calls: Iterable[ToolCall]) -> list[CallerToolCall]:

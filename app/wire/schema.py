@@ -117,6 +117,8 @@ class SwarmOutput(TypedDict):
 
     role: str
     content: str | list[CallerToolCall]
+    text: NotRequired[str]
+    """What was said beside the tool calls."""
     task_index: NotRequired[int]
 
 
@@ -125,6 +127,8 @@ class AgentOutput(TypedDict):
 
     role: str
     content: str | list[CallerToolCall]
+    text: NotRequired[str]
+    """What was said beside the tool calls."""
     timestamp: str
     message_id: str
 

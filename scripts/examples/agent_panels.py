@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A panel for each agent of a team, side by side, drawn from the team's events.
 
-    scripts/examples/agent_panels.py "Should we drink more tea?"
+    .venv/bin/python scripts/examples/agent_panels.py "Should we drink more tea?"
 
 Panels go by `turn`, not by name: an agent may speak twice.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every event of a team's run in a file, one JSON object a line, while the answer goes to the terminal.
 
-    scripts/examples/file_logging.py "AI in healthcare" run.jsonl
+    .venv/bin/python scripts/examples/file_logging.py "AI in healthcare" run.jsonl
 
 The file is flushed with each line: `tail -f run.jsonl` follows the run.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A progress bar that follows the tokens of an answer.
 
-    scripts/examples/progress_bar.py "Write a report on tea" --tokens 60
+    .venv/bin/python scripts/examples/progress_bar.py "Write a report on tea" --tokens 60
 
 Nobody knows how long an answer will be: the bar is filled by the number of tokens that you expect, and by the end.
 """

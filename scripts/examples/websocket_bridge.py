@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A WebSocket for web pages: each message that comes in is a task, each token goes out as it is said.
 
-    scripts/examples/websocket_bridge.py --port 8765
-    python -m websockets ws://127.0.0.1:8765
+    .venv/bin/python scripts/examples/websocket_bridge.py --port 8765
+    .venv/bin/python -m websockets ws://127.0.0.1:8765
 
 Each answer is a run of events as JSON, one a message, from `metadata` to `end`. A client that leaves ends its run.
 """
