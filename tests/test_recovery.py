@@ -588,11 +588,15 @@ async def test_a_server_may_be_killed_at_any_moment(tmp_path: Path) -> None:
 
 @pytest.mark.noisy
 async def test_who_had_seen_more_than_was_written_reads_on_without_a_number_twice(tmp_path: Path) -> None:
-    data, crashed = tmp_path / "data", anyio.Event()
+    data, crashed, is_locked = tmp_path / "data", anyio.Event(), anyio.Event()
 
     async def script(exchange: Exchange) -> None:
+        first, *others = (f"{exchange.system}{number} " for number in range(50))
         await exchange.open()
-        await exchange.say(*(f"{exchange.system}{number} " for number in range(50)))
+        await exchange.say(first)
+        if exchange.system == "B":
+            await is_locked.wait()
+        await exchange.say(*others)
         if exchange.system == "B" and not crashed.is_set():
             await crashed.wait()
         await exchange.finish(usage=(10, 2))
@@ -610,9 +614,10 @@ async def test_who_had_seen_more_than_was_written_reads_on_without_a_number_twic
                 other: sqlite3.Connection | None = None
                 async for event in events_of(response):
                     seen.append(event)
-                    if other is None and event.data.get("agent") == "B":
+                    if event.data.get("content") == "B0 ":  # whose turn's beginning is written by now
                         other = sqlite3.connect(data / FILE)
                         other.execute("BEGIN IMMEDIATE")  # nothing is written from now on
+                        is_locked.set()
                     if event.data.get("content") == "B49 ":
                         break
                 server.process.send_signal(signal.SIGKILL)

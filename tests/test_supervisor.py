@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 import pytest
@@ -49,8 +50,9 @@ class SlowJournal(MemoryJournal):
         return SlowLog(await super().submit(record, on_cancel=on_cancel, on_failure=on_failure))
 
 
-def job(flow: str = "A -> B") -> Job:
-    return Job(kind="swarm", plan=swarm(flow).plan, owner="o", swarm_type="AgentRearrange")
+def job(flow: str = "A -> B", on_disconnect: Literal["cancel", "continue"] = "cancel") -> Job:
+    plan = swarm(flow).plan
+    return Job(kind="swarm", plan=plan, owner="o", swarm_type="AgentRearrange", on_disconnect=on_disconnect)
 
 
 @asynccontextmanager
@@ -103,7 +105,7 @@ async def test_what_is_cancelled_before_it_began_starts_nobody() -> None:
 async def test_what_is_cancelled_with_its_last_token_starts_no_later_agent() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     async with supervising(model) as (supervisor, journal):
-        run = await supervisor.start(job())
+        run = await supervisor.start(job(on_disconnect="continue"))
         tail = await journal.tail(run.job_id)
         while not any(isinstance(event, TextDelta) for _, event in await tail.read()):
             pass

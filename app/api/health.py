@@ -26,9 +26,9 @@ async def live() -> Status:
 
 @router.get("/health/ready", summary="Whether new runs are welcome")
 async def ready(runs: Runs) -> Status:
-    """503 from the moment the server begins to stop."""
+    """503 from the moment the server begins to stop, and while it cannot write down what happens."""
     if not runs.ready:
-        raise Unavailable("the server is about to stop", retry_after_seconds=1)
+        raise Unavailable("the server takes no runs at present", retry_after_seconds=1)
     return Status(status="ready")
 
 

@@ -70,7 +70,8 @@ async def read_run(
         summary=deepcopy(status.summary) if first_available > 1 else None,
     )
     framing = framing_for(request.headers)
-    return RunStream(reader, framing, heartbeat_seconds=settings.heartbeat_seconds, headers={})
+    headers = {"Location": f"/v1/runs/{job_id}/stream"}
+    return RunStream(reader, framing, heartbeat_seconds=settings.heartbeat_seconds, headers=headers)
 
 
 @router.post("/runs/{job_id}/cancel", summary="Cancel a run")

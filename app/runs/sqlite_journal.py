@@ -220,7 +220,8 @@ class SqliteJournal:
             if events:
                 store.add_batch(batch, events)
 
-        self._writer.put(_Job(add, written, is_tried_again=True))
+        alone = None if begun or not events else (batch, events)
+        self._writer.put(_Job(add, written, is_tried_again=True, alone=alone))
 
     async def safe(self) -> None:
         """Return once all that was noted is safe.
@@ -424,6 +425,8 @@ class _Job:
     """Whether it is kept, should it fail, until it succeeds."""
     done: Callable[[], object] = nothing
     """Called in the event loop once it has succeeded, before whoever waits for it goes on."""
+    alone: tuple[int, Sequence[Noted]] | None = None
+    """The batch, where it is all that there is to write."""
 
 
 class _Writer(threading.Thread):
@@ -468,6 +471,8 @@ class _Writer(threading.Thread):
     def _do(self, jobs: list[_Job]) -> None:
         try:
             store = self._store = self._store or Store(self._folder, writes=True)
+            if self._wrote_alone(store, jobs):
+                return
             with store.transaction():
                 if self.epoch is not None:
                     store.check_epoch(self.epoch)
@@ -489,6 +494,17 @@ class _Writer(threading.Thread):
         if not self.is_healthy:
             self.is_healthy = True
             self._call(self._on_health, True)
+
+    def _wrote_alone(self, store: Store, jobs: list[_Job]) -> bool:
+        """Whether all there was to do was to write a batch, and that is done."""
+        [job, *others] = jobs or [None]
+        if job is None or others or job.alone is None or not self.is_healthy or self.epoch is None:
+            return False
+        batch, events = job.alone
+        if not store.add_batch_alone(batch, events, self.epoch):
+            return False  # the longer way tells why
+        self._tell(jobs, None)
+        return True
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         self._kept = [replace(job, written=None) for job in jobs if job.is_tried_again]

@@ -105,6 +105,9 @@ class Run:
     async def commit(self, event: Event) -> None:
         if self._is_suspended:
             return
+        if self.job.on_disconnect == "cancel" and not isinstance(event, RunEnded):
+            self.record(event)  # no other process goes on with this run: it is enough that it is written soon
+            return
         self.summary.observe(event)
         try:
             await self._log.commit(event)
@@ -114,8 +117,8 @@ class Run:
     # Its end.
 
     def stop(self, reason: RunError) -> None:
-        """End the run; the first reason counts."""
-        if self._stopped_by is None:
+        """End the run; the first reason counts. One that is suspended goes on in the next process whatever comes."""
+        if self._stopped_by is None and not self._is_suspended:
             self._stopped_by = reason
             self._scope.cancel()
 
@@ -314,7 +317,9 @@ class Supervisor:
             Unavailable: the server is full or about to stop.
         """
         if not self.journal.healthy:
-            raise StorageUnavailable("the server cannot write anything down at present")
+            raise StorageUnavailable(
+                "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
+            )
         if self._draining:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
         if len(self._live) + self._admitting >= self._limits.max_runs:
