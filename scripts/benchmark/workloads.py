@@ -209,6 +209,6 @@ WORKLOADS = {
     "parallel-3": Workload(parallel_3, only_ours=True),
     "paced-100": Workload(paced_100),
     "paced-200": Workload(paced_200),
+    "readers": Workload(readers, only_ours=True),
     "silent": Workload(silent, is_fresh=True),
-    "readers": Workload(readers, is_fresh=True, only_ours=True),
 }
