@@ -81,8 +81,7 @@ async def test_a_provider_that_does_not_keep_to_its_share_is_cut(tmp_path: Path)
     assert events[-1].data["status"] == "budget_exceeded"
     assert exchanges[0].closed_by_client.is_set()
     said = events[-1].data["output"][0]["content"]
-    assert said
-    assert len(said) < len(WORD) * 500
+    assert len(WORD) * 20 < len(said) < len(WORD) * 42, "also what came in one packet"
     assert events[-2].data["estimated"] is True
 
 

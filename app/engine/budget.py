@@ -71,17 +71,20 @@ class Budget:
         settled, self._settled = self._settled, anyio.Event()
         settled.set()
 
-    def watch(self, reservation: Reservation, output_tokens: int) -> None:
-        """The call has said about so many tokens. Beyond its share, nothing may be left for the run to go on with."""
+    def watch(self, reservation: Reservation, output_tokens: int) -> bool:
+        """The call has said about so many tokens. Beyond its share, nothing may be left for the run to go on with:
+        whether it has ended for that."""
         more = output_tokens - reservation.max_tokens
         if more <= 0:
-            return
+            return False
         tokens = self._spent_tokens + reservation.tokens + more
         usd = self._spent_usd + reservation.cost_usd * (reservation.tokens + more) / reservation.tokens
         is_over = self._max_total_tokens is not None and tokens > self._max_total_tokens
         is_over = is_over or (self._max_cost_usd is not None and usd > self._max_cost_usd)
-        if reservation.is_lowered or is_over:
+        is_over = is_over or reservation.is_lowered
+        if is_over:
             self.exhaust()
+        return is_over
 
     def exhaust(self) -> None:
         """Nothing is left: the run ends."""

@@ -206,7 +206,6 @@ class Speech:
         def hear(deltas: Sequence[Delta]) -> None:
             heard = call.heard
             self._take_in(deltas)
-            self._watch_budget()
             if call.heard > heard:
                 clock.hear(is_first=not heard)
             if call.finish_reason is not None:
@@ -239,10 +238,11 @@ class Speech:
         if reservation.is_lowered and self._call.finish_reason == "length":
             self._budget.exhaust()  # an answer that the budget cut off is none
 
-    def _watch_budget(self) -> None:
-        """Providers need not keep to `max_tokens`: by our own count, the call may not go beyond its share."""
-        if self._budget is not None and self._reservation is not None:
-            self._budget.watch(self._reservation, self._call.length // _BYTES_PER_TOKEN)
+    def _is_over_budget(self) -> bool:
+        """Providers need not keep to `max_tokens`: whether, by our own count, the call has gone beyond its share."""
+        if self._budget is None or self._reservation is None:
+            return False
+        return self._budget.watch(self._reservation, self._call.length // _BYTES_PER_TOKEN)
 
     def _model_call(self, model: ModelRef) -> ModelCall:
         """What the model is asked; one that cannot be held to a format is told it in words."""
@@ -259,7 +259,10 @@ class Speech:
         """Pass on what has arrived at once."""
         call = self._call
         t_ms = self._recorder.now_ms()
+        is_watched = self._reservation is not None
         for delta in deltas:
+            if is_watched and self._is_over_budget():
+                return  # what came with it is not the run's any more
             if isinstance(delta, str):
                 call.hear(len(delta))
                 self._speak_up(t_ms, delta if delta.isascii() and not call.text.held else call.text.feed(delta))
