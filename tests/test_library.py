@@ -426,6 +426,51 @@ async def test_breaking_out_of_an_async_stream_cancels_the_run(openai: Serve) ->
         await closed(upstream)
 
 
+async def test_a_stream_left_behind_may_be_collected_by_a_tool_of_its_own_run(openai: Serve) -> None:
+    """In the thread of its event loop, which cannot wait for its own end."""
+    is_left = threading.Event()
+    collected = threading.Event()
+
+    async def collect() -> str:
+        """Collect garbage."""
+        await to_thread.run_sync(is_left.wait)
+        gc.collect()
+        collected.set()
+        return "collected"
+
+    async def call_once(exchange: Exchange) -> None:
+        if exchange.system == "B":
+            await hello(exchange)
+            return
+        if any(message["role"] == "tool" for message in exchange.body["messages"]):
+            await unending(exchange)
+            return
+        await exchange.open()
+        await exchange.say("word ")
+        function = {"name": "collect", "arguments": "{}"}
+        await exchange.delta(tool_calls=[{"index": 0, "id": "call_0", "type": "function", "function": function}])
+        await exchange.finish("tool_calls")
+
+    def leave() -> None:
+        holder: list[Any] = []
+        tokens = agent(tools=[collect], max_loops=3).run_stream("go")
+        holder += [holder, tokens]  # found by the garbage collector only
+        assert next(tokens) == "word "
+
+    async with openai(call_once) as upstream:
+        gc.disable()
+        try:
+            await to_thread.run_sync(leave)
+            is_left.set()
+            with fail_after(5):
+                assert await to_thread.run_sync(collected.wait, 4)
+                await upstream.idle()
+        finally:
+            gc.enable()
+        assert await run("outside", agent("B"), "go") == "B says hello"
+        assert not loops(), "the next run closes what that one could not"
+
+
 @pytest.mark.parametrize("how", ["scope", "task"])
 async def test_a_run_whose_caller_is_cancelled_is_over_when_he_is(how: str, openai: Serve) -> None:
     async with openai(unending) as upstream:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -70,6 +71,39 @@ async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:
             with anyio.fail_after(15):
                 events = await _interrupt_twice(server, http, payload)
             assert await server.stopped(3) == 0
+    check_stream(events)
+    assert events[-1].data["status"] == "interrupted"
+    assert "Traceback" not in server.log
+
+
+async def test_a_tool_that_never_returns_does_not_hold_the_process_up(tmp_path: Path) -> None:
+    """A thread cannot be ended: the process leaves it."""
+    (tmp_path / "ours.py").write_text(
+        "import sys, time\n\ndef hang() -> str:\n"
+        '    """Hang."""\n    print("hanging", file=sys.stderr, flush=True)\n    time.sleep(3600)\n    return ""\n'
+    )
+
+    async def call_it(exchange: Exchange) -> None:
+        await exchange.open()
+        function = {"name": "hang", "arguments": "{}"}
+        await exchange.delta(tool_calls=[{"index": 0, "id": "call_0", "type": "function", "function": function}])
+        await exchange.finish("tool_calls")
+
+    agent = {"agent_name": "A", "model_name": "gpt-4.1", "selected_tools": ["hang"], "max_loops": 2}
+    async with provider(call_it) as upstream:
+        environ = openai_environ(upstream, PYTHONPATH=str(tmp_path), SWARMSTREAM_TOOLS="ours:hang")
+        environ["SWARMSTREAM_DRAIN_SECONDS"] = "0"
+        async with server_process("--preload", environ=environ) as server, client(server.url) as http:
+            async with http.stream(
+                "POST", "/v1/agent/completions", json={**PAYLOAD, "agent_config": agent}
+            ) as response:
+                events: list[ServerEvent] = []
+                async for event in events_of(response):
+                    events.append(event)
+                    if event.event == "tool_start":
+                        await server.logged("hanging")
+                        server.process.send_signal(signal.SIGTERM)
+            assert await server.stopped(4) == 0
     check_stream(events)
     assert events[-1].data["status"] == "interrupted"
     assert "Traceback" not in server.log

@@ -15,7 +15,8 @@ from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnSta
 from app.runs.job import Job
 from app.runs.journal import Log, RunRecord
 from app.runs.memory_journal import MemoryJournal
-from app.runs.supervisor import Run, RunLimits, Supervisor
+from app.runs.run import Run
+from app.runs.supervisor import RunLimits, Supervisor
 from tests.scripted import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,9 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from app.engine.call import Reply
 from app.engine.last_word import last_word
-from app.engine.speech import Reply, Speech
+from app.engine.speech import Speech
 from app.engine.tool_use import ToolUse
 from app.errors import PlanFailed, quote
 from app.swarm.answer_format import AnswerFormat

@@ -3,24 +3,23 @@
 import logging
 import math
 import random
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import anyio
 from anyio import CancelScope
-from pydantic_core import from_json
 
 from app.engine.budget import Budget, Reservation
+from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
-from app.errors import ModelError, TurnTimeout, UpstreamInvalid
-from app.events import Event, ReasoningDelta, TextDelta, ToolCall, Usage
+from app.errors import ModelError, TurnTimeout
+from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
-from app.text import SurrogateJoiner, whole
 from app.tools.schema import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -28,15 +27,8 @@ logger = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
-_MAX_DELTA_LENGTH = 1 << 20
-_MAX_ANSWER_LENGTH = 16 << 20
-"""Of text, thoughts and tool calls together: ten times what any model gives."""
-_MAX_TOOL_CALLS = 128
 _BYTES_PER_TOKEN = 4
 _MAX_REASON_LENGTH = 40
-_MAX_ID_LENGTH = 16_384
-"""Some adapters put signed thoughts into ids."""
-_MAX_NAME_LENGTH = 100
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
 
@@ -58,18 +50,6 @@ class Recorder(Protocol):
     async def commit(self, event: Event) -> None:
         """Store an event and return once it, and all before it, will survive whatever the journal survives."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a model said to one call."""
-
-    text: str
-    tool_calls: tuple[ToolCall, ...]
-    echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Fields of the message that the provider wants back when the calls are answered."""
-    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """The same of the calls, by their ids."""
 
 
 class Speech:
@@ -107,7 +87,7 @@ class Speech:
         self._step = 0
         self._ids: set[str] = set()
         """Of the tool calls so far: what clients tell them apart by."""
-        self._call = _Call(agent.models[0])
+        self._call = Call(agent.models[0])
 
     @property
     def model(self) -> ModelRef:
@@ -188,7 +168,7 @@ class Speech:
 
     def _begin_call(self, model: ModelRef) -> None:
         self._spent += self._consumed()
-        self._call = _Call(model)
+        self._call = Call(model)
 
     async def _pause(self, seconds: float) -> None:
         left = max(0.0, self.ends - anyio.current_time())  # the loop may have been late to tell of the failure
@@ -314,91 +294,6 @@ class Speech:
     def _estimated_input(self) -> int:
         asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
         return asked + sum(_estimated_tokens(str(tool)) for tool in self._offered)
-
-
-@dataclass(slots=True)
-class _ToolCallParts:
-    """A tool call as far as it has come."""
-
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list[str])
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def is_over(self, delta: ToolCallDelta) -> bool:
-        """Whether this piece is of another call: some providers number all of them 0, and some give them no ids."""
-        if delta.id and self.id:
-            return delta.id != self.id
-        return bool(delta.name and self.arguments) and _is_json("".join(self.arguments))
-
-
-@dataclass(slots=True)
-class _Call:
-    """One model call as far as it has come."""
-
-    model: ModelRef
-    opened: bool = False
-    heard: int = 0
-    """How many deltas it has given: from the first one on, nothing is repeated."""
-    length: int = 0
-    """Of all that it has said, thought and asked for."""
-    thought_length: int = 0
-    arguments_length: int = 0
-    finish_reason: str | None = None
-    count: TokenCount | None = None
-    pieces: list[str] = field(default_factory=list[str])
-    echo: dict[str, Any] = field(default_factory=dict[str, Any])
-    text: SurrogateJoiner = field(default_factory=SurrogateJoiner)
-    thought: SurrogateJoiner = field(default_factory=SurrogateJoiner)
-    _asked_for: list[_ToolCallParts] = field(default_factory=list[_ToolCallParts])
-    _by_index: dict[int, _ToolCallParts] = field(default_factory=dict[int, _ToolCallParts])
-
-    def hear(self, length: int) -> None:
-        """A delta of this length has come.
-
-        Raises:
-            UpstreamInvalid: it is too large, or all of them are.
-        """
-        self.heard += 1
-        self.length += length
-        if length > _MAX_DELTA_LENGTH or self.length > _MAX_ANSWER_LENGTH:
-            raise UpstreamInvalid("the provider sent more than an answer can be")
-
-    def take(self, delta: ToolCallDelta) -> None:
-        """A piece of a tool call has come. Some providers number all calls 0: another id is another call."""
-        parts = self._by_index.get(delta.index)
-        if parts is None or parts.is_over(delta):
-            if len(self._asked_for) >= _MAX_TOOL_CALLS:
-                raise UpstreamInvalid("the provider sent more tool calls than an answer can have")
-            parts = self._by_index[delta.index] = _ToolCallParts()
-            self._asked_for.append(parts)
-        parts.id = parts.id or (delta.id or "")
-        if delta.name and delta.name != parts.name:
-            parts.name += delta.name
-        parts.arguments.append(delta.arguments)
-        parts.extra |= delta.extra or {}
-        self.arguments_length += len(delta.arguments)
-
-    def reply(self, step: int, taken: Collection[str]) -> Reply:
-        """What it came to. Tool calls are in its order, each with an id of its own, none of which is `taken`."""
-        calls: dict[str, ToolCall] = {}
-        extras: dict[str, Mapping[str, Any]] = {}
-        for number, parts in enumerate(self._asked_for, start=1):
-            call_id = whole(parts.id)[:_MAX_ID_LENGTH]
-            if not call_id or call_id in calls or call_id in taken:
-                call_id = f"call_{step}_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
-            calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
-            if parts.extra:
-                extras[call_id] = parts.extra
-        return Reply("".join(self.pieces), tuple(calls.values()), self.echo, extras)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        from_json(text.encode(errors="surrogatepass"))
-    except ValueError:
-        return False
-    return True
 
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:

@@ -8,7 +8,8 @@ from anyio import CancelScope, TaskHandle, create_task_group
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from app.engine.speech import Recorder, Reply, Speech
+from app.engine.call import Reply
+from app.engine.speech import Recorder, Speech
 from app.errors import quote
 from app.events import CustomEvent, ToolCall, ToolEnded, ToolStarted
 from app.swarm.conversation import ChatMessage

@@ -15,8 +15,9 @@ from app.llm.lanes import Lanes
 from app.runs.job import Job
 from app.runs.journal import Journal, Tail
 from app.runs.memory_journal import MemoryJournal
+from app.runs.run import Run
 from app.runs.summary import Summary
-from app.runs.supervisor import Run, Supervisor
+from app.runs.supervisor import Supervisor
 from app.tools.mcp import McpHub
 from app.wire.frames import FrameMaker
 

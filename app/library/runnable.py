@@ -201,9 +201,9 @@ class _ThreadedRun(Generic[ResultT]):
 
 
 _open: set[ExitStack] = set()
+"""What synchronous runs have to close."""
 _left: list[ExitStack] = []
 """Runs that are cancelled and still have to be closed, by another thread than theirs."""
-"""What synchronous runs have to close."""
 
 
 @atexit.register

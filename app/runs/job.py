@@ -76,7 +76,13 @@ def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tool
             job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
     except ValidationError as error:
         raise InvalidRequest("this release does not take its payload any more") from error
-    return replace(job, on_disconnect=record.on_disconnect, request_id=record.request_id, body=record.body)
+    return replace(
+        job,
+        on_disconnect=record.on_disconnect,
+        request_id=record.request_id,
+        traceparent=record.traceparent,
+        body=record.body,
+    )
 
 
 def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job:

@@ -13,11 +13,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -29,13 +27,13 @@ from app.runs.journal import Claim, DirectoryInUse, Entry, Log, Page, RunRecord,
 from app.runs.memory_journal import CLAIM_SECONDS, Claims
 from app.runs.packing import Noted
 from app.runs.sqlite_store import Ending, Store, StoredRun
+from app.runs.sqlite_writer import Task, Writer
 from app.runs.summary import Summary
 
 logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256
-_RETRY_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
 _NUMBERS_SKIPPED = 1_000_000
 """Between the last event that was written of a run and the first after its recovery: more than readers can have seen
@@ -85,7 +83,7 @@ class SqliteJournal:
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._writer = _Writer(self._folder, self._loop, self._on_health)
+        self._writer = Writer(self._folder, self._loop, self._on_health)
         self._writer.start()
         try:
             await self._write(self._begin, is_tried_again=True, done=self._take_over)
@@ -221,7 +219,7 @@ class SqliteJournal:
                 store.add_batch(batch, events)
 
         alone = None if begun or not events else (batch, events)
-        self._writer.put(_Job(add, written, is_tried_again=True, alone=alone))
+        self._writer.put(Task(add, written, is_tried_again=True, alone=alone))
 
     async def safe(self) -> None:
         """Return once all that was noted is safe.
@@ -322,7 +320,7 @@ class SqliteJournal:
         self, write: Callable[[Store], None], *, is_tried_again: bool = False, done: Callable[[], object] = nothing
     ) -> None:
         written: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.put(_Job(write, written, is_tried_again, done))
+        self._writer.put(Task(write, written, is_tried_again, done))
         await written
 
     def _sweep(self) -> None:
@@ -347,7 +345,7 @@ class SqliteJournal:
             if len(expired) == _RUNS_A_SWEEP:
                 self._sweep_some()
 
-        self._writer.put(_Job(sweep, None, is_tried_again=False, done=forget))
+        self._writer.put(Task(sweep, None, is_tried_again=False, done=forget))
 
     def _forget(self, record: RunRecord) -> None:
         """The run is not in the file any more."""
@@ -412,135 +410,6 @@ class _Log:
             await self._journal.safe()
         finally:
             self._live.book.suspend()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """Something to write."""
-
-    write: Callable[[Store], None]
-    written: asyncio.Future[Any] | None
-    """Resolved in the event loop."""
-    is_tried_again: bool
-    """Whether it is kept, should it fail, until it succeeds."""
-    done: Callable[[], object] = nothing
-    """Called in the event loop once it has succeeded, before whoever waits for it goes on."""
-    alone: tuple[int, Sequence[Noted]] | None = None
-    """The batch, where it is all that there is to write."""
-
-
-class _Writer(threading.Thread):
-    """Does all writing, in order; what has gathered while it wrote is its next transaction."""
-
-    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop, on_health: Callable[[bool], None]) -> None:
-        super().__init__(name="journal", daemon=True)
-        self.is_healthy = True
-        self.epoch: int | None = None
-        """Whose writes these are: where the file has another number, they come too late."""
-        self._folder = folder
-        self._loop = loop
-        self._on_health = on_health
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._store: Store | None = None
-        self._kept: list[_Job] = []
-        """Jobs that have failed and are tried again."""
-
-    def put(self, job: _Job) -> None:
-        self._queue.put(job)
-
-    def stop(self) -> None:
-        """Write what is left, and end."""
-        self._queue.put(None)
-        self.join()
-
-    def run(self) -> None:
-        is_last = False
-        while not is_last:
-            gathered: list[_Job | None] = []
-            with suppress(Empty):
-                gathered.append(self._queue.get(timeout=None if self.is_healthy else _RETRY_SECONDS))
-                while True:
-                    gathered.append(self._queue.get_nowait())
-            is_last = None in gathered
-            jobs = [*self._kept, *(job for job in gathered if job is not None)]
-            if jobs or not self.is_healthy:
-                self._do(jobs)
-        if self._store is not None:
-            self._store.close()
-
-    def _do(self, jobs: list[_Job]) -> None:
-        try:
-            store = self._store = self._store or Store(self._folder, writes=True)
-            if self._wrote_alone(store, jobs):
-                return
-            with store.transaction():
-                if self.epoch is not None:
-                    store.check_epoch(self.epoch)
-                if not self.is_healthy:
-                    store.probe()
-                for job in jobs:
-                    job.write(store)
-        except (sqlite3.Error, OSError) as error:
-            self._fail(jobs, error)
-            return
-        except Exception as error:
-            logger.exception("a bug of ours: the journal cannot be written")
-            self._fail(jobs, error)
-            return
-        self._kept = []
-        if done := [job.done for job in jobs if job.done is not nothing]:
-            self._call(_finish, done)
-        self._tell(jobs, None)
-        if not self.is_healthy:
-            self.is_healthy = True
-            self._call(self._on_health, True)
-
-    def _wrote_alone(self, store: Store, jobs: list[_Job]) -> bool:
-        """Whether all there was to do was to write a batch, and that is done."""
-        [job, *others] = jobs or [None]
-        if job is None or others or job.alone is None or not self.is_healthy or self.epoch is None:
-            return False
-        batch, events = job.alone
-        if not store.add_batch_alone(batch, events, self.epoch):
-            return False  # the longer way tells why
-        self._tell(jobs, None)
-        return True
-
-    def _fail(self, jobs: list[_Job], error: Exception) -> None:
-        self._kept = [replace(job, written=None) for job in jobs if job.is_tried_again]
-        if self.is_healthy:
-            self.is_healthy = False
-            logger.error("the data directory cannot be written: %s", error)
-            self._call(self._on_health, False)
-        self._tell(jobs, error)
-
-    def _tell(self, jobs: list[_Job], error: Exception | None) -> None:
-        waiting = [job.written for job in jobs if job.written is not None]
-        if waiting:
-            self._call(_resolve, waiting, error)
-
-    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            logger.debug("nobody waits for the journal any more")
-
-
-def _finish(done: Sequence[Callable[[], object]]) -> None:
-    for finish in done:
-        finish()
-
-
-def _resolve(waiting: Sequence[asyncio.Future[Any]], error: Exception | None) -> None:
-    for written in waiting:
-        if written.done():
-            continue
-        if error is None:
-            written.set_result(None)
-        else:
-            failure = StorageUnavailable("what happens can no longer be written down")
-            failure.__cause__ = error
-            written.set_exception(failure)
 
 
 def _locked(folder: Path) -> int:
