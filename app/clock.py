@@ -1,0 +1,91 @@
+"""Time as the server sees it: one clock is handed to everything that waits, so that tests can drive it.
+
+Nothing else in the package asks `time`, `asyncio` or `anyio` what time it is, or to be woken later.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final, Protocol, TypeVarTuple, Unpack
+
+from anyio import CancelScope
+
+ArgumentTs = TypeVarTuple("ArgumentTs")
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """Call it off; where it has been made, nothing happens."""
+        ...
+
+
+class Clock(Protocol):
+    """What time it is, and calls at a later time. Used in one event loop."""
+
+    def now(self) -> float:
+        """Seconds on a scale that never goes back; only differences mean anything."""
+        ...
+
+    def unix(self) -> float:
+        """Seconds since 1970. Operators and time servers set it, also back."""
+        ...
+
+    def call_later(
+        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
+    ) -> Timer:
+        """Call back in this event loop once so many seconds are over."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock and the running event loop's timers."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def unix(self) -> float:
+        return time.time()
+
+    def call_later(
+        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
+    ) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, callback, *args)
+
+
+SYSTEM_CLOCK: Final = SystemClock()
+
+
+async def sleep(clock: Clock, seconds: float) -> None:
+    """Return once so many seconds are over."""
+    over = asyncio.get_running_loop().create_future()
+    timer = clock.call_later(seconds, _resolve, over)
+    try:
+        await over
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def time_limit(clock: Clock, seconds: float) -> Generator[CancelScope]:
+    """Cancel what the block awaits once so many seconds are over, and leave the block; `cancelled_caught` then tells.
+
+    `math.inf` is no limit.
+    """
+    with CancelScope() as scope:
+        if seconds <= 0:
+            scope.cancel()
+        timer = clock.call_later(seconds, scope.cancel) if 0 < seconds < math.inf else None
+        try:
+            yield scope
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+def _resolve(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
