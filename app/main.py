@@ -84,7 +84,7 @@ def create_app(
         mcp = McpHub(tools.hosts)
         try:
             async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp) as supervisor:
-                await supervisor.recover(
+                supervisor.start_recovery(
                     lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
                 yield Parts(
@@ -136,7 +136,12 @@ def journal_of(settings: Settings) -> Journal:
     # Imported here: a server that keeps its runs in memory does without.
     from app.runs.sqlite_journal import SqliteJournal
 
-    return SqliteJournal(settings.data_dir, retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes)
+    return SqliteJournal(
+        settings.data_dir,
+        retain_seconds=settings.retain_seconds,
+        retain_bytes=settings.retain_bytes,
+        durability=settings.durability,
+    )
 
 
 def tool_grants(settings: Settings) -> ToolGrants:

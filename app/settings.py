@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         Path(".swarmstream"),
         description="Where runs are written down; one server a directory. Empty: in memory, where a restart ends them.",
     )
+    durability: Literal["process", "host"] = Field(
+        "process",
+        description="What the end of a run, an idempotency key and a recovery outlive once a client is told of them: "
+        "a crash of the `process`, or of the `host` (power loss), which costs a disk flush each.",
+    )
     models_file: Path | None = Field(None, description="A TOML file of model aliases.")
     model_aliases: dict[str, str] = Field(
         {}, description='Model aliases in short: a JSON object such as `{"claude-*": "openai/my-model"}`.'

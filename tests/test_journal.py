@@ -420,24 +420,26 @@ async def test_a_claim_goes_with_its_run(journal: Journal) -> None:
 
 @dataclass
 class Owner:
-    """A process that has opened the place, and what it found unfinished."""
+    """A process that has opened the place, and what it found unfinished, loaded."""
 
     journal: Journal
     found: Sequence[Unfinished]
+    entries: Sequence[list[Entry]]
 
     async def events(self, job_id: str = "run-1", after: int = 0) -> list[Entry]:
         return await read_all(await self.journal.tail(job_id, after=after))
 
     def go_on(self, on_cancel: Callable[[], None] = nothing, on_failure: Callable[[], None] = nothing) -> Log:
         [found] = self.found
-        return found.go_on(on_cancel, on_failure)
+        return found.go_on(on_cancel=on_cancel, on_failure=on_failure)
 
 
 @asynccontextmanager
 async def owning(place: SqlitePlace) -> AsyncGenerator[Owner]:
     async with place.opened() as journal:
         assert journal.survives
-        yield Owner(journal, await journal.unfinished())
+        found = await journal.unfinished()
+        yield Owner(journal, found, [list((await run.load())[1]) for run in found])
 
 
 async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) -> None:
@@ -467,9 +469,13 @@ async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_
         async with owning(place) as second:
             [found] = second.found
             assert found.record == record(owner="me", claim=Claim("key", "body"), created_at=found.record.created_at)
-            assert list(found.entries) == [(1, DESCRIBED), (2, text(1)), (3, ENDED)]
+            assert second.entries == [[(1, DESCRIBED), (2, text(1)), (3, ENDED)]]
             status = await second.journal.status("run-1")
-            assert (status.state, status.last_event_id, status.summary.answers) == ("running", 3, [ENDED])
+            assert (status.state, status.is_waiting, status.summary.answers) == ("running", True, [ENDED])
+            log = second.go_on()
+            status = await second.journal.status("run-1")
+            assert (status.state, status.is_waiting, status.last_event_id) == ("running", False, 3)
+            assert status.summary.answers == [ENDED]
             assert [run.record.job_id for run in (await second.journal.list("me", state="running")).runs] == ["run-1"]
             with pytest.raises(AlreadyClaimed):
                 await begin(second.journal, "run-2", claim=Claim("key", "body"))
@@ -550,7 +556,10 @@ async def test_a_new_run_has_nothing_of_a_deleted_one(place: SqlitePlace) -> Non
     async with owning(place) as owner:
         await (await begin(owner.journal, "new")).commit(text(2))
     async with owning(place) as owner:
-        entries = {found.record.job_id: [event for _, event in found.entries] for found in owner.found}
+        entries = {
+            found.record.job_id: [event for _, event in entries]
+            for found, entries in zip(owner.found, owner.entries, strict=True)
+        }
     assert entries == {"long": [RunStarted(0)], "new": [text(2)]}
 
 
@@ -564,7 +573,7 @@ async def test_a_run_that_has_only_begun_keeps_what_its_next_owners_write(place:
         await owner.go_on().commit(text(1))
         await finish(owner.journal, "another", "x")
     async with owning(place) as owner:
-        assert [event for _, event in owner.found[0].entries] == [text(1)]
+        assert [event for _, event in owner.entries[0]] == [text(1)]
 
 
 @pytest.mark.noisy
@@ -635,7 +644,7 @@ async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place:
             with pytest.raises(Suspended):
                 await late.read()
         async with owning(place) as other:
-            assert seen == list(other.found[0].entries) == [(1, RunStarted(0)), (2, text(1))]
+            assert [seen] == list(other.entries) == [[(1, RunStarted(0)), (2, text(1))]]
             await other.go_on().commit(END)
             assert (await other.journal.status("run-1")).state == "success"
 

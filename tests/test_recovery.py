@@ -38,6 +38,7 @@ from app.runs.supervisor import RunLimits, Supervisor
 from app.swarm.plan import Compiled, PlanLimits
 from app.tools.access import ToolAccess
 from app.wire.schema import TurnRestartFrame
+from tests.clock import DrivenClock
 from tests.conftest import KEY, client
 from tests.crash_provider import Ledger, teams
 from tests.process import ServerProcess, openai_environ, server_process
@@ -195,7 +196,8 @@ def team(case: str, **fields: Any) -> tuple[Job, ScriptedModel]:
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncGenerator[SqliteJournal]:
-    journal = SqliteJournal(folder, retain_seconds=60, retain_bytes=1 << 30)
+    # The clock stands still, so that numbers after a crash are the same each time.
+    journal = SqliteJournal(folder, retain_seconds=60, retain_bytes=1 << 30, clock=DrivenClock())
     await journal.open()
     yield journal
     await journal.close()
@@ -215,9 +217,12 @@ async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
         async with opened(folder) as journal:
             if number:
                 [found] = await journal.unfinished()
-                log = found.go_on(nothing, nothing)
+                await found.load()
+                log = found.go_on(on_cancel=nothing, on_failure=nothing)
             else:
-                log = await journal.submit(record(kind="swarm", **fields), on_cancel=nothing)
+                log = await journal.submit(
+                    record(kind="swarm", **{"on_disconnect": "continue", **fields}), on_cancel=nothing
+                )
             for _, event in entries:
                 log.append(event)
             await log.suspend()

@@ -4,11 +4,11 @@ import resource
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx
@@ -18,14 +18,15 @@ from anyio import to_thread
 
 from app.errors import NotFound, StorageUnavailable
 from app.events import CustomEvent, RunDescribed, RunStarted, TextDelta
-from app.runs.journal import AlreadyClaimed, Claim, DirectoryInUse
+from app.runs.journal import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
 from app.runs.memory_journal import Claims
 from app.runs.sqlite_journal import SqliteJournal
 from app.runs.sqlite_store import FILE, Ending, Store
+from app.runs.sqlite_writer import Task
 from tests.conftest import KEY, client
 from tests.process import COMMAND, ServerProcess, openai_environ, server_process
-from tests.sse import check_stream, events_of
-from tests.test_journal import END, begin, finish, nothing, read_all, record, text
+from tests.sse import ServerEvent, check_stream, events_of
+from tests.test_journal import END, ENDED, begin, finish, nothing, read_all, record, text
 from tests.upstream import Exchange, provider
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +66,7 @@ async def test_an_empty_file_gets_its_tables(tmp_path: Path) -> None:
     ask(tmp_path, "PRAGMA user_version = 0")
     async with opened(tmp_path) as journal:
         await finish(journal, "run-1", "x")
-    assert columns(tmp_path, "PRAGMA user_version") == [1]
+    assert columns(tmp_path, "PRAGMA user_version") == [2]
     assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-1"]
     assert columns(tmp_path, "PRAGMA journal_mode") == ["wal"]
 
@@ -122,7 +123,8 @@ async def test_batches_go_with_the_runs_that_they_are_of(tmp_path: Path) -> None
         await journal.cancel("early")
     async with opened(tmp_path) as journal:
         [found] = await journal.unfinished()
-        log = found.go_on(nothing, nothing)
+        await found.load()
+        log = found.go_on(on_cancel=nothing, on_failure=nothing)
         log.append(text(1))
         await log.commit(END)
         assert len(await read_all(await journal.tail("early"))) == 3
@@ -268,6 +270,8 @@ def multiply(folder: Path, count: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(
             f"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) INSERT INTO runs"
+            " (no, job_id, owner, state, epoch, created_at, ended_at, first_batch, first_event_id, last_event_id,"
+            " bytes, claim_key, claim_body, record, outline)"
             " SELECT i, 'run-' || i, owner, state, epoch, created_at, ended_at, first_batch, first_event_id,"
             " last_event_id, bytes, NULL, NULL, renamed(record, i), outline FROM n, runs WHERE no = 1"
         )
@@ -336,13 +340,13 @@ async def test_what_cannot_be_written_fails_its_run_and_the_writer_lives(tmp_pat
     async with opened(tmp_path) as journal:
         log = await journal.submit(record(), on_cancel=nothing, on_failure=failed.set)
         log.append(CustomEvent(0, "A", 1, "n", 1 << 70))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             with pytest.raises(StorageUnavailable):
                 await log.commit(text(1))
             await failed.wait()
             with pytest.raises(StorageUnavailable):
                 await log.commit(END)
-            assert len(await read_all(await journal.tail("run-1"))) == 3, "readers see its end all the same"
+            assert (await journal.status("run-1")).state == "running", "no end is told that is not kept"
 
 
 @pytest.mark.noisy
@@ -359,21 +363,140 @@ async def test_a_journal_is_well_again_also_if_nothing_waits_to_be_written(tmp_p
 
 
 @pytest.mark.noisy
-async def test_a_run_whose_end_cannot_be_written_can_be_read_until_it_is(tmp_path: Path) -> None:
+async def test_a_run_whose_end_cannot_be_written_is_told_to_have_ended_once_it_is(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         log = await begin(journal)
         await log.commit(text(1))
+        reader = await journal.tail("run-1")
         ask(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
         with pytest.raises(StorageUnavailable):
             await log.commit(END)
-        assert (await journal.status("run-1")).state == "success"
-        assert len(await read_all(await journal.tail("run-1"))) == 2
-        ask(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
-        await until(lambda: journal.healthy)
-        await until(lambda: columns(tmp_path, "SELECT state FROM runs") == ["success"])
-        assert [event for _, event in await read_all(await journal.tail("run-1"))] == [text(1), END]
+        status = await journal.status("run-1")
+        assert (status.state, status.is_waiting) == ("running", True)
+        assert [event for _, event in await reader.read()] == [text(1)]
+        with pytest.raises(Suspended):
+            await reader.read()
+        seen: list[Entry] = []
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+
+                async def read() -> None:
+                    seen.extend(await read_all(await journal.tail("run-1")))
+
+                tasks.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                assert not seen, "who comes now waits for the end"
+                ask(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
+        assert [event for _, event in seen] == [text(1), END]
+        status = await journal.status("run-1")
+        assert (status.state, status.is_waiting) == ("success", False)
+        assert columns(tmp_path, "SELECT state FROM runs") == ["success"]
+        assert journal.healthy
     async with opened(tmp_path) as journal:
         assert not await journal.unfinished()
+
+
+@contextmanager
+def held_up(folder: Path) -> Generator[Callable[[], None]]:
+    """Another program keeps the file from being written, until the block ends or lets go."""
+    with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield lambda: other.execute("ROLLBACK") and None
+
+
+async def test_what_a_reader_acts_upon_is_shown_once_it_is_written(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        log = await begin(journal)
+        await log.commit(RunStarted(0))
+        reader = await journal.tail("run-1", after=1)
+        with held_up(tmp_path) as let_go:
+            log.append(text(1))
+            log.append_hidden(ENDED)
+            log.append(text(2))
+            assert [event for _, event in await reader.read()] == [text(1)]
+            await anyio.wait_all_tasks_blocked()
+            assert not reader.available(), "nor what comes behind it"
+            status = await journal.status("run-1")
+            assert (status.last_event_id, status.summary.answers) == (2, [])
+            let_go()
+            with anyio.fail_after(30):
+                assert [event for _, event in await reader.read()] == [ENDED, text(2)]
+        status = await journal.status("run-1")
+        assert (status.last_event_id, status.summary.answers) == (4, [ENDED])
+    assert len((await _entries_of_the_unfinished(tmp_path))[0]) == 4
+
+
+async def _entries_of_the_unfinished(folder: Path) -> list[Sequence[Entry]]:
+    async with opened(folder) as journal:
+        return [(await found.load())[1] for found in await journal.unfinished()]
+
+
+async def test_those_who_wait_in_one_round_of_the_loop_share_a_write(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        logs = [await begin(journal, f"run-{number}") for number in range(50)]
+        async with anyio.create_task_group() as tasks:
+            for log in logs:
+                tasks.start_soon(log.commit, RunStarted(0))
+        assert columns(tmp_path, "SELECT count(*) FROM batches") == [1]
+
+
+async def test_a_run_that_was_withdrawn_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        log = await begin(journal, claim=Claim("key", "body"))
+        log.append(RunStarted(0))
+        log.withdraw()
+        with pytest.raises(NotFound):
+            await journal.status("run-1")
+        await finish(journal, "run-2", claim=Claim("key", "other"))
+    assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-2"]
+
+
+@pytest.mark.parametrize("durability", ["process", "host"])
+async def test_what_is_to_outlive_the_host_is_flushed_to_the_disk(
+    durability: Literal["process", "host"], tmp_path: Path
+) -> None:
+    statements: list[str] = []
+
+    class Traced(Store):
+        def __init__(self, folder: Path, *, writes: bool) -> None:
+            super().__init__(folder, writes=writes)
+            self._connection.set_trace_callback(statements.append)
+
+    with closing(Traced(tmp_path, writes=True)) as store:
+        for outlives_host in (True, False):
+            with store.transaction(outlives_host=outlives_host):
+                store.probe()
+    flushes = [words for words in statements if "synchronous" in words]
+    assert flushes == ["PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"]
+    tasks: list[tuple[str, bool]] = []
+    journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 30, durability=durability)
+    await journal.open()
+
+    async def noted(what: str, doing: Awaitable[object]) -> None:
+        before = len(tasks)
+        await doing
+        tasks[before:] = [(what, any(outlives for _, outlives in tasks[before:]))]
+
+    put = journal._writer.put  # pyright: ignore[reportPrivateUsage]
+
+    def note(task: Task) -> None:
+        tasks.append(("", task.outlives_host))
+        put(task)
+
+    journal._writer.put = note  # pyright: ignore[reportPrivateUsage]
+    log = await begin(journal)
+    await noted("first events", log.commit(RunStarted(0)))
+    await noted("end of a turn", log.commit(ENDED))
+    keyed = await begin(journal, "run-2", claim=Claim("key", "body"))
+    await noted("an idempotency key", keyed.commit(RunStarted(0)))
+    await noted("end of a run", log.commit(END))
+    await journal.close()
+    assert tasks == [
+        ("first events", False),
+        ("end of a turn", False),
+        ("an idempotency key", durability == "host"),
+        ("end of a run", durability == "host"),
+    ]
 
 
 def allow_bytes(server: ServerProcess, count: int) -> None:
@@ -407,33 +530,41 @@ async def test_a_full_disk_fails_runs_and_not_the_process(tmp_path: Path) -> Non
         async with provider(script) as upstream:
             environ = openai_environ(upstream, SWARMSTREAM_DATA_DIR=str(data))
             async with server_process(environ=environ) as server, client(server.url) as http:
-                async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
-                    path = response.headers["location"]
-                    events: list[Any] = []
-                    async for event in events_of(response):
-                        events.append(event)
-                        if [its.event for its in events].count("chunk") == 4 and not full.is_set():
-                            allow_bytes(server, 4096)
-                            full.set()
+                events: list[ServerEvent] = []
+                path, cut = "", False
+                try:
+                    async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+                        path = response.headers["location"]
+                        async for event in events_of(response):
+                            events.append(event)
+                            if [its.event for its in events].count("chunk") == 4 and not full.is_set():
+                                allow_bytes(server, 4096)
+                                full.set()
+                except httpx.TransportError:
+                    cut = True
                 await until_ready(http, 503)
                 refused = await http.post("/v1/swarm/completions", json=payload)
                 alive = await http.get("/health/live")
-                again = await http.get(path)
                 run = await http.get(path.removesuffix("/stream"))
-                allow_bytes(server, resource.RLIM_INFINITY)
+                async with http.stream("GET", path) as response:
+                    allow_bytes(server, resource.RLIM_INFINITY)
+                    later = [event async for event in events_of(response)]
                 await until_ready(http, 200)
                 answer = await http.post("/v1/swarm/completions", json={**payload, "stream": False})
                 await until(lambda: "running" not in columns(data, "SELECT state FROM runs"))
-                later = await http.get(path)
             assert "Traceback" not in server.log
-    check_stream(events)
-    assert [event.data["code"] for event in events if event.event == "error"] == ["storage_unavailable"]
-    assert events[-1].data["status"] == "failed"
+    assert not [event for event in events if event.event in ("error", "usage", "end")], (
+        "no end is told that is not kept"
+    )
+    assert cut
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
     assert alive.status_code == 200
-    assert again.content == later.content, "before and after its end could be written"
-    assert again.text.count("event: end") == 1
-    assert run.json()["status"] == "failed"
+    assert (run.status_code, run.json()["code"], run.headers["retry-after"]) == (503, "unavailable", "1")
+    check_stream(later)
+    assert [event.data["code"] for event in later if event.event == "error"] == ["storage_unavailable"]
+    assert later[-1].data["status"] == "failed"
+    kept = {event.id: event for event in later}
+    assert all(kept[event.id] == event for event in events)
     assert answer.status_code == 200
     assert columns(data, "PRAGMA integrity_check") == ["ok"]
 

@@ -28,6 +28,9 @@ class SlowLog:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.append = log.append
+        self.append_hidden = log.append_hidden
+        self.safe = log.safe
+        self.withdraw = log.withdraw
         self.suspend = log.suspend
 
     async def commit(self, event: Event) -> int:

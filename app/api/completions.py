@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.deps import Parts, body_of, caller_of, parts_of
+from app.api.problems import waiting_run
 from app.api.stream import Reader, RunDocument, RunStream, framing_for
 from app.errors import InvalidRequest, Location, McpHostRefused
 from app.runs.job import Job, agent_job, swarm_job
@@ -91,6 +92,8 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         return Response(
             orjson.dumps({"job_id": job_id, "status": "queued"}), 202, headers=headers, media_type="application/json"
         )
+    if not streams and headers.get("Idempotent-Replayed") and (await runs.journal.status(job_id)).is_waiting:
+        return waiting_run(job_id, job.request_id, headers)
     run = runs.live(job_id)
     reader = Reader(
         await runs.journal.tail(job_id),
@@ -100,7 +103,13 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         send_seconds=parts["settings"].send_seconds,
     )
     if not streams:
-        return RunDocument(reader, request_id=job.request_id, headers=headers, may_be_repeated=job.claim is not None)
+        return RunDocument(
+            reader,
+            job_id=job_id,
+            request_id=job.request_id,
+            headers=headers,
+            may_be_repeated=job.claim is not None,
+        )
     framing = framing_for(request.headers)
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from app.errors import QUOTE_LIMIT, AppError, InternalError, Location
+from app.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable
 from app.events import Failure
 
 _MAX_ERRORS = 10
@@ -100,6 +100,17 @@ def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> 
     if failure.status == 503:
         headers["Retry-After"] = "1"
     return problem_response({**body, **so_far}, headers)
+
+
+def waiting_run(
+    job_id: str, request_id: str, headers: Mapping[str, str] = {}, *, may_be_repeated: bool = True
+) -> Response:
+    """The answer where a run's end is still to come although nobody carries it out at present. Where the same request
+    would be another run, it says that it must not be repeated."""
+    detail = "the run goes on, or is told to have ended, when the server can take it up: read it then"
+    body = problem(status=Unavailable.status, code=Unavailable.code, detail=detail, request_id=request_id)
+    told = {**headers, "Retry-After": "1", **({} if may_be_repeated else {"x-should-retry": "false"})}
+    return problem_response({**body, "job_id": job_id}, told)
 
 
 async def on_app_error(request: Request, error: Exception) -> Response:

@@ -15,9 +15,9 @@ from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token
-from app.errors import InvalidRequest, InvalidToken, NotFound
+from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable
 from app.events import RunEnded
-from app.runs.journal import Page, RunState, RunStatus, Suspended
+from app.runs.journal import MAX_EVENT_ID, Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
 from app.swarm.spec import MAX_COALESCE_MS
 from app.wire import answers
@@ -25,7 +25,6 @@ from app.wire.schema import RunAnswer
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
-_MAX_CURSOR_DIGITS = 15
 MAX_RUNS_LISTED = 100
 _END_SECONDS = 2.0
 """How long a request to cancel waits for the run's end, which takes a moment."""
@@ -50,10 +49,17 @@ async def read_run(
         after = _cursor(last_event_id, "Last-Event-ID")
     else:
         after = _cursor(starting_after, "starting_after")
-    if token is None:
-        status = await _status(runs, job_id, await caller_of(request))
-    else:
-        status = await _status_by_token(request, runs, job_id, token, resumes=last_event_id is not None)
+    try:
+        if token is None:
+            status = await _status(runs, job_id, await caller_of(request))
+        else:
+            status = await _status_by_token(request, runs, job_id, token, resumes=last_event_id is not None)
+    except StorageUnavailable:
+        if runs.journal.is_open:
+            raise
+        # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
+        reader = Reader(await runs.journal.tail(job_id), after=after, send_seconds=settings.send_seconds)
+        return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
     tail = await runs.journal.tail(job_id, after=0)
@@ -197,12 +203,14 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
 
 async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:
     status = await _status(runs, job_id, caller)
+    if status.is_waiting:
+        raise Unavailable("the run waits to be taken up again; its stream tells when it goes on", retry_after_seconds=1)
     return answers.run_answer(status.summary, status)
 
 
 def _cursor(given: str | None, name: str) -> int:
     if given is None:
         return 0
-    if not (given.isascii() and given.isdigit() and len(given) <= _MAX_CURSOR_DIGITS):
+    if not (given.isascii() and given.isdigit() and len(given) <= 16 and int(given) <= MAX_EVENT_ID):
         raise InvalidRequest("the cursor is the number of an event", location=(name,))
     return int(given)

@@ -13,8 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import failed_run, refusal
-from app.errors import Unavailable
+from app.api.problems import failed_run, waiting_run
 from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Suspended, Tail
 from app.runs.summary import Summary
@@ -105,7 +104,8 @@ class RunStream(EventSourceResponse):
                 try:
                     entries = await tail.read()
                 except Suspended:
-                    break  # without an end: the run goes on, elsewhere or later, and so may its reader
+                    self._abort()  # without an end: the run goes on, elsewhere or later, and so may its reader
+                    return
                 if reader.coalesce_ms and entries:
                     entries = await self._gather(entries)
                 if not entries and heart.is_due():
@@ -137,10 +137,17 @@ class RunDocument(Response):
     """What a run came to, once it is over; the client waits."""
 
     def __init__(
-        self, reader: Reader, *, request_id: str, headers: Mapping[str, str], may_be_repeated: bool = False
+        self,
+        reader: Reader,
+        *,
+        job_id: str,
+        request_id: str,
+        headers: Mapping[str, str],
+        may_be_repeated: bool = False,
     ) -> None:
         """`may_be_repeated`: the request has an `Idempotency-Key`, so that sent again it is the same run."""
         super().__init__()
+        self._job_id = job_id
         self._may_be_repeated = may_be_repeated
         self._reader = reader
         self._headers = headers
@@ -157,7 +164,10 @@ class RunDocument(Response):
                     reading.cancel()
                     return
         summary = reading.result()
-        response = self._document(summary) if summary.ended is not None else self._suspended()
+        if summary.ended is None:
+            response = waiting_run(self._job_id, self._request_id, may_be_repeated=self._may_be_repeated)
+        else:
+            response = self._document(summary)
         response.headers.update(self._headers)
         await response(scope, receive, send)
 
@@ -169,13 +179,6 @@ class RunDocument(Response):
                 for _, event in await self._reader.tail.read():
                     summary.observe(event)
         return summary
-
-    def _suspended(self) -> Response:
-        words = "the server stops, and the run goes on when it is back: read it there"
-        response = refusal(Unavailable(words, retry_after_seconds=1), self._request_id)
-        if not self._may_be_repeated:
-            response.headers["x-should-retry"] = "false"
-        return response
 
     def _document(self, summary: Summary) -> Response:
         assert summary.described is not None

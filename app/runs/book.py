@@ -1,8 +1,20 @@
-"""One run in memory: its events, and the readers that wait for the next one."""
+"""One run in memory: its events, and the readers that wait for the next one.
+
+Readers see a prefix of the entries. Most events are seen as soon as they are appended. What a reader must not be told
+before it is safe (the end of a turn, the end of the run) is appended hidden: it and all behind it are seen once `show`
+says that they are safe. Hiding costs an appended event nothing, and a reader that waits is not woken in vain.
+
+| the book is | because | readers that are there | readers that come |
+|---|---|---|---|
+| shown | all is well | read what there is, and wait | the same |
+| hidden from an event on | it is being written | wait before it | the same |
+| closed (`close`) | it can no longer be written | are let go (`Suspended`) | wait until it is shown |
+| suspended (`suspend`) | the process stops | read what there is, are let go | the same |
+"""
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pydantic_core import to_json
 
@@ -25,11 +37,13 @@ class Book:
 
     __slots__ = (
         "_entries",
+        "_hidden",
         "_next",
         "_observed",
         "_summary",
         "_trimmed",
         "_waiting",
+        "generation",
         "is_suspended",
         "on_cancel",
         "record",
@@ -41,6 +55,10 @@ class Book:
         self.on_cancel = on_cancel
         self.state: RunState = "running"
         self.is_suspended = False
+        self.generation = 0
+        """How often it was closed: cursors of an earlier generation are let go."""
+        self._hidden: list[int] = []
+        """The places of the events that are not safe yet, ascending: nothing is seen from the first one on."""
         self._entries: list[Entry] = []
         self._next = 1
         self._trimmed = 0
@@ -65,21 +83,54 @@ class Book:
         number = self._next
         self._next = number + 1
         self._entries.append((number, event))
-        if self._waiting:
+        if self._waiting and not self._hidden:
             self._wake()
         return number
 
+    def append_hidden(self, event: Event) -> int:
+        """As `append`, for what is not to be seen before `show` has been told of its place, which is `end_place`."""
+        self._hidden.append(self.end_place)
+        return self.append(event)
+
+    @property
+    def end_place(self) -> int:
+        """The place behind the last event."""
+        return self._trimmed + len(self._entries)
+
+    def show(self, place: int) -> None:
+        """What stands before this place is safe."""
+        self._hidden = [hidden for hidden in self._hidden if hidden >= place]
+        self._wake()
+
     def end(self, event: RunEnded) -> int:
-        """Its number: nothing comes behind."""
+        """Append the last event, and show all of them; its number."""
         number = self.append(event)
         self.state = event.status
         self.on_cancel = nothing  # it holds the run, and the run holds us: only the collector would part us
+        self.show(self.end_place)
         return number
+
+    def hide(self) -> None:
+        """Hide what comes from now on."""
+        self._hidden.append(self.end_place)
+
+    def preview(self, events: Iterable[Entry]) -> None:
+        """Let the status know of events that are still to be restored."""
+        self._summary = Summary()
+        for _, event in events:
+            self._summary.observe(event)
+
+    def close(self) -> None:
+        """Hide what comes from now on, and let go of the readers that are there."""
+        self.hide()
+        self.generation += 1
+        self._wake()
 
     def restore(self, entries: Sequence[Entry], *, next_number: int) -> None:
         """Take in what was written earlier; what is appended from now on is numbered from `next_number`."""
         self._entries = list(entries)
         self._next = next_number
+        self._summary, self._observed = Summary(), 0
         if entries and isinstance(ended := entries[-1][1], RunEnded):
             self.state = ended.status
 
@@ -117,17 +168,20 @@ class Book:
     def read_from(self, place: int) -> Sequence[Entry]:
         """Entries from a place on, which counts all that have ever been here."""
         start = max(0, place - self._trimmed)
-        return self._entries[start : start + _ENTRIES_A_READ]
+        stop = start + _ENTRIES_A_READ
+        if self._hidden:
+            stop = min(stop, self._seen)
+        return self._entries[start:stop]
 
-    async def wait_behind(self, place: int, waiter: asyncio.Future[None]) -> None:
-        """Until there is an entry at this place, or the waiter is woken.
+    async def wait_behind(self, place: int, generation: int, waiter: asyncio.Future[None]) -> None:
+        """Return once there is an entry at this place, or the waiter is woken.
 
         Raises:
-            Suspended: there will be none here.
+            Suspended: there will be none for a cursor of this generation.
         """
-        if place - self._trimmed < len(self._entries):
+        if place - self._trimmed < self._seen:
             return
-        if self.is_suspended:
+        if self.is_suspended or generation != self.generation:
             raise Suspended
         self._waiting.append(waiter)
         try:
@@ -140,22 +194,28 @@ class Book:
         return max(place, self._trimmed) + read
 
     @property
+    def _seen(self) -> int:
+        """How many of the entries that are here can be seen."""
+        return max(0, self._hidden[0] - self._trimmed) if self._hidden else len(self._entries)
+
+    @property
     def _first(self) -> int:
         return self._entries[0][0] if self._entries else self._next
 
     @property
     def _last(self) -> int:
-        return self._entries[-1][0] if self._entries else 0
+        return self._entries[self._seen - 1][0] if self._seen else 0
 
     def _place_of(self, after: int) -> int:
         """The place behind the event of this number."""
         return self._trimmed + bisect_right(self._entries, after, key=lambda entry: entry[0])
 
     def _observe(self) -> None:
-        for _, event in self._entries[self._observed - self._trimmed :]:
+        seen = self._seen
+        for _, event in self._entries[self._observed - self._trimmed : seen]:
             if not isinstance(event, _DELTAS):
                 self._summary.observe(event)
-        self._observed = self._trimmed + len(self._entries)
+        self._observed = max(self._observed, self._trimmed + seen)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -167,11 +227,12 @@ class Book:
 class Cursor:
     """A place in a book."""
 
-    __slots__ = ("_after", "_book", "_is_woken", "_place", "_waiter", "first_available")
+    __slots__ = ("_after", "_book", "_generation", "_is_woken", "_place", "_waiter", "first_available")
 
     def __init__(self, book: Book, place: int, after: int, first_available: int | None) -> None:
         self.first_available = first_available
         self._book = book
+        self._generation = book.generation
         self._place = place
         self._after = after
         """The reader has, or wants, nothing up to here; it may be beyond the log."""
@@ -185,7 +246,7 @@ class Cursor:
             waiter = self._waiter = asyncio.get_running_loop().create_future()
             self._is_woken = False
             try:
-                await self._book.wait_behind(self._place, waiter)
+                await self._book.wait_behind(self._place, self._generation, waiter)
             finally:
                 self._waiter = None
             if (entries := self.available()) or self._is_woken:

@@ -11,6 +11,8 @@ from app.runs.summary import Summary
 RunState: TypeAlias = Literal["running"] | EndStatus
 Entry: TypeAlias = tuple[int, Event]
 """An event with its sequence number: from 1, ascending, gapless but for one jump where a run was recovered."""
+MAX_EVENT_ID = (1 << 53) - 1
+"""JavaScript reads no larger integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class RunStatus:
     last_event_id: int = 0
     first_event_id: int = 1
     """The first event that can still be read."""
+    is_waiting: bool = False
+    """Whether what it will come to is open although nobody carries it out: the process that did is gone and no other
+    has taken it up yet, or its end is still to be written. Its readers wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,30 @@ class Log(Protocol):
         """Store an event and wake the readers; returns its sequence number. Never waits."""
         ...
 
-    async def commit(self, event: Event) -> int:
-        """As `append`, and returns once the event and all before it are as safe as this journal makes them.
+    def append_hidden(self, event: Event) -> int:
+        """As `append`, but readers see the event, and what comes behind it, only once it is safe, in a moment."""
+        ...
 
-        A `RunEnded` is always committed, and nothing may be appended after it; readers see it once it is safe.
+    async def commit(self, event: Event) -> int:
+        """As `append_hidden`, and returns once the event and all before it are as safe as this journal makes them.
+
+        A `RunEnded` is always committed, and nothing may be appended after it.
 
         Raises:
-            StorageUnavailable: it cannot be made safe. Readers see it all the same.
+            StorageUnavailable: it cannot be made safe at present. No reader sees it before it is.
         """
+        ...
+
+    async def safe(self) -> None:
+        """Return once all that was appended is as safe as this journal makes it.
+
+        Raises:
+            StorageUnavailable: it cannot be made safe at present.
+        """
+        ...
+
+    def withdraw(self) -> None:
+        """Forget a run that was refused after all, and its claim: nothing of it was shown."""
         ...
 
     async def suspend(self) -> None:
@@ -100,7 +121,8 @@ class Tail(Protocol):
         Empty when `wake` was called meanwhile. The last event of every run is a `RunEnded`: do not read on after it.
 
         Raises:
-            Suspended: the run goes on in another process.
+            Suspended: nothing more comes here: the run goes on in another process, or what happens in it cannot be
+                written down at present.
         """
         ...
 
@@ -129,16 +151,36 @@ class AlreadyClaimed(Exception):
         self.job_id = job_id
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A run whose process is gone, claimed by this one."""
+class Unfinished(Protocol):
+    """A run whose process is gone, claimed by this one. Until it goes on, its readers wait."""
 
-    record: RunRecord
-    entries: Sequence[Entry]
-    """What it had come to."""
-    go_on: Callable[[Callable[[], None], Callable[[], None]], Log]
-    """Takes what `submit` takes, `on_cancel` and `on_failure`: where the run goes on. The next event's number is higher
-    than any that a reader can have seen."""
+    @property
+    def record(self) -> RunRecord:
+        """What is known of it, but for the body, which `load` brings."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """What processes have counted that loaded it and ended before it went on."""
+        ...
+
+    async def load(self) -> tuple[RunRecord, Sequence[Entry]]:
+        """The whole record, and what the run had come to. One attempt is counted, durably, before this returns; once
+        the run goes on, none.
+
+        Raises:
+            StorageUnavailable: it cannot be read, or the attempt not be counted.
+        """
+        ...
+
+    def count_attempt(self, times: int) -> None:
+        """Count the present attempt so many times more; it is written down in a moment."""
+        ...
+
+    def go_on(self, *, on_cancel: Callable[[], None], on_failure: Callable[[], None]) -> Log:
+        """Where the run goes on; takes what `submit` takes. The next event's number is higher than any that a reader
+        can have seen, also of a process whose writes were lost."""
+        ...
 
 
 class Journal(Protocol):
@@ -150,12 +192,19 @@ class Journal(Protocol):
         ...
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has been possible to write and to read here since `open`. Until then a `tail` lets its reader go
+        once that is so."""
+        ...
+
+    @property
     def healthy(self) -> bool:
         """Whether anything can be made safe at present."""
         ...
 
     async def open(self) -> None:
-        """Begin. Before this only the journal's place has been taken."""
+        """Begin. Before this only the journal's place has been taken. Where it cannot be written yet, that is tried
+        again until it can."""
         ...
 
     async def submit(
@@ -223,7 +272,10 @@ class Journal(Protocol):
         ...
 
     async def unfinished(self) -> Sequence[Unfinished]:
-        """Claim the runs that were in progress when their process ended: whoever wrote them before cannot any more."""
+        """Claim the runs that were in progress when their process ended: whoever wrote them before cannot any more.
+
+        Waits until the journal can be written. The second call finds none.
+        """
         ...
 
     async def close(self) -> None:

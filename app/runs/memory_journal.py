@@ -5,6 +5,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from app.errors import IdempotencyMismatch, NotFound, StillRunning
 from app.events import Event, RunEnded
@@ -53,10 +54,11 @@ class Claims:
 class _Log:
     """The writer's end of a book."""
 
-    def __init__(self, book: Book, ended: Callable[[Book], None]) -> None:
+    def __init__(self, book: Book, ended: Callable[[Book], None], withdraw: Callable[[], None]) -> None:
         self._book = book
         self._ended = ended
-        self.append = book.append
+        self.append = self.append_hidden = book.append
+        self.withdraw = withdraw
 
     async def commit(self, event: Event) -> int:
         if not isinstance(event, RunEnded):
@@ -64,6 +66,9 @@ class _Log:
         number = self._book.end(event)
         self._ended(self._book)
         return number
+
+    async def safe(self) -> None:
+        pass
 
     async def suspend(self) -> None:
         raise RuntimeError("a run in memory does not survive its process")
@@ -76,6 +81,7 @@ class MemoryJournal:
     """
 
     survives = False
+    is_open = True
     healthy = True
 
     def __init__(self, *, retain_seconds: float, retain_bytes: int) -> None:
@@ -96,7 +102,7 @@ class MemoryJournal:
     ) -> Log:
         self._claims.take(record.claim, record.job_id)
         book = self._books[record.job_id] = Book(record, on_cancel=on_cancel)
-        return _Log(book, self._ended)
+        return _Log(book, self._ended, partial(self._forget, record.job_id))
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
         return self._book(job_id).tail(after)

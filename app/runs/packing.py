@@ -51,14 +51,25 @@ Noted: TypeAlias = tuple[int, int, Event]
 """The number of a run, the number of an event in it, the event."""
 
 
-class _Packed(msgspec.Struct, array_like=True, gc=False):
+class Packed(msgspec.Struct, array_like=True, gc=False):
+    """An event of a batch that is not decoded yet."""
+
     run: int
     number: int
     kind: int
     event: msgspec.Raw
 
+    def is_of(self, kinds: tuple[type[Event], ...]) -> bool:
+        """Tell whether the event is of one of these kinds."""
+        return _KINDS[self.kind] in kinds
 
-_packed = msgspec.msgpack.Decoder(list[_Packed])
+    def entry(self) -> tuple[int, Event]:
+        """The event with its number."""
+        return self.number, _decoders[self.kind].decode(self.event)
+
+
+split = msgspec.msgpack.Decoder(list[Packed]).decode
+"""The events of a batch, one by one."""
 
 
 def pack(events: Iterable[Noted]) -> bytes:
@@ -69,8 +80,4 @@ def pack(events: Iterable[Noted]) -> bytes:
 def unpack(batch: bytes, runs: Sequence[int] | None = None) -> list[Noted]:
     """The events of a batch, or those of these runs."""
     wanted = None if runs is None else set(runs)
-    return [
-        (packed.run, packed.number, _decoders[packed.kind].decode(packed.event))
-        for packed in _packed.decode(batch)
-        if wanted is None or packed.run in wanted
-    ]
+    return [(packed.run, *packed.entry()) for packed in split(batch) if wanted is None or packed.run in wanted]

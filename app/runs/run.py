@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -34,14 +34,19 @@ from app.events import (
     RunFailed,
     RunStarted,
     TextDelta,
+    TurnEnded,
+    TurnFailed,
+    UsageTotalled,
 )
 from app.runs.job import Job
-from app.runs.journal import Journal, Log, RunRecord, Unfinished
+from app.runs.journal import Entry, Journal, Log, RunRecord, Unfinished
 from app.runs.summary import Summary
 
 logger = logging.getLogger(__name__)
 
 _FIRST_READER_SECONDS = 10.0
+_SHOWN_WHEN_SAFE = (TurnEnded, TurnFailed, RunFailed, UsageTotalled)
+"""What readers act upon: a turn that they saw end is not taken again, a failure that they saw stays one."""
 
 
 class Run:
@@ -49,7 +54,7 @@ class Run:
 
     _log: Log
 
-    def __init__(self, job: Job, *, grace_seconds: float) -> None:
+    def __init__(self, job: Job, *, grace_seconds: float = 0) -> None:
         self._record = _record(job)
         self.job_id = self._record.job_id
         self.job = job
@@ -58,6 +63,7 @@ class Run:
         self._scope = CancelScope()
         self._stopped_by: RunError | None = None
         self._is_suspended = False
+        self._is_withdrawn = False
         self._past = Past()
         self._grace_seconds = grace_seconds
         self._readers = 0
@@ -71,16 +77,20 @@ class Run:
         return int((time.monotonic() - self._began) * 1000)
 
     def say(self, delta: TextDelta | ReasoningDelta) -> None:
-        if not self._is_suspended:
+        if not self._is_silent:
             self._log.append(delta)  # the summary learns nothing of it
 
     def record(self, event: Event) -> None:
-        if not self._is_suspended:
+        if self._is_silent:
+            return
+        if isinstance(event, _SHOWN_WHEN_SAFE):
+            self._log.append_hidden(event)
+        else:
             self._log.append(event)
-            self.summary.observe(event)
+        self.summary.observe(event)
 
     async def commit(self, event: Event) -> None:
-        if self._is_suspended:
+        if self._is_silent:
             return
         if self.job.on_disconnect == "cancel" and not isinstance(event, RunEnded):
             self.record(event)  # no other process goes on with this run: it is enough that it is written soon
@@ -90,6 +100,11 @@ class Run:
             await self._log.commit(event)
         except StorageUnavailable as error:
             self.stop(error)
+
+    @property
+    def _is_silent(self) -> bool:
+        """Whether nothing more of it is recorded here."""
+        return self._is_suspended or self._is_withdrawn
 
     # Its end.
 
@@ -150,7 +165,7 @@ class Run:
 
     def expect_reader(self) -> None:
         """Whoever posted the run reads it, if nothing comes between; nobody else will."""
-        if self.job.on_disconnect == "cancel":
+        if self.job.on_disconnect == "cancel" and self.summary.ended is None and self._readers == 0:
             self._leave_in(max(self._grace_seconds, _FIRST_READER_SECONDS))
 
     def _leave_in(self, seconds: float) -> None:
@@ -164,30 +179,40 @@ class Run:
     # Its course.
 
     async def begin(self, journal: Journal) -> None:
-        """Write the first two events."""
+        """Enter the run in the journal, with its first two events."""
         self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
+        self.record(_description(self._record, self.job))
+        self.record(RunStarted(self.now_ms()))
+
+    async def kept(self) -> None:
+        """Return once the first two events are safe: who is told of the run finds it, whatever happens then.
+
+        Raises:
+            StorageUnavailable: they cannot be written; the run is withdrawn.
+        """
         try:
-            self.record(_description(self._record, self.job))
-            started = RunStarted(self.now_ms())
-            if self.job.on_disconnect == "continue":
-                await self.commit(started)  # whoever is told of it may leave, and find it whatever happens
-            else:
-                self.record(started)
+            await self._log.safe()
+        except StorageUnavailable as error:
+            self._is_withdrawn = True
+            self._log.withdraw()
+            self.stop(error)
+            raise
         except BaseException:
-            with CancelScope(shield=True):
-                reason = InternalError("the run could not be started")
-                await self.finish(reason, succeeded=False, timeout_seconds=0)
+            self.stop(InternalError("the run could not be started"))
             raise
 
-    def resume(self, unfinished: Unfinished) -> None:
-        """Take up where another process left off."""
-        self._record, self.job_id = unfinished.record, unfinished.record.job_id
-        self._log = unfinished.go_on(self.cancel, self._fail_storage)
-        for _, event in unfinished.entries:
+    def take_over(self, found: Unfinished, entries: Sequence[Entry]) -> None:
+        """Go on where another process left off, behind these entries."""
+        self._record, self.job_id = found.record, found.record.job_id
+        self._log = found.go_on(on_cancel=self.cancel, on_failure=self._fail_storage)
+        if entries:
+            self._began -= entries[-1][1].t_ms / 1000
+
+    def remember(self, entries: Sequence[Entry]) -> None:
+        """Learn from the entries what the other process has done."""
+        for _, event in entries:
             self.summary.observe(event)
-        self._past = past_of(unfinished.entries)
-        if unfinished.entries:
-            self._began -= unfinished.entries[-1][1].t_ms / 1000
+        self._past = past_of(entries)
 
     async def live(self, speaker: Speaker, run_seconds: float) -> None:
         """Carry the plan out, and write the end of the journal whatever came of it."""
@@ -216,7 +241,7 @@ class Run:
             with CancelScope(shield=True):
                 if self._is_suspended and self._stopped_by is None:
                     await self._log.suspend()
-                else:
+                elif not self._is_withdrawn:
                     await self.finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
 
     async def finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float = 0) -> None:

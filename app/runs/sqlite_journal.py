@@ -1,7 +1,19 @@
 """A journal on SQLite: live runs are read from memory and written behind, finished ones are read from the file.
 
 One process serves a data directory. Its writer is a thread: what has gathered within 20 ms, of all runs, is one batch
-in one transaction. When a run ends, its events are written once more, together, and its batches go.
+in one transaction; what somebody waits for, or readers are not to see before it is safe, is written at the end of the
+event loop's present round. When a run ends, its events are written once more, together, and its batches go.
+
+What a process finds of another (`_take_over`):
+
+- Each opening raises the directory's epoch. A writer with an older one can write nothing more.
+- A run in progress is claimed by the same transaction: its next event's number is written down as at least a million
+  more than any number known of it, and at least the microseconds since 1970. So no number is used by two lives of a
+  run, not if the first could not write, and not if the directory was put back to an earlier state.
+- Until it goes on, it waits: its book is empty and hidden, its readers wait.
+
+Where writing fails, live runs are closed (`Book.close`): their readers are let go, their writers told to stop. All that
+was appended is kept and tried again; what is written is shown.
 """
 
 import asyncio
@@ -10,23 +22,35 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
+from anyio import Event as Flag
 from anyio import to_thread
 
+from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
 from app.runs.book import Book, nothing
-from app.runs.journal import Claim, DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
+from app.runs.journal import (
+    Claim,
+    DirectoryInUse,
+    Entry,
+    Log,
+    Page,
+    RunRecord,
+    RunState,
+    RunStatus,
+    Tail,
+    Unfinished,
+)
 from app.runs.memory_journal import CLAIM_SECONDS, Claims
 from app.runs.packing import Noted
-from app.runs.sqlite_store import Ending, Store, StoredRun
+from app.runs.sqlite_live import ClosedTail, LiveRun
+from app.runs.sqlite_store import Ending, InterruptedRun, Store, StoredRun
 from app.runs.sqlite_writer import Task, Writer
 from app.runs.summary import Summary
 
@@ -34,10 +58,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256
+_RETRY_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
-_NUMBERS_SKIPPED = 1_000_000
-"""Between the last event that was written of a run and the first after its recovery: more than readers can have seen
-that was not."""
 _RUNS_A_SWEEP = 1000
 """Whoever commits waits for a sweep."""
 _OPENED_RUNS = 16
@@ -46,6 +68,8 @@ _LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
 """Of an outline: what answers are not made of."""
 
 ResultT = TypeVar("ResultT")
+Durability: TypeAlias = Literal["process", "host"]
+"""What the ends of runs, idempotency keys and the claims of a new process outlive once they are said to be safe."""
 
 
 class SqliteJournal:
@@ -57,11 +81,21 @@ class SqliteJournal:
 
     survives = True
 
-    def __init__(self, folder: Path, *, retain_seconds: float, retain_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        retain_seconds: float,
+        retain_bytes: int,
+        durability: Durability = "process",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._folder = folder
         self._retain_seconds = retain_seconds
         self._retain_bytes = retain_bytes
-        self._live: dict[str, _LiveBook] = {}
+        self._outlives_host = durability == "host"
+        self._clock = clock
+        self._live: dict[str, LiveRun] = {}
         self._opened: OrderedDict[str, Book] = OrderedDict()
         self._claims = Claims()
         self._next_run = 1
@@ -69,10 +103,20 @@ class SqliteJournal:
         self._begun: list[Callable[[Store], None]] = []
         """What writes the runs down that have begun since the last batch."""
         self._pending: list[Noted] = []
-        self._flush_timer: asyncio.TimerHandle | None = None
-        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._hiding: dict[int, Book] = {}
+        """The books that show more once what is pending is written, by the numbers of their runs."""
+        self._waiting: list[asyncio.Future[Any]] = []
+        """Resolved once what is pending is written."""
+        self._claims_begin = False
+        """Whether a run with a claim is among those that have begun."""
+        self._flush_timer: Timer | None = None
+        self._flush_is_due = False
+        """Whether it comes at the end of this round of the event loop."""
+        self._sweep_timer: Timer | None = None
+        self._retry_timer: Timer | None = None
         self._opening: _Opening | None = None
-        self._recovered: Sequence[tuple[StoredRun, list[Entry]]] = ()
+        self._is_open = Flag()
+        self._unfinished: Sequence[Unfinished] = ()
         self._lock: int | None = None
         try:
             self._lock = _locked(folder)
@@ -86,10 +130,14 @@ class SqliteJournal:
         self._writer = Writer(self._folder, self._loop, self._on_health)
         self._writer.start()
         try:
-            await self._write(self._begin, is_tried_again=True, done=self._take_over)
+            await self._write(self._begin, is_tried_again=True, outlives_host=True, done=self._take_over)
         except StorageUnavailable:
             logger.warning("the data directory %s cannot be written: no run can begin", self._folder)
         self._sweep()
+
+    @property
+    def is_open(self) -> bool:
+        return self._opening is not None
 
     @property
     def healthy(self) -> bool:
@@ -101,23 +149,33 @@ class SqliteJournal:
         if self._opening is None or not self.healthy:
             raise StorageUnavailable("the server cannot write anything down at present")
         self._claims.take(record.claim, record.job_id)
-        no = self._next_run
+        live = LiveRun(self._next_run, Book(record, on_cancel=on_cancel), on_failure)
         self._next_run += 1
-        first_batch = self._next_batch
-        book = _LiveBook(no, Book(record, on_cancel=on_cancel), on_failure)
-        self._live[record.job_id] = book
-        epoch = self._opening.epoch
+        self._live[record.job_id] = live
+        epoch, first_batch = self._opening.epoch, self._next_batch
+
+        def add(store: Store) -> None:
+            if live.is_withdrawn:
+                store.delete_run(record.job_id)  # it may have been written although that seemed to fail
+            else:
+                store.add_run(live.no, record, epoch=epoch, first_batch=first_batch)
 
         # Written with the run's first events, whose commit waits for it.
-        self._begun.append(lambda store: store.add_run(no, record, epoch=epoch, first_batch=first_batch))
-        return _Log(self, book)
+        self._begun.append(add)
+        self._claims_begin = self._claims_begin or record.claim is not None
+        return _Log(self, live)
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
-        return (await self._book(job_id)).tail(after)
+        try:
+            return (await self._book(job_id)).tail(after)
+        except StorageUnavailable:
+            if self._opening is not None:
+                raise
+            return ClosedTail(self._is_open)
 
     async def status(self, job_id: str) -> RunStatus:
         if (live := self._live.get(job_id)) is not None:
-            return live.book.status()
+            return live.status()
         stored = await self._read(lambda store: store.run(job_id))
         if stored is None:
             raise _no_such_run()
@@ -162,29 +220,22 @@ class SqliteJournal:
             await self._write(lambda store: store.trim_run(stored.no, entries))
 
     async def unfinished(self) -> Sequence[Unfinished]:
-        found, self._recovered = self._recovered, ()
-        claimed: list[Unfinished] = []
-        for run, entries in found:
-            book = Book(run.record)
-            last = entries[-1][0] if entries else 0
-            book.restore(entries, next_number=last + _NUMBERS_SKIPPED)
-            live = self._live[run.record.job_id] = _LiveBook(run.no, book, nothing)
-            claimed.append(Unfinished(run.record, list(entries), self._go_on(live)))
-        return claimed
-
-    def _go_on(self, live: "_LiveBook") -> Callable[[Callable[[], None], Callable[[], None]], Log]:
-        def go_on(on_cancel: Callable[[], None], on_failure: Callable[[], None]) -> Log:
-            live.book.on_cancel, live.on_failure = on_cancel, on_failure
-            return _Log(self, live)
-
-        return go_on
+        await self._is_open.wait()
+        found, self._unfinished = self._unfinished, ()
+        return found
 
     async def close(self) -> None:
-        for timer in (self._flush_timer, self._sweep_timer):
+        for timer in (self._flush_timer, self._sweep_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
         self.flush()
         await to_thread.run_sync(self._writer.stop)
+        await asyncio.sleep(0)  # what the writer told last is heard
+        for live in self._live.values():
+            if live.is_ending:
+                logger.error(
+                    "the end of run %s could not be written: the next start takes it up", live.book.record.job_id
+                )
         if self._readers is not None:
             self._readers.close()
         if self._lock is not None:
@@ -192,23 +243,38 @@ class SqliteJournal:
 
     # For its logs.
 
-    def note(self, no: int, number: int, event: Event) -> None:
-        """An event of a live run, to be written within a moment."""
-        self._pending.append((no, number, event))
+    def append(self, live: LiveRun, event: Event) -> int:
+        """Add an event of a live run, to be written within a moment; its number."""
+        number = live.book.append(event)
+        self._pending.append((live.no, number, event))
         if self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(_BATCH_SECONDS, self.flush)
+            self._flush_timer = self._clock.call_later(_BATCH_SECONDS, self.flush)
         elif len(self._pending) >= _BATCH_EVENTS:
             self.flush()
+        return number
 
-    def flush(self, written: asyncio.Future[Any] | None = None) -> None:
-        """Hand on to the writer what has gathered; `written` is resolved once it is safe."""
+    def append_hidden(self, live: LiveRun, event: Event) -> int:
+        """Add an event of a live run, to be shown once it is written; its number."""
+        number = live.book.append_hidden(event)
+        self._pending.append((live.no, number, event))
+        self._hiding[live.no] = live.book
+        self._flush_soon()
+        return number
+
+    def flush(self) -> None:
+        """Hand on to the writer what has gathered."""
+        self._flush_is_due = False
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
-        if not self._pending and not self._begun and written is None:
+        if not self._pending and not self._begun and not self._waiting:
             return
         begun, self._begun = self._begun, []
         events, self._pending = self._pending, []
+        waiting, self._waiting = self._waiting, []
+        shown = [(book, book.end_place) for book in self._hiding.values()]
+        self._hiding.clear()
+        outlives_host, self._claims_begin = self._outlives_host and self._claims_begin, False
         batch = self._next_batch
         self._next_batch += 1
 
@@ -218,21 +284,34 @@ class SqliteJournal:
             if events:
                 store.add_batch(batch, events)
 
-        alone = None if begun or not events else (batch, events)
-        self._writer.put(Task(add, written, is_tried_again=True, alone=alone))
+        def show() -> None:
+            for book, place in shown:
+                book.show(place)
+
+        self._writer.put(
+            Task(
+                add,
+                waiting,
+                is_tried_again=True,
+                outlives_host=outlives_host,
+                done=show if shown else nothing,
+                alone=None if begun or not events or outlives_host else (batch, events),
+            )
+        )
 
     async def safe(self) -> None:
-        """Return once all that was noted is safe.
+        """Return once all that was appended is safe.
 
         Raises:
             StorageUnavailable: it is not.
         """
         written: asyncio.Future[Any] = self._loop.create_future()
-        self.flush(written)
+        self._waiting.append(written)
+        self._flush_soon()
         await written
 
-    async def end(self, live: "_LiveBook", event: RunEnded) -> None:
-        """Write the end of a run. From then on, who holds a cursor reads on, and others read the file.
+    async def end(self, live: LiveRun, event: RunEnded) -> None:
+        """Write the end of a run, and show it. From then on, who holds a cursor reads on, and others read the file.
 
         Raises:
             StorageUnavailable: it is tried again until it is written, and not yet.
@@ -242,16 +321,59 @@ class SqliteJournal:
         if self._begun:
             self.flush()
         self._pending = [noted for noted in self._pending if noted[0] != live.no]
+        self._hiding.pop(live.no, None)
         ending = Ending(
             no=live.no,
             state=event.status,
-            ended_at=time.time(),
+            ended_at=self._clock.unix(),
             entries=entries,
             outline=[entry for entry in entries if not isinstance(entry[1], _LEFT_OUT)],
             next_batch=self._next_batch,
         )
-        let_go = partial(self._live.pop, book.record.job_id, None)
-        await self._write(lambda store: store.end_run(ending), is_tried_again=True, done=let_go)
+        # They hold the run, and the run holds us: only the garbage collector would part us.
+        live.on_failure = book.on_cancel = nothing
+        live.is_ending = True
+
+        def show() -> None:
+            self._live.pop(book.record.job_id, None)
+            book.end(event)
+
+        def write(store: Store) -> None:
+            if not live.is_withdrawn:
+                store.end_run(ending)
+
+        await self._write(write, is_tried_again=True, outlives_host=self._outlives_host, done=show)
+
+    def withdraw(self, live: LiveRun) -> None:
+        """Forget a run of which nothing was shown."""
+        record = live.book.record
+        live.is_withdrawn = True
+        live.on_failure = live.book.on_cancel = nothing
+        self._live.pop(record.job_id, None)
+        self._hiding.pop(live.no, None)
+        self._pending = [noted for noted in self._pending if noted[0] != live.no]
+        self._claims.drop(record.claim, record.job_id)
+
+    def cleared(self, no: int) -> None:
+        """The run goes on that was taken up."""
+        self._begun.append(lambda store: store.clear_attempts(no))
+        self._flush_soon()
+
+    def count_attempt(self, no: int, times: int) -> None:
+        """Taking the run up counts so many times more."""
+        self._begun.append(lambda store: store.count_attempt(no, times))
+        self._flush_soon()
+
+    async def load(self, no: int) -> RunRecord:
+        """The whole record of a run that is about to be taken up, which counts as an attempt."""
+        found: list[RunRecord] = []
+
+        def read(store: Store) -> None:
+            store.count_attempt(no, 1)
+            found[:] = [store.record(no)]
+
+        await self._write(read)
+        return found[0]
 
     # Its own.
 
@@ -262,7 +384,9 @@ class SqliteJournal:
                 self._lock = _locked(self._folder)
             except DirectoryInUse as error:
                 raise OSError(str(error)) from error
-        self._found = _Opening(store.next_epoch(), store.last_numbers(), store.in_progress(), store.claims())
+        epoch = store.next_epoch()
+        unfinished = store.claim_unfinished(self._clock.unix())
+        self._found = _Opening(epoch, store.last_numbers(), unfinished, store.claims())
 
     def _take_over(self) -> None:
         """What the writer found is ours."""
@@ -270,9 +394,19 @@ class SqliteJournal:
         self._writer.epoch = opening.epoch
         last_run, last_batch = opening.last_numbers
         self._next_run, self._next_batch = last_run + 1, max(self._next_batch, last_batch + 1)
-        self._recovered = opening.in_progress
+        waiting, self._live = self._live, {}
+        for run in opening.unfinished:
+            job_id = run.record.job_id
+            live = waiting.pop(job_id, None) or LiveRun.waiting(run.no, run.record)
+            live.no = run.no
+            live.book.preview([packed.entry() for packed in run.packed if not packed.is_of(_LEFT_OUT)])
+            self._live[job_id] = live
+        for live in waiting.values():  # its readers came while another process had the directory, and ended the run
+            live.book.suspend()
+        self._unfinished = [_UnfinishedRun(self, run, self._live[run.record.job_id]) for run in opening.unfinished]
         for claim, job_id in opening.claims:
             self._claims.take(claim, job_id)
+        self._is_open.set()
 
     async def _book(self, job_id: str) -> Book:
         if (live := self._live.get(job_id)) is not None:
@@ -288,6 +422,11 @@ class SqliteJournal:
             return run, store.events(run.no)
 
         run, entries = await self._read(read)
+        if (live := self._live.get(job_id)) is not None:
+            return live.book
+        if run.state == "running":  # and nobody has taken it up: we have not taken the directory over yet
+            live = self._live[job_id] = LiveRun.waiting(run.no, replace(run.record, body=b""))
+            return live.book
         book = Book(run.record)
         book.restore(entries, next_number=run.last_event_id + 1)
         self._opened[job_id] = book
@@ -297,11 +436,12 @@ class SqliteJournal:
 
     def _status(self, run: StoredRun) -> RunStatus:
         if (live := self._live.get(run.record.job_id)) is not None:
-            return live.book.status()
+            return live.status()
         summary = Summary()
         for _, event in run.outline:
             summary.observe(event)
-        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id)
+        is_waiting = run.state == "running"
+        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id, is_waiting)
 
     async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
         def in_thread() -> ResultT:
@@ -317,20 +457,31 @@ class SqliteJournal:
             raise StorageUnavailable("what is stored cannot be read at present") from error
 
     async def _write(
-        self, write: Callable[[Store], None], *, is_tried_again: bool = False, done: Callable[[], object] = nothing
+        self,
+        write: Callable[[Store], None],
+        *,
+        is_tried_again: bool = False,
+        outlives_host: bool = False,
+        done: Callable[[], object] = nothing,
     ) -> None:
         written: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.put(Task(write, written, is_tried_again, done))
+        self._writer.put(Task(write, [written], is_tried_again, outlives_host, done))
         await written
+
+    def _flush_soon(self) -> None:
+        """Flush at the end of the event loop's round: others that are about to wait share the write."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
 
     def _sweep(self) -> None:
         """Forget what is old or too much, now and then."""
         if self.healthy:
             self._sweep_some()
-        self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._sweep_timer = self._clock.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _sweep_some(self) -> None:
-        now = time.time()
+        now = self._clock.unix()
         expired: list[StoredRun] = []
 
         def sweep(store: Store) -> None:
@@ -345,7 +496,7 @@ class SqliteJournal:
             if len(expired) == _RUNS_A_SWEEP:
                 self._sweep_some()
 
-        self._writer.put(Task(sweep, None, is_tried_again=False, done=forget))
+        self._writer.put(Task(sweep, done=forget))
 
     def _forget(self, record: RunRecord) -> None:
         """The run is not in the file any more."""
@@ -357,9 +508,15 @@ class SqliteJournal:
         if is_healthy:
             logger.info("the data directory can be written again")
             return
+        self._retry_timer = self._clock.call_later(_RETRY_SECONDS, self._try_again)
         for live in list(self._live.values()):
-            if live.book.state == "running":
-                live.on_failure()
+            if live.is_carried_out:
+                live.close()
+
+    def _try_again(self) -> None:
+        if not self._writer.is_healthy:
+            self._writer.try_again()
+            self._retry_timer = self._clock.call_later(_RETRY_SECONDS, self._try_again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,48 +525,70 @@ class _Opening:
 
     epoch: int
     last_numbers: tuple[int, int]
-    in_progress: Sequence[tuple[StoredRun, list[Entry]]]
+    unfinished: Sequence[InterruptedRun]
     claims: Sequence[tuple[Claim, str]]
-
-
-@dataclass(slots=True, eq=False)
-class _LiveBook:
-    """A run in progress, or one whose end is not written yet."""
-
-    no: int
-    book: Book
-    on_failure: Callable[[], None]
 
 
 class _Log:
     """The writer's end of a run."""
 
-    def __init__(self, journal: SqliteJournal, live: _LiveBook) -> None:
+    def __init__(self, journal: SqliteJournal, live: LiveRun) -> None:
         self._journal = journal
         self._live = live
 
     def append(self, event: Event) -> int:
-        live = self._live
-        number = live.book.append(event)
-        self._journal.note(live.no, number, event)
-        return number
+        return self._journal.append(self._live, event)
+
+    def append_hidden(self, event: Event) -> int:
+        return self._journal.append_hidden(self._live, event)
 
     async def commit(self, event: Event) -> int:
-        if not isinstance(event, RunEnded):
-            number = self.append(event)
-            await self._journal.safe()
-            return number
-        try:
+        if isinstance(event, RunEnded):
+            number = self._live.book.next_number
             await self._journal.end(self._live, event)
-        finally:
-            number = self._live.book.end(event)
+        else:
+            number = self._journal.append_hidden(self._live, event)
+            await self._journal.safe()
         return number
+
+    async def safe(self) -> None:
+        await self._journal.safe()
+
+    def withdraw(self) -> None:
+        self._journal.withdraw(self._live)
 
     async def suspend(self) -> None:
         try:
             await self._journal.safe()
         finally:
             self._live.book.suspend()
+
+
+class _UnfinishedRun:
+    """A run of a process that is gone."""
+
+    def __init__(self, journal: SqliteJournal, found: InterruptedRun, live: LiveRun) -> None:
+        self._journal = journal
+        self._found = found
+        self._live = live
+        self.record = found.record
+        self.attempts = found.attempts
+        self._entries: Sequence[Entry] = ()
+
+    async def load(self) -> tuple[RunRecord, Sequence[Entry]]:
+        self.record = await self._journal.load(self._found.no)
+        self._entries = [packed.entry() for packed in self._found.packed]
+        return self.record, self._entries
+
+    def count_attempt(self, times: int) -> None:
+        self._journal.count_attempt(self._found.no, times)
+
+    def go_on(self, *, on_cancel: Callable[[], None], on_failure: Callable[[], None]) -> Log:
+        found = self._found
+        self._live.take_up(self.record, self._entries, found.next_event_id, on_cancel, on_failure)
+        found.packed, self._entries = [], ()
+        self._journal.cleared(found.no)
+        return _Log(self._journal, self._live)
 
 
 def _locked(folder: Path) -> int:

@@ -7,19 +7,22 @@ that have been made.
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from app.events import Event
-from app.runs.journal import Claim, Entry, RunRecord, RunState
-from app.runs.packing import Noted, pack, unpack
+from app.runs.journal import MAX_EVENT_ID, Claim, Entry, RunRecord, RunState
+from app.runs.packing import Noted, Packed, pack, split, unpack
 
 FILE = "runs.sqlite3"
 
 _BUSY_SECONDS = 5.0
 _ENTRIES_A_SEGMENT = 4096
+_NUMBERS_SKIPPED = 1_000_000
+"""Between the last event known of a run and the first after its recovery: more than readers can have seen that was
+not written."""
 
 _MIGRATIONS = (
     """
@@ -54,6 +57,10 @@ _MIGRATIONS = (
         PRIMARY KEY (run, first)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN next_event_id INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 _decode_record = msgspec.msgpack.Decoder(RunRecord).decode
@@ -71,6 +78,20 @@ class StoredRun:
     last_event_id: int
     outline: Sequence[Entry]
     """Its events but for deltas and tools; empty while it is in progress."""
+
+
+@dataclass(slots=True)
+class InterruptedRun:
+    """A run without an end, as it is found by the next process."""
+
+    no: int
+    record: RunRecord
+    """But for its body, which can be large."""
+    attempts: int
+    next_event_id: int
+    """Of the first event that this process adds."""
+    packed: list[Packed] = field(default_factory=list[Packed])
+    """What was written of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +133,20 @@ class Store:
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Generator[None]:
-        """All or nothing of what the block does."""
+    def transaction(self, *, outlives_host: bool = False) -> Generator[None]:
+        """All or nothing of what the block does; with `outlives_host` it is on the disk, and all before it, when the
+        block is over, else with the system."""
+        if outlives_host:
+            self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            with self._transaction():
+                yield
+        finally:
+            if outlives_host:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -170,7 +203,8 @@ class Store:
                 "UPDATE runs SET claim_key = NULL, claim_body = NULL WHERE claim_key = ? AND no <> ?", (claim.key, no)
             )
         self._connection.execute(
-            "INSERT INTO runs VALUES (?, ?, ?, 'running', ?, ?, NULL, ?, 1, 0, ?, ?, ?, ?, NULL)"
+            "INSERT INTO runs (no, job_id, owner, state, epoch, created_at, first_batch, first_event_id, last_event_id,"
+            " bytes, claim_key, claim_body, record) VALUES (?, ?, ?, 'running', ?, ?, ?, 1, 0, ?, ?, ?, ?)"
             " ON CONFLICT (no) DO NOTHING",
             (
                 no,
@@ -296,22 +330,52 @@ class Store:
         rows = self._connection.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
         return [(Claim(key, body), job_id) for key, body, job_id in rows]
 
-    def in_progress(self) -> list[tuple[StoredRun, list[Entry]]]:
-        """The runs without an end, with what was written of them."""
-        runs = [_stored(row) for row in self._connection.execute(f"{_SELECT_RUN} WHERE state = 'running' ORDER BY no")]
-        entries: dict[int, list[Entry]] = {run.no: [] for run in runs}
-        if runs:
-            # Earlier batches may hold another run that had a number before it was deleted.
-            first_batches: dict[int, int] = dict(
-                self._connection.execute("SELECT no, first_batch FROM runs WHERE state = 'running'").fetchall()
-            )
-            rows = self._connection.execute(
-                "SELECT id, events FROM batches WHERE id >= ? ORDER BY id", (min(first_batches.values()),)
-            )
-            for batch, packed in rows:
-                for no, number, event in unpack(packed, [no for no, first in first_batches.items() if first <= batch]):
-                    entries[no].append((number, event))
-        return [(run, entries[run.no]) for run in runs]
+    # Done by a process that takes the directory over.
+
+    def claim_unfinished(self, unix_seconds: float) -> list[InterruptedRun]:
+        """The runs without an end, with what was written of them; those that nobody has failed to take up come first.
+
+        From now on their events are numbered above all numbers that are known of them, and above the microseconds
+        since 1970, which no life that is forgotten can have reached.
+        """
+        rows = self._connection.execute(
+            "SELECT no, record, attempts, next_event_id, first_batch FROM runs WHERE state = 'running'"
+            " ORDER BY attempts, no"
+        )
+        runs: dict[int, InterruptedRun] = {}
+        first_batches: dict[int, int] = {}
+        for no, record, attempts, next_event_id, first_batch in rows:
+            runs[no] = InterruptedRun(no, replace(_decode_record(record), body=b""), attempts, next_event_id)
+            first_batches[no] = first_batch
+        if not runs:
+            return []
+        batches = self._connection.execute(
+            "SELECT id, events FROM batches WHERE id >= ? ORDER BY id", (min(first_batches.values()),)
+        )
+        for batch, events in batches:
+            for packed in split(events):
+                # Earlier batches may hold another run that had a number before it was deleted.
+                if batch >= first_batches.get(packed.run, batch + 1):
+                    runs[packed.run].packed.append(packed)
+        for run in runs.values():
+            last = max(run.next_event_id, run.packed[-1].number if run.packed else 0)
+            by_clock = int(unix_seconds * 1_000_000)
+            run.next_event_id = max(last + _NUMBERS_SKIPPED, by_clock if by_clock < MAX_EVENT_ID // 2 else 0)
+            self._connection.execute("UPDATE runs SET next_event_id = ? WHERE no = ?", (run.next_event_id, run.no))
+        return list(runs.values())
+
+    def count_attempt(self, no: int, times: int) -> None:
+        """A process is about to take the run up, or still at it."""
+        self._connection.execute("UPDATE runs SET attempts = attempts + ? WHERE no = ?", (times, no))
+
+    def clear_attempts(self, no: int) -> None:
+        """The run goes on."""
+        self._connection.execute("UPDATE runs SET attempts = 0 WHERE no = ?", (no,))
+
+    def record(self, no: int) -> RunRecord:
+        """Of a run that is there."""
+        [record] = self._connection.execute("SELECT record FROM runs WHERE no = ?", (no,)).fetchone()
+        return _decode_record(record)
 
 
 _SELECT_RUN = "SELECT no, record, state, first_event_id, last_event_id, outline FROM runs"

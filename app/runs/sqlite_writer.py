@@ -18,18 +18,18 @@ from app.runs.sqlite_store import Store
 
 logger = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 1.0
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """Something to write."""
 
     write: Callable[[Store], None]
-    written: asyncio.Future[Any] | None
+    waiting: Sequence[asyncio.Future[Any]] = ()
     """Resolved in the event loop."""
-    is_tried_again: bool
+    is_tried_again: bool = False
     """Whether it is kept, should it fail, until it succeeds."""
+    outlives_host: bool = False
+    """Whether it is to be on the disk when it is said to be done."""
     done: Callable[[], object] = nothing
     """Called in the event loop once it has succeeded, before whoever waits for it goes on."""
     alone: tuple[int, Sequence[Noted]] | None = None
@@ -60,12 +60,15 @@ class Writer(threading.Thread):
         self._queue.put(None)
         self.join()
 
+    def try_again(self) -> None:
+        """Try what has failed once more."""
+        self._queue.put(Task(lambda _: None))
+
     def run(self) -> None:
         is_last = False
         while not is_last:
-            gathered: list[Task | None] = []
+            gathered: list[Task | None] = [self._queue.get()]
             with suppress(Empty):
-                gathered.append(self._queue.get(timeout=None if self.is_healthy else _RETRY_SECONDS))
                 while True:
                     gathered.append(self._queue.get_nowait())
             is_last = None in gathered
@@ -80,7 +83,7 @@ class Writer(threading.Thread):
             store = self._store = self._store or Store(self._folder, writes=True)
             if self._wrote_alone(store, tasks):
                 return
-            with store.transaction():
+            with store.transaction(outlives_host=any(task.outlives_host for task in tasks)):
                 if self.epoch is not None:
                     store.check_epoch(self.epoch)
                 if not self.is_healthy:
@@ -95,8 +98,6 @@ class Writer(threading.Thread):
             self._fail(tasks, error)
             return
         self._kept = []
-        if done := [task.done for task in tasks if task.done is not nothing]:
-            self._call(_finish, done)
         self._tell(tasks, None)
         if not self.is_healthy:
             self.is_healthy = True
@@ -114,7 +115,7 @@ class Writer(threading.Thread):
         return True
 
     def _fail(self, tasks: list[Task], error: Exception) -> None:
-        self._kept = [replace(task, written=None) for task in tasks if task.is_tried_again]
+        self._kept = [replace(task, waiting=()) for task in tasks if task.is_tried_again]
         if self.is_healthy:
             self.is_healthy = False
             logger.error("the data directory cannot be written: %s", error)
@@ -122,9 +123,10 @@ class Writer(threading.Thread):
         self._tell(tasks, error)
 
     def _tell(self, tasks: list[Task], error: Exception | None) -> None:
-        waiting = [task.written for task in tasks if task.written is not None]
-        if waiting:
-            self._call(_resolve, waiting, error)
+        done = [task.done for task in tasks if task.done is not nothing] if error is None else []
+        waiting = [future for task in tasks for future in task.waiting]
+        if done or waiting:
+            self._call(_finish, done, waiting, error)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -133,18 +135,17 @@ class Writer(threading.Thread):
             logger.debug("nobody waits for the journal any more")
 
 
-def _finish(done: Sequence[Callable[[], object]]) -> None:
+def _finish(
+    done: Sequence[Callable[[], object]], waiting: Sequence[asyncio.Future[Any]], error: Exception | None
+) -> None:
     for finish in done:
         finish()
-
-
-def _resolve(waiting: Sequence[asyncio.Future[Any]], error: Exception | None) -> None:
-    for written in waiting:
-        if written.done():
+    for future in waiting:
+        if future.done():
             continue
         if error is None:
-            written.set_result(None)
+            future.set_result(None)
         else:
             failure = StorageUnavailable("what happens can no longer be written down")
             failure.__cause__ = error
-            written.set_exception(failure)
+            future.set_exception(failure)

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.engine.clocks import TurnClocks
 from app.engine.turn import Speaker
 from app.errors import (
-    AppError,
-    InternalError,
     RunInterrupted,
     StorageUnavailable,
     Unavailable,
@@ -23,8 +22,8 @@ from app.errors import (
 from app.llm.base import ChatModel
 from app.runs.job import Job
 from app.runs.journal import Journal, RunRecord
+from app.runs.recovery import Recovery
 from app.runs.run import Run
-from app.swarm.plan import Plan
 from app.tools.mcp import McpHub
 
 logger = logging.getLogger(__name__)
@@ -47,9 +46,17 @@ class Supervisor:
     """Runs, from their admission to their end. Use it as an async context manager: leaving it ends what still runs."""
 
     def __init__(
-        self, journal: Journal, models: Mapping[str, ChatModel], limits: RunLimits, mcp: McpHub | None = None
+        self,
+        journal: Journal,
+        models: Mapping[str, ChatModel],
+        limits: RunLimits,
+        mcp: McpHub | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.journal = journal
+        self._clock = clock
+        self._recovery: Recovery | None = None
         self._speaker = Speaker(models, limits.clocks, mcp)
         self._limits = limits
         self._live: dict[str, Run] = {}
@@ -86,44 +93,37 @@ class Supervisor:
             )
         if self._draining:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
-        if len(self._live) + self._admitting >= self._limits.max_runs:
+        taken = len(self._live) + self._admitting + (len(self._recovery) if self._recovery else 0)
+        if taken >= self._limits.max_runs:
             raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
         self._admitting += 1
         try:
             run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
             await run.begin(self.journal)
-            self._live[run.job_id] = run
+            self._begin(run)
         finally:
             self._admitting -= 1
             self._look_whether_drained()
+        await run.kept()  # meanwhile its first turn begins
         run.expect_reader()
-        if self._interrupting:
-            self._interrupt(run)
-        self._begin(run)
         return run
 
+    def start_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
+        """Begin to take up the runs whose process ended before they did, beside what else goes on. They are admitted
+        however many there are. `job_of` makes a job of what was posted, in a thread, or raises an `AppError`."""
+        self._recovery = Recovery(self.journal, job_of, self._begin, clock=self._clock)
+        self._tasks.create_task(self._recovery.run(), name="recovery")
+        return self._recovery
+
     async def recover(self, job_of: Callable[[RunRecord], Job]) -> None:
-        """Take up the runs whose process ended before they did: those that go on without a client go on, the others
-        are told to have been interrupted. `job_of` makes a job of what was posted, or raises an `AppError`."""
-        for found in await self.journal.unfinished():
-            record = found.record
-            try:
-                job = job_of(record)
-            except AppError as error:
-                run = Run(_lost_job(record), grace_seconds=0)
-                run.resume(found)
-                logger.warning("run %s cannot go on: %s", record.job_id, error)
-                await run.finish(InternalError(f"the run cannot go on: {error.detail}"), succeeded=False)
-                continue
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
-            run.resume(found)
-            if reason := run.unfinished_business():
-                await run.finish(reason, succeeded=False)
-                continue
-            self._live[run.job_id] = run
-            self._begin(run)
+        """As `start_recovery`; returns when all of them are taken up."""
+        self._recovery = Recovery(self.journal, job_of, self._begin, clock=self._clock)
+        await self._recovery.run()
 
     def _begin(self, run: Run) -> None:
+        if self._interrupting:
+            self._interrupt(run)
+        self._live[run.job_id] = run
         task = self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
         task.add_done_callback(lambda _: self._forget(run))  # also where the event loop ends before its first step
 
@@ -134,6 +134,8 @@ class Supervisor:
     async def drain(self, seconds: float) -> None:
         """Admit nothing more, give what runs `seconds` to finish, then interrupt it. Returns when all have ended."""
         self._draining = True
+        if self._recovery is not None:
+            self._recovery.stop()
         with anyio.move_on_after(seconds):
             await self._no_more_runs()
         self._interrupting = True
@@ -173,9 +175,4 @@ class Supervisor:
             logger.exception("run %s: a bug of ours, after its end", run.job_id)
         finally:
             ended = run.summary.ended
-            logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end")
-
-
-def _lost_job(record: RunRecord) -> Job:
-    """Of a run that cannot be run any more."""
-    return Job(kind=record.kind, plan=Plan((), ()), owner=record.owner, on_disconnect="continue")
+            logger.info("run %s ended: %s", run.job_id, ended.status if ended else "without an end, so far")
