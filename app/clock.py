@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVarTuple, Unpack
 
 from anyio import CancelScope
@@ -34,9 +35,7 @@ class Clock(Protocol):
         """Seconds since 1970. Operators and time servers set it, also back."""
         ...
 
-    def call_later(
-        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
-    ) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
         """Call back in this event loop once so many seconds are over."""
         ...
 
@@ -44,19 +43,20 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    def now(self) -> float:
-        return time.monotonic()
+    # The functions themselves: each token asks for the time.
+    now = staticmethod(time.monotonic)
+    unix = staticmethod(time.time)
 
-    def unix(self) -> float:
-        return time.time()
-
-    def call_later(
-        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
-    ) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback, *args)
 
 
 SYSTEM_CLOCK: Final = SystemClock()
+
+
+def utc(clock: Clock) -> datetime:
+    """The time of day, in UTC."""
+    return datetime.fromtimestamp(clock.unix(), UTC)
 
 
 async def sleep(clock: Clock, seconds: float) -> None:

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel
 from app.main import create_app
 from app.runs.journal import Journal
@@ -95,6 +96,7 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
 ) -> AsyncGenerator[str]:
     """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
@@ -105,7 +107,12 @@ async def serving(
         **settings,
     }
     app = create_app(
-        Settings.model_construct(**values), environ=environ or {}, models=models, journal=journal, preload=preload
+        Settings.model_construct(**values),
+        environ=environ or {},
+        models=models,
+        journal=journal,
+        preload=preload,
+        clock=clock,
     )
     config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)

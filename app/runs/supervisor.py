@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.engine.clocks import TurnClocks
 from app.engine.turn import Speaker
 from app.errors import (
@@ -47,10 +48,16 @@ class Supervisor:
     """Runs, from their admission to their end. Use it as an async context manager: leaving it ends what still runs."""
 
     def __init__(
-        self, journal: Journal, models: Mapping[str, ChatModel], limits: RunLimits, mcp: McpHub | None = None
+        self,
+        journal: Journal,
+        models: Mapping[str, ChatModel],
+        limits: RunLimits,
+        mcp: McpHub | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.journal = journal
-        self._speaker = Speaker(models, limits.clocks, mcp)
+        self._clock = clock
+        self._speaker = Speaker(models, limits.clocks, mcp, clock)
         self._limits = limits
         self._live: dict[str, Run] = {}
         self._admitting = 0
@@ -90,7 +97,7 @@ class Supervisor:
             raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
         self._admitting += 1
         try:
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock)
             await run.begin(self.journal)
             self._live[run.job_id] = run
         finally:
@@ -110,12 +117,12 @@ class Supervisor:
             try:
                 job = job_of(record)
             except AppError as error:
-                run = Run(_lost_job(record), grace_seconds=0)
+                run = Run(_lost_job(record), grace_seconds=0, clock=self._clock)
                 run.resume(found)
                 logger.warning("run %s cannot go on: %s", record.job_id, error)
                 await run.finish(InternalError(f"the run cannot go on: {error.detail}"), succeeded=False)
                 continue
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock)
             run.resume(found)
             if reason := run.unfinished_business():
                 await run.finish(reason, succeeded=False)
@@ -134,7 +141,7 @@ class Supervisor:
     async def drain(self, seconds: float) -> None:
         """Admit nothing more, give what runs `seconds` to finish, then interrupt it. Returns when all have ended."""
         self._draining = True
-        with anyio.move_on_after(seconds):
+        with time_limit(self._clock, seconds):
             await self._no_more_runs()
         self._interrupting = True
         for run in list(self._live.values()):
