@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel
-from app.main import create_app
+from app.main import create_app, journal_of
 from app.runs.journal import Journal
 from app.server import Protocol
 from app.settings import Settings
@@ -106,8 +106,11 @@ async def serving(
         "data_dir": None,
         **settings,
     }
+    configured = Settings.model_construct(**values)
+    if journal is None and clock is not SYSTEM_CLOCK and values["data_dir"] is not None:
+        journal = journal_of(configured)  # a disk takes the time that it takes
     app = create_app(
-        Settings.model_construct(**values),
+        configured,
         environ=environ or {},
         models=models,
         journal=journal,
@@ -118,7 +121,7 @@ async def serving(
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
-        with anyio.fail_after(40):
+        with anyio.fail_after(60):
             await server.listening.wait()
         try:
             yield server.url
@@ -132,8 +135,8 @@ async def serving(
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = KEY) -> AsyncGenerator[httpx.AsyncClient]:
-    """An HTTP client with an API key; nothing it does takes longer than ten seconds."""
+    """An HTTP client with an API key; nothing that it waits for takes a minute."""
     headers = {"x-api-key": key} if key else {}
     # Nothing here is https, and reading the certificates that we would trust takes longer than most tests.
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False, verify=False) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:
         yield http
