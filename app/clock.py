@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVarTuple, Unpack
 
 from anyio import CancelScope
@@ -42,17 +43,20 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    def now(self) -> float:
-        return time.monotonic()
-
-    def unix(self) -> float:
-        return time.time()
+    # The functions themselves: each token asks for the time.
+    now = staticmethod(time.monotonic)
+    unix = staticmethod(time.time)
 
     def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback, *args)
 
 
 SYSTEM_CLOCK: Final = SystemClock()
+
+
+def utc(clock: Clock) -> datetime:
+    """The time of day, in UTC."""
+    return datetime.fromtimestamp(clock.unix(), UTC)
 
 
 async def sleep(clock: Clock, seconds: float) -> None:

@@ -16,6 +16,7 @@ from app.api.auth import KeyRing, owner_of
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
 from app.api.openapi import describe
+from app.clock import SYSTEM_CLOCK, Clock
 from app.errors import AppError, quote
 from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
@@ -60,6 +61,7 @@ def create_app(
     models: Mapping[str, ChatModel] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> FastAPI:
     """A server made of these parts; those not given are made here.
 
@@ -73,22 +75,28 @@ def create_app(
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
     tools = tool_grants(settings)
-    lanes = Lanes(environ)
+    lanes = Lanes(environ, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
         if preload:
             await lanes["litellm"].ready()
-        its_journal = journal or journal_of(settings)
+        its_journal = journal or journal_of(settings, clock)
         await its_journal.open()
-        mcp = McpHub(tools.hosts)
+        mcp = McpHub(tools.hosts, clock=clock)
         try:
-            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp) as supervisor:
+            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
                 supervisor.start_recovery(
                     lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
                 yield Parts(
-                    settings=settings, keys=keys, registry=registry, tools=tools, mcp=mcp, supervisor=supervisor
+                    settings=settings,
+                    clock=clock,
+                    keys=keys,
+                    registry=registry,
+                    tools=tools,
+                    mcp=mcp,
+                    supervisor=supervisor,
                 )
         finally:
             await its_journal.close()
@@ -120,19 +128,19 @@ def create_app(
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, clock=clock)
     describe(app)
     return app
 
 
-def journal_of(settings: Settings) -> Journal:
+def journal_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
     """Where this server's runs are written down.
 
     Raises:
         DirectoryInUse: another server has the directory.
     """
     if settings.data_dir is None:
-        return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes)
+        return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes, clock=clock)
     # Imported here: a server that keeps its runs in memory does without.
     from app.runs.sqlite_journal import SqliteJournal
 
@@ -141,6 +149,7 @@ def journal_of(settings: Settings) -> Journal:
         retain_seconds=settings.retain_seconds,
         retain_bytes=settings.retain_bytes,
         durability=settings.durability,
+        clock=clock,
     )
 
 

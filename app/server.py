@@ -12,11 +12,12 @@ from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from anyio import Event, create_task_group, move_on_after, sleep
+from anyio import Event, create_task_group
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import __version__
 from app.api.stream import ABORT
+from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
 from app.main import create_app, journal_of
@@ -64,8 +65,16 @@ class DrainingServer(uvicorn.Server):
     uvicorn by itself waits for open connections, and a stream's stays open as long as its run.
     """
 
-    def __init__(self, config: uvicorn.Config, *, drain_seconds: float, dev_key: str | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float,
+        dev_key: str | None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         super().__init__(config)
+        self._clock = clock
         self._drain_seconds = drain_seconds
         self._dev_key = dev_key
 
@@ -100,9 +109,9 @@ class DrainingServer(uvicorn.Server):
         """Give clients a moment to take what is left, then close on those who do not: they neither read nor send."""
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        with move_on_after(_FLUSH_SECONDS):
-            while self.server_state.tasks:  # noqa: ASYNC110  # uvicorn keeps a set, no event
-                await sleep(_FLUSH_SECONDS / 20)
+        with time_limit(self._clock, _FLUSH_SECONDS):
+            while self.server_state.tasks:  # uvicorn keeps a set, no event
+                await sleep(self._clock, _FLUSH_SECONDS / 20)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

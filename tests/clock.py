@@ -1,7 +1,9 @@
 """A clock that stands still until a test moves it."""
 
+import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -16,15 +18,19 @@ class DrivenTimer:
     """A call that a `DrivenClock` owes."""
 
     def __init__(self, call: Callable[[], object]) -> None:
-        self.call = call
+        self._call = call
         self.is_cancelled = False
 
     def cancel(self) -> None:
         self.is_cancelled = True
 
+    def fire(self) -> None:
+        if not self.is_cancelled:
+            self._call()
+
 
 class DrivenClock:
-    """Time passes by `advance` only."""
+    """Time passes by `advance` only. What is due at once is called at once, as by any clock."""
 
     def __init__(self, *, now: float = 1000.0, unix: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -42,7 +48,10 @@ class DrivenClock:
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> DrivenTimer:
         timer = DrivenTimer(lambda: callback(*args))
-        heapq.heappush(self._timers, (self._now + max(0.0, seconds), next(self._numbers), timer))
+        if seconds <= 0:
+            asyncio.get_running_loop().call_soon(timer.fire)
+        else:
+            heapq.heappush(self._timers, (self._now + seconds, next(self._numbers), timer))
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
         return timer
@@ -56,19 +65,39 @@ class DrivenClock:
         """Let so much time pass: what falls due meanwhile is called in order, and what that sets going goes on."""
         end = self._now + seconds
         await _settle()
-        while self._timers and self._timers[0][0] <= end:
+        while self._timers and self._timers[0][0] <= end + 1e-9:
             due, _, timer = heapq.heappop(self._timers)
             self._now = max(self._now, due)
             if not timer.is_cancelled:
-                timer.call()
+                timer.fire()
                 await _settle()
-        self._now = end
+        self._now = max(self._now, end)
+
+    def stall(self, seconds: float) -> None:
+        """Let so much time pass in which the event loop comes to nothing: what falls due is called later."""
+        self._now += seconds
 
     async def waiting(self, seconds: float) -> None:
         """Return once something waits for just so long from now."""
         with anyio.fail_after(30):
             while not any(abs(due - seconds) < 1e-6 for due in self.pending):
                 await self._changed.wait()
+
+    @asynccontextmanager
+    async def running(self, seconds: float) -> AsyncGenerator[None]:
+        """Within the block so much time passes again and again, while other processes and sockets get theirs: for
+        what is to happen some time later, whatever else has to happen first."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run, seconds)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def _run(self, seconds: float) -> None:
+        while True:
+            await self.advance(seconds)
+            await anyio.sleep(0.001)
 
 
 async def _settle() -> None:

@@ -13,8 +13,9 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel
-from app.main import create_app
+from app.main import create_app, journal_of
 from app.runs.journal import Journal
 from app.server import Protocol
 from app.settings import Settings
@@ -95,6 +96,7 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
 ) -> AsyncGenerator[str]:
     """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
@@ -104,14 +106,22 @@ async def serving(
         "data_dir": None,
         **settings,
     }
+    configured = Settings.model_construct(**values)
+    if journal is None and clock is not SYSTEM_CLOCK and values["data_dir"] is not None:
+        journal = journal_of(configured)  # a disk takes the time that it takes
     app = create_app(
-        Settings.model_construct(**values), environ=environ or {}, models=models, journal=journal, preload=preload
+        configured,
+        environ=environ or {},
+        models=models,
+        journal=journal,
+        preload=preload,
+        clock=clock,
     )
     config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
-        with anyio.fail_after(40):
+        with anyio.fail_after(60):
             await server.listening.wait()
         try:
             yield server.url
@@ -125,8 +135,8 @@ async def serving(
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = KEY) -> AsyncGenerator[httpx.AsyncClient]:
-    """An HTTP client with an API key; nothing it does takes longer than ten seconds."""
+    """An HTTP client with an API key; nothing that it waits for takes a minute."""
     headers = {"x-api-key": key} if key else {}
     # Nothing here is https, and reading the certificates that we would trust takes longer than most tests.
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False, verify=False) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:
         yield http

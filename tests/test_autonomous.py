@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from app.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from tests.clock import DrivenClock
 from tests.sse import ServerEvent
 from tests.test_tool_use import (
     answer_of,
@@ -26,6 +27,7 @@ from tests.test_tool_use import (
     run,
     saying,
     says,
+    under_way,
 )
 from tests.upstream import Exchange, Script
 
@@ -324,8 +326,14 @@ async def test_a_call_that_fails_fails_the_turn_and_counts_what_was_used(tmp_pat
 async def test_its_time_is_over_while_a_tool_of_a_subtask_runs(tmp_path: Path) -> None:
     what = "autonomous"
     script = in_turn(calling(plan()), calling(call(forever.__name__, {"what": what})))
-    agent = {**AUTO, "selected_tools": [forever.__name__], "timeout": 0.2}
-    events, _ = await run(script, tmp_path, agent)
+    agent = {**AUTO, "selected_tools": [forever.__name__], "timeout": 20}
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        await under_way(what)
+        await clock.advance(20)
+
+    events, _ = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     assert [event.data["code"] for event in named(events, "error")] == ["turn_timeout"]
     assert [event.data["is_error"] for event in named(events, "tool_end")] == [False, True]
     assert not inside[what]

@@ -7,6 +7,7 @@ import anyio
 import httpx
 import pytest
 
+from tests.clock import DrivenClock
 from tests.conftest import OTHER_KEY, client
 from tests.local import local_models
 from tests.sse import ServerEvent, check_stream, events_of
@@ -43,24 +44,29 @@ async def _leave_after_the_first_chunk(http: httpx.AsyncClient, payload: dict[st
 
 
 async def _rest_of(http: httpx.AsyncClient, path: str, after: int = 0) -> list[ServerEvent]:
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with http.stream("GET", path, headers={"Last-Event-ID": str(after)}) as response:
             assert response.status_code == 200
             return [event async for event in events_of(response)]
 
 
 async def _closed_by_us(upstream: Upstream) -> None:
-    with anyio.fail_after(1.5):
+    with anyio.fail_after(30):
         await upstream.exchanges[0].closed_by_client.wait()
 
 
 async def test_the_provider_is_hung_up_on_and_no_later_agent_starts(tmp_path: Path) -> None:
+    clock = DrivenClock()
     async with (
         provider(Gated()) as upstream,
-        local_models(upstream, tmp_path, disconnect_grace_seconds=0.1) as url,
+        local_models(upstream, tmp_path, disconnect_grace_seconds=8, clock=clock) as url,
         client(url) as http,
     ):
         path, _ = await _leave_after_the_first_chunk(http, _payload())
+        await clock.waiting(8)
+        await clock.advance(7)
+        assert not upstream.exchanges[0].closed_by_client.is_set(), "within the grace its client may come back"
+        await clock.advance(1)
         await _closed_by_us(upstream)
         events = await _rest_of(http, path)
     check_stream(events)
@@ -75,12 +81,13 @@ async def test_the_provider_is_hung_up_on_and_no_later_agent_starts(tmp_path: Pa
 
 
 async def test_an_unstreamed_run_ends_with_its_client_too(tmp_path: Path) -> None:
+    clock = DrivenClock()
     async with (
         provider(Gated()) as upstream,
-        local_models(upstream, tmp_path, disconnect_grace_seconds=0.1) as url,
+        local_models(upstream, tmp_path, disconnect_grace_seconds=8, clock=clock) as url,
         client(url) as http,
     ):
-        with anyio.fail_after(5) as scope:
+        with anyio.fail_after(30) as scope:
             async with anyio.create_task_group() as tasks:
 
                 async def leave() -> None:
@@ -89,6 +96,8 @@ async def test_an_unstreamed_run_ends_with_its_client_too(tmp_path: Path) -> Non
 
                 tasks.start_soon(leave)
                 await http.post("/v1/swarm/completions", json=_payload(stream=False))
+        await clock.waiting(8)
+        await clock.advance(8)
         await _closed_by_us(upstream)
     assert len(upstream.exchanges) == 1
 
@@ -113,17 +122,20 @@ async def test_a_run_told_to_continue_does_and_can_be_read_to_its_end(tmp_path: 
 
 async def test_within_the_grace_no_new_agent_starts_until_a_reader_is_back(tmp_path: Path) -> None:
     gated = Gated()
+    clock = DrivenClock()
     async with (
         provider(gated) as upstream,
-        local_models(upstream, tmp_path, disconnect_grace_seconds=30) as url,
+        local_models(upstream, tmp_path, disconnect_grace_seconds=30, clock=clock) as url,
         client(url) as http,
     ):
         path, seen = await _leave_after_the_first_chunk(http, _payload())
+        await clock.waiting(30)
         gated.go_on.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await upstream.idle()
-        with anyio.move_on_after(0.3):
-            await upstream.asked(2)
+        while (await http.get(path.removesuffix("/stream"))).json()["output"] != [{"role": "A", "content": "A "}]:
+            pass
+        await clock.advance(29)
         assert len(upstream.exchanges) == 1
         rest = await _rest_of(http, path, after=seen)
     assert [event.data["agent"] for event in rest if event.event == "agent_start"] == ["B"]

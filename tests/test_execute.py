@@ -1,12 +1,12 @@
 """Plans carried out: who speaks when, and who hears whom (ENGINE.md, "Hand-off")."""
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.engine.execute import Execution
 from app.engine.turn import Speaker, TurnClocks
 from app.errors import ProviderAuth
@@ -21,11 +21,12 @@ pytestmark = pytest.mark.anyio
 class Notes:
     """A recorder that keeps everything."""
 
+    clock: Clock = SYSTEM_CLOCK
     events: list[Event] = field(default_factory=list[Event])
     _written: anyio.Event = field(default_factory=anyio.Event)
 
     def now_ms(self) -> int:
-        return int(time.monotonic() * 1000)
+        return int(self.clock.now() * 1000)
 
     def say(self, delta: Event) -> None:
         self.record(delta)

@@ -15,6 +15,7 @@ from app.errors import ProviderAuth
 from app.events import TurnEnded, TurnStarted
 from app.llm.base import Finished, ToolCallDelta
 from app.swarm.plan import Stage
+from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm
 from tests.sse import ServerEvent
 from tests.test_execute import Notes, carry_out
@@ -32,6 +33,7 @@ from tests.test_tool_use import (
     run,
     saying,
     swarm_of,
+    under_way,
 )
 from tests.upstream import Exchange
 
@@ -201,8 +203,15 @@ async def test_with_on_error_continue_the_next_stage_hears_that_the_receiver_fai
 async def test_who_fails_passes_no_word_on(tmp_path: Path) -> None:
     """The turn's time is over while another tool runs beside the handoff."""
     both = calling(call("handoff", {"agent": "B"}, index=0), call("forever", {"what": "beside"}, index=1))
-    agent = spec("A", spec("B"), selected_tools=["forever"], timeout=0.15)
-    events, _ = await run(by_agent(A=both, B=saying("b")), tmp_path, agent)
+    agent = spec("A", spec("B"), selected_tools=["forever"], timeout=20)
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        await under_way("beside")
+        await clock.advance(20)
+
+    script = by_agent(A=both, B=saying("b"))
+    events, _ = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     assert [event.data["agent"] for event in named(events, "agent_start")] == ["A"]
     assert [event.data["code"] for event in named(events, "error")] == ["turn_timeout"]
 

@@ -19,6 +19,7 @@ from app.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
 from app.logs import Redactor, TextFormatter
 from app.runs.journal import RunRecord
 from app.runs.memory_journal import MemoryJournal
+from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.local import local_models
 from tests.process import OPENAI_KEY, openai_environ, server_process
@@ -43,8 +44,13 @@ def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 async def server(
     data_dir: Path | None, lines: Any = "ab", order: str = "", **settings: Any
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, ScriptedModel]]:
-    model = ScriptedModel({"A": list(lines), "B": ["never"]}, order=order)
-    with anyio.fail_after(20):
+    model = ScriptedModel(
+        {
+            "A": list(lines),
+        },
+        order=order,
+    )
+    with anyio.fail_after(30):
         async with serving(models={"demo": model}, data_dir=data_dir, **settings) as url, client(url) as http:
             yield http, model
 
@@ -66,13 +72,11 @@ async def spoken(http: httpx.AsyncClient, path: str) -> None:
         await anext(event async for event in events_of(response) if event.event == "chunk")
 
 
-async def grace_is_over(http: httpx.AsyncClient) -> None:
-    """Wait as long as a run waits for its reader that is left now."""
-    agents = [{"agent_name": "B", "model_name": "demo/B"}]
-    async with http.stream("POST", SWARM, json={**STREAM, "agents": agents}) as response:
-        await anext(event async for event in events_of(response) if event.event == "start")
-    while (await http.get(response.headers["location"].removesuffix("/stream"))).json()["status"] == "running":
-        await anyio.lowlevel.checkpoint()
+async def answered(log: pytest.LogCaptureFixture) -> None:
+    """Wait until the server has done with a request, as its log tells, because its client is gone."""
+    with anyio.fail_after(30):
+        while f"POST {SWARM} 200" not in log.text:
+            await anyio.lowlevel.checkpoint()
 
 
 async def end_of(http: httpx.AsyncClient, path: str) -> dict[str, Any]:
@@ -181,26 +185,37 @@ async def test_an_unusable_idempotency_key_is_refused(key: bytes) -> None:
     ],
 )
 async def test_what_becomes_of_a_run_whose_client_goes(
-    fields: dict[str, Any], headers: dict[str, str], goes_on: bool
+    fields: dict[str, Any], headers: dict[str, str], goes_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with server(None, order="A|A", disconnect_grace_seconds=0.01) as (http, model):
+    caplog.set_level("INFO")
+    clock = DrivenClock()
+    async with server(None, order="A|A", disconnect_grace_seconds=8, clock=clock) as (http, model):
         async with http.stream("POST", SWARM, json={**STREAM, **fields}, headers=headers) as response:
             await anext(event async for event in events_of(response) if event.event == "chunk")
         path = response.headers["location"]
-        await grace_is_over(http)
+        await answered(caplog)
+        await clock.advance(7)
+        assert (await http.get(path.removesuffix("/stream"))).json()["status"] == "running"
+        await clock.advance(1)
         if goes_on:
             model.skip()
         assert (await end_of(http, path))["status"] == ("success" if goes_on else "cancelled")
 
 
-async def test_a_reader_that_comes_back_within_the_grace_keeps_its_run(data_dir: Path | None) -> None:
-    async with server(data_dir, order="A|A", disconnect_grace_seconds=0.05) as (http, model):
+async def test_a_reader_that_comes_back_within_the_grace_keeps_its_run(
+    data_dir: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    clock = DrivenClock()
+    async with server(data_dir, order="A|A", disconnect_grace_seconds=8, clock=clock) as (http, model):
         async with http.stream("POST", SWARM, json=STREAM) as response:
             await anext(event async for event in events_of(response) if event.event == "chunk")
         path = response.headers["location"]
+        await answered(caplog)
+        await clock.advance(7)
         async with http.stream("GET", path) as back:
             assert back.status_code == 200
-            await grace_is_over(http)
+            await clock.advance(30)
             model.skip()
             events = [event async for event in events_of(back)]
     check_stream(events)
@@ -496,7 +511,7 @@ async def test_a_cancelled_run_ends_at_once_and_so_does_the_call_that_it_pays_fo
 
     async with (
         provider(endless) as upstream,
-        local_models(upstream, tmp_path, data_dir=tmp_path / "data") as url,
+        local_models(upstream, tmp_path, data_dir=tmp_path / "data", clock=DrivenClock()) as url,  # which stands still
         client(url) as http,
     ):
         payload = {"task": "go", "agents": [{"agent_name": "A"}, {"agent_name": "B"}], "on_disconnect": "continue"}
@@ -508,9 +523,8 @@ async def test_a_cancelled_run_ends_at_once_and_so_does_the_call_that_it_pays_fo
                 async for event in events_of(response):
                     events.append(event)
                     if event.event == "chunk":
-                        with anyio.fail_after(0.1):
-                            answers.append(await http.post(f"{run}/cancel"))
-        with anyio.fail_after(1):
+                        answers.append(await http.post(f"{run}/cancel"))
+        with anyio.fail_after(30):
             await upstream.exchanges[0].closed_by_client.wait()
         again = await http.post(f"{run}/cancel")
     check_stream(events)

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.errors import RunCancelled, Unavailable
 from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
 from app.runs.job import Job
@@ -17,6 +18,7 @@ from app.runs.journal import Log, RunRecord
 from app.runs.memory_journal import MemoryJournal
 from app.runs.run import Run
 from app.runs.supervisor import RunLimits, Supervisor
+from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio
@@ -61,11 +63,11 @@ def job(flow: str = "A -> B", on_disconnect: Literal["cancel", "continue"] = "ca
 
 @asynccontextmanager
 async def supervising(
-    model: ScriptedModel, *, limits: RunLimits | None = None
+    model: ScriptedModel, *, limits: RunLimits | None = None, clock: Clock = SYSTEM_CLOCK
 ) -> AsyncGenerator[tuple[Supervisor, SlowJournal]]:
     journal = SlowJournal()
-    with anyio.fail_after(10):
-        async with Supervisor(journal, {"scripted": model}, limits or RunLimits()) as supervisor:
+    with anyio.fail_after(30):
+        async with Supervisor(journal, {"scripted": model}, limits or RunLimits(), clock=clock) as supervisor:
             yield supervisor, journal
     await journal.close()
 
@@ -73,7 +75,7 @@ async def supervising(
 async def events_of(journal: SlowJournal, run: Run) -> list[Event]:
     tail = await journal.tail(run.job_id)
     events: list[Event] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while not (events and isinstance(events[-1], RunEnded)):
             events += [event for _, event in await tail.read()]
     return events
@@ -166,14 +168,15 @@ async def test_a_run_that_is_admitted_while_the_server_stops_is_interrupted_not_
 
 
 async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
-    limits = RunLimits(disconnect_grace_seconds=0.05)
+    clock = DrivenClock()
     model = ScriptedModel({"A": ["a"], "B": ["b"]}, order="-A")
-    async with supervising(model, limits=limits) as (supervisor, journal):
+    async with supervising(model, limits=RunLimits(disconnect_grace_seconds=10), clock=clock) as (supervisor, journal):
         run = await supervisor.start(job("A"))
         with run.reader():
             await checkpoint()
+        await clock.advance(9)
         with run.reader():
-            await anyio.sleep(0.15)  # three times the grace: had the timer gone on, the run would be over
+            await clock.advance(30)  # three times the grace: had the timer gone on, the run would be over
             model.skip()
             events = await events_of(journal, run)
     assert outcome(events) == ("success", None)

@@ -6,7 +6,7 @@ import random
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from app.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from app.events import ToolEnded
 from app.llm.base import Finished, ToolCallDelta
 from app.tools.tool import MAX_OUTPUT_BYTES, ToolContext, tool
+from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import local_models
 from tests.scripted import ScriptedModel, swarm
@@ -111,7 +112,7 @@ def much(kilobytes: int) -> str:
     return "x" * 1024 * kilobytes
 
 
-@tool(timeout_seconds=0.05)
+@tool(timeout_seconds=45)
 async def slow() -> str:
     """Take too long."""
     with noted("slow"):
@@ -261,10 +262,11 @@ async def run(
     *,
     settings: dict[str, Any] | None = None,
     on: Listener | None = None,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
     **fields: Any,
 ) -> tuple[list[ServerEvent], list[Exchange]]:
     """The events of a run of one agent, or of a swarm, and what their provider was asked. `on` is told of each event
-    as it comes."""
+    as it comes; `meanwhile` goes on beside it."""
     path = SWARM if agent is None else AGENT
     config = {} if agent is None else {"agent_config": {"agent_name": "A", **agent}}
     payload = {**config, "task": "go", "stream": True, **fields}
@@ -274,13 +276,16 @@ async def run(
         local_models(upstream, tmp_path, **{**TOOLS, **(settings or {})}) as url,
         client(url) as http,
     ):
-        with anyio.fail_after(10):
-            async with http.stream("POST", path, json=payload) as response:
-                assert response.status_code == 200, (await response.aread()).decode()
-                async for event in events_of(response):
-                    events.append(event)
-                    if on is not None:
-                        on(event)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                if meanwhile is not None:
+                    tasks.start_soon(meanwhile)
+                async with http.stream("POST", path, json=payload) as response:
+                    assert response.status_code == 200, (await response.aread()).decode()
+                    async for event in events_of(response):
+                        events.append(event)
+                        if on is not None:
+                            on(event)
             await upstream.idle()
     check_stream(events)
     return events, upstream.exchanges
@@ -390,7 +395,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "misses an argument": (call("add", {"a": 1}), '"b" is missing'),
     "gets one too many": (call("add", {"a": 1, "b": 2, "c": 3}), 'there is no parameter "c"'),
     "has no name": (call(""), 'there is no tool ""'),
-    "takes too long": (call("slow"), "slow took longer than 0.05 s and was given up"),
+    "takes too long": (call("slow"), "slow took longer than 45 s and was given up"),
 }
 
 
@@ -399,8 +404,16 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 async def test_the_model_is_told_once_of_a_tool_that(fault: str, tmp_path: Path) -> None:
     asked, words = FAULTS[fault]
     before = performed.total()
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        if asked["function"]["name"] == "slow":
+            await clock.waiting(45)
+            await clock.advance(45)
+
     agent = {"selected_tools": "all", "max_loops": 3}
-    events, exchanges = await run(in_turn(calling(asked), saying("sorry")), tmp_path, agent)
+    script = in_turn(calling(asked), saying("sorry"))
+    events, exchanges = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     (ended,) = named(events, "tool_end")
     assert ended.data["is_error"] is True
     assert words in ended.data["output"]
@@ -414,8 +427,15 @@ async def test_the_model_is_told_once_of_a_tool_that(fault: str, tmp_path: Path)
 @pytest.mark.noisy
 async def test_a_tool_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     asked = [call("leave", {"message": "x"}, index=0), call("add", {"a": 1, "b": 2}, index=1), call("slow", index=2)]
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        await clock.waiting(45)
+        await clock.advance(45)
+
     agent = {"selected_tools": "all", "max_loops": 2}
-    events, exchanges = await run(in_turn(calling(*asked), saying("ok")), tmp_path, agent)
+    script = in_turn(calling(*asked), saying("ok"))
+    events, exchanges = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     assert results(exchanges[1])[1] == "3"
     assert [each.data["is_error"] for each in named(events, "tool_end")].count(True) == 2
 
@@ -669,8 +689,14 @@ async def test_a_run_that_fails_after_a_tool_says_what_it_cost(lane: str, tmp_pa
 @pytest.mark.parametrize("name", ["forever", "forever_in_a_thread"])
 async def test_the_turns_time_is_over_while_a_tool_runs(name: str, tmp_path: Path) -> None:
     script = calling(call(name, {"what": "timed"}), text="Hm. ")
-    agent = {"selected_tools": [name], "timeout": 0.15}
-    events, exchanges = await run(script, tmp_path, agent)
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        await under_way("timed")
+        await clock.advance(20)
+
+    agent = {"selected_tools": [name], "timeout": 20}
+    events, exchanges = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     assert outline(events) == ["agent_start", "chunk", "tool_start", "tool_end", "error", "agent_end"]
     ended, error, end = (event.data for event in events[-5:-2])
     assert (ended["is_error"], ended["output"]) == (True, "the call was cancelled")
@@ -689,7 +715,14 @@ async def test_a_tool_that_is_done_in_time_is_heard_although_the_turn_has_a_cloc
 async def test_the_runs_time_is_over_while_tools_run(tmp_path: Path) -> None:
     both = [call("forever", {"what": "r"}, index=0), call("forever_in_a_thread", {"what": "r"}, index=1)]
     agent = {"selected_tools": ["forever", "forever_in_a_thread"]}
-    events, _ = await run(calling(*both), tmp_path, agent, timeout=0.2)
+    clock = DrivenClock()
+
+    async def time_passes() -> None:
+        await under_way("r", 2)
+        await clock.advance(20)
+
+    settings = {"clock": clock}
+    events, _ = await run(calling(*both), tmp_path, agent, settings=settings, meanwhile=time_passes, timeout=20)
     assert events[-1].data["status"] == "timed_out"
     assert [event.data["is_error"] for event in named(events, "tool_end")] == [True, True]
     assert named(events, "error")[0].data["active_agents"] == ["A"]
@@ -698,8 +731,13 @@ async def test_the_runs_time_is_over_while_tools_run(tmp_path: Path) -> None:
 
 
 async def _left_alone(what: str) -> None:
-    with anyio.fail_after(2):
-        while inside[what]:  # noqa: ASYNC110  # a thread tells by nothing else that it is done
+    await under_way(what, 0)
+
+
+async def under_way(what: str, count: int = 1) -> None:
+    """Wait until so many calls are under way."""
+    with anyio.fail_after(30):
+        while inside[what] != count:  # noqa: ASYNC110  # a thread tells by nothing else how far it is
             await anyio.sleep(0.005)
 
 

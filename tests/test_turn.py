@@ -1,11 +1,11 @@
 """One agent's turn when its model misbehaves (ENGINE.md, "When the model misbehaves")."""
 
-import time
 from typing import Any
 
 import anyio
 import pytest
 
+from app.clock import sleep
 from app.engine.clocks import TurnClocks
 from app.engine.turn import Speaker, Turn
 from app.errors import (
@@ -22,21 +22,36 @@ from app.errors import (
 from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
 from app.llm.base import Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
+from tests.clock import DrivenClock
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes
 
 pytestmark = pytest.mark.anyio
 
 
-async def take_turn(model: ScriptedModel, clocks: TurnClocks | None = None, **agent: Any) -> Notes:
-    """What happens in a turn of agent A, and of its fallbacks."""
+async def take_turn(
+    model: ScriptedModel,
+    clocks: TurnClocks | None = None,
+    *,
+    lasts: float = 0.0,
+    clock: DrivenClock | None = None,
+    **agent: Any,
+) -> Notes:
+    """What happens in a turn of agent A, and of its fallbacks; it `lasts` so many seconds, neither more nor less."""
     compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", **agent}])
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
-    notes = Notes()
-    speaker = Speaker({"scripted": model}, clocks or TurnClocks())
-    with anyio.fail_after(5):
-        await speaker.take_turn(turn, list(compiled.plan.openings[0]), notes)
+    clock = clock or DrivenClock()
+    notes = Notes(clock)
+    speaker = Speaker({"scripted": model}, clocks or TurnClocks(), clock=clock)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), notes)
+            if lasts:
+                await clock.advance(lasts - 0.001)
+                assert not isinstance(notes.events[-1], TurnEnded), "it ends too early"
+                await clock.advance(0.001)
     assert model.open == 0, "every stream was closed"
+    assert clock.pending == [], "nothing waits any more"
     return notes
 
 
@@ -106,50 +121,58 @@ async def test_the_last_models_failure_is_the_turns() -> None:
 
 async def test_a_model_that_does_not_begin_or_falls_silent_is_cut() -> None:
     silent = ScriptedModel({"A": ["a"]}, order="-")
-    notes = await take_turn(silent, TurnClocks(first_token_seconds=0.05), num_retries=0)
+    notes = await take_turn(silent, TurnClocks(first_token_seconds=20), lasts=20, num_retries=0)
     assert failure_of(notes).failure.code == "first_token_timeout"
     halting = ScriptedModel({"A": ["a", "b"]}, order="A-")
-    notes = await take_turn(halting, TurnClocks(idle_seconds=0.05), num_retries=0)
+    notes = await take_turn(halting, TurnClocks(idle_seconds=20), lasts=20, num_retries=0)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "a")
 
 
 async def test_a_model_that_thinks_is_not_silent() -> None:
-    model = ScriptedModel({"A": [Reasoning("hm"), Reasoning(" hm"), "a"]})
-    notes = await take_turn(model, TurnClocks(first_token_seconds=1, idle_seconds=1))
+    class Thinker(ScriptedModel):
+        async def stream(self, call: ModelCall, hear: Hear) -> None:
+            for delta in (Reasoning("hm"), Reasoning(" hm"), "a", Finished("stop")):
+                await sleep(clock, 8)
+                hear((delta,))
+
+    clock = DrivenClock()
+    notes = await take_turn(
+        Thinker({}), TurnClocks(first_token_seconds=10, idle_seconds=10), lasts=32, clock=clock, num_retries=0
+    )
     assert [event.text for event in notes.events if isinstance(event, ReasoningDelta)] == ["hm", " hm"]
     assert end_of(notes).output == "a", "thoughts are not handed on"
 
 
 async def test_a_turn_has_its_own_clock() -> None:
-    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnClocks(turn_seconds=0.05))
+    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnClocks(turn_seconds=50), lasts=50)
     assert failure_of(notes).failure.code == "turn_timeout"
-    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=0.05)
+    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=30, lasts=30)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("turn_timeout", "a")
 
 
 async def test_a_turns_clock_goes_on_while_it_waits_to_try_again() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)]})
-    notes = await take_turn(model, TurnClocks(turn_seconds=0.05))
+    notes = await take_turn(model, TurnClocks(turn_seconds=12.5), lasts=12.5)
     assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("turn_timeout", 1)
-    assert failure_of(notes).failure.message == "A: the turn took longer than 0.05 s"
+    assert failure_of(notes).failure.message == "A: the turn took longer than 12.5 s"
 
 
 async def test_an_answer_that_is_complete_does_not_wait_for_figures_that_never_come() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), "b"]}, order="A-")
-    end = end_of(await take_turn(model, TurnClocks(idle_seconds=0.05)))
+    end = end_of(await take_turn(model, TurnClocks(idle_seconds=3), lasts=3))
     assert (end.status, end.output, end.finish_reason) == ("success", "a", "stop")
     assert end.usage.estimated
 
 
 async def test_figures_that_go_on_coming_do_not_hold_a_complete_answer_up() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), TokenCount(1, 1), "b"]}, order="A-")
-    end = end_of(await take_turn(model, TurnClocks(idle_seconds=5, turn_seconds=0.1)))
+    end = end_of(await take_turn(model, TurnClocks(idle_seconds=5, turn_seconds=4), lasts=4))
     assert (end.status, end.finish_reason, end.usage.output_tokens) == ("success", "stop", 1)
 
 
 async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)], "B": ["b"]})
-    notes = await take_turn(model, TurnClocks(turn_seconds=0.05), fallbacks=["B"])
+    notes = await take_turn(model, TurnClocks(turn_seconds=15), lasts=15, fallbacks=["B"])
     assert failure_of(notes).failure.code == "turn_timeout"
     assert [call.model.target for call in model.calls] == ["A"]
 
@@ -158,10 +181,11 @@ async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> N
     class Late(ScriptedModel):
         async def stream(self, call: ModelCall, hear: Hear) -> None:
             self.calls.append(call)
-            time.sleep(0.1)  # noqa: ASYNC251  # the loop is busy when the turn ends
+            clock.stall(10)  # the loop is busy when the turn ends
             raise ProviderError("no")
 
-    notes = await take_turn(Late({}), TurnClocks(turn_seconds=0.05))
+    clock = DrivenClock()
+    notes = await take_turn(Late({}), TurnClocks(turn_seconds=5), clock=clock)
     assert failure_of(notes).failure.code == "turn_timeout"
 
 
@@ -178,7 +202,7 @@ async def test_an_answer_has_an_end() -> None:
 
 async def test_a_model_that_calls_a_tool_has_begun() -> None:
     model = ScriptedModel({"A": [ToolCallDelta(0, "call_1", "add", "{}"), "a"]}, order="-")
-    notes = await take_turn(model, TurnClocks(first_token_seconds=0.05, idle_seconds=0.1), num_retries=0)
+    notes = await take_turn(model, TurnClocks(first_token_seconds=5, idle_seconds=8), lasts=8, num_retries=0)
     assert failure_of(notes).failure.code == "idle_timeout"
 
 

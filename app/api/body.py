@@ -3,12 +3,12 @@
 import re
 from typing import Any, TypeVar
 
-import anyio
 import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from app.clock import Clock, time_limit
 from app.errors import BodyTimeout, BodyTooLarge, InvalidJson, NotJson
 from app.swarm.spec import Payload
 
@@ -17,7 +17,9 @@ SpecT = TypeVar("SpecT", bound=Payload)
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
-async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, seconds: float) -> tuple[SpecT, bytes]:
+async def read_spec(
+    request: Request, model: type[SpecT], *, max_bytes: int, seconds: float, clock: Clock
+) -> tuple[SpecT, bytes]:
     """The body as a payload of this kind, and as JSON that is the same for the same payload.
 
     Raises:
@@ -29,7 +31,7 @@ async def read_spec(request: Request, model: type[SpecT], *, max_bytes: int, sec
     content_type = request.headers.get("content-type")
     if content_type is not None and not _JSON.fullmatch(content_type.strip()):
         raise NotJson("send the payload as application/json")
-    with anyio.move_on_after(seconds) as deadline:
+    with time_limit(clock, seconds) as deadline:
         body = await _read(request, max_bytes)
     if deadline.cancelled_caught:
         raise BodyTimeout(f"the request's body did not arrive within {seconds:g} s")

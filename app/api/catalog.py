@@ -1,10 +1,8 @@
 """What this server offers: kinds of swarms, models, tools."""
 
-from datetime import UTC, datetime
+from fastapi import APIRouter, Request
 
-from fastapi import APIRouter
-
-from app.api.deps import Caller, Models, Tools
+from app.api.deps import Caller, Models, Tools, parts_of
 from app.api.schema import (
     ModelsAvailable,
     OpenAIModel,
@@ -14,16 +12,17 @@ from app.api.schema import (
     ToolDetail,
     ToolsAvailable,
 )
+from app.clock import utc
 from app.swarm.plan import SWARM_TYPES
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
 
 @router.get("/swarms/available", summary="The kinds of swarms")
-async def swarms_available(_: Caller) -> SwarmsAvailable:
+async def swarms_available(request: Request, _: Caller) -> SwarmsAvailable:
     """Every kind that this server runs; all of them stream token by token."""
     return SwarmsAvailable(
-        timestamp=datetime.now(UTC).isoformat(),
+        timestamp=utc(parts_of(request)["clock"]).isoformat(),
         swarm_types=list(SWARM_TYPES),
         details=[SwarmTypeDetail(name=kind.name, description=kind.description) for kind in SWARM_TYPES.values()],
     )

@@ -101,6 +101,7 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
         send_seconds=parts["settings"].send_seconds,
+        clock=parts["clock"],
     )
     if not streams:
         return RunDocument(

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from app.api.auth import KeyRing
 from app.api.body import SpecT, read_spec
+from app.clock import Clock
 from app.llm.registry import Registry
 from app.runs.supervisor import Supervisor
 from app.settings import Settings
@@ -18,6 +19,7 @@ class Parts(TypedDict):
     """The lifespan's state: what the server is made of while it runs."""
 
     settings: Settings
+    clock: Clock
     keys: KeyRing
     registry: Registry
     tools: ToolGrants
@@ -63,5 +65,8 @@ Tools = Annotated[ToolAccess, Depends(_tool_access)]
 
 async def body_of(request: Request, model: type[SpecT]) -> tuple[SpecT, bytes]:
     """The request's body as a payload of this kind, and as bytes; see `read_spec` for how it can fail."""
-    settings = parts_of(request)["settings"]
-    return await read_spec(request, model, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    parts = parts_of(request)
+    settings, clock = parts["settings"], parts["clock"]
+    return await read_spec(
+        request, model, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, clock=clock
+    )

@@ -3,12 +3,12 @@
 import logging
 import re
 import secrets
-import time
 from collections.abc import Awaitable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.logs import request_id_of_context
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,9 @@ _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 class RequestIds:
     """Takes over `X-Request-Id` or makes one, echoes it, logs each answer under it. Query strings are not logged."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock = SYSTEM_CLOCK) -> None:
         self._app = app
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -30,7 +31,7 @@ class RequestIds:
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
         token = request_id_of_context.set(request_id)
-        began = time.monotonic()
+        began = self._clock.now()
         status = 0
 
         def send_with_id(message: Message) -> Awaitable[None]:
@@ -44,6 +45,6 @@ class RequestIds:
             await self._app(scope, receive, send_with_id)
         finally:
             level = logging.DEBUG if scope["path"].startswith("/health") else logging.INFO
-            milliseconds = (time.monotonic() - began) * 1000
+            milliseconds = (self._clock.now() - began) * 1000
             logger.log(level, "%s %s %d %.0fms", scope["method"], scope["path"], status, milliseconds)
             request_id_of_context.reset(token)

@@ -1,13 +1,10 @@
 """Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
 
-import time
 from contextlib import nullcontext, suppress
 from copy import deepcopy
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from anyio import move_on_after
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
@@ -15,6 +12,7 @@ from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token
+from app.clock import time_limit, utc
 from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable
 from app.events import RunEnded
 from app.runs.journal import MAX_EVENT_ID, Page, RunState, RunStatus, Suspended
@@ -74,6 +72,7 @@ async def read_run(
         send_seconds=settings.send_seconds,
         first_available=first_available,
         summary=deepcopy(status.summary) if first_available > 1 else None,
+        clock=parts_of(request)["clock"],
     )
     framing = framing_for(request.headers)
     headers = {"Location": f"/v1/runs/{job_id}/stream"}
@@ -81,11 +80,11 @@ async def read_run(
 
 
 @router.post("/runs/{job_id}/cancel", summary="Cancel a run")
-async def cancel_run(job_id: str, caller: Caller, runs: Runs) -> Response:
+async def cancel_run(job_id: str, request: Request, caller: Caller, runs: Runs) -> Response:
     """The run ends, and its readers see it end; one that has ended stays as it is. The answer is the run."""
     await _status(runs, job_id, caller)
     await runs.journal.cancel(job_id)
-    with move_on_after(_END_SECONDS):
+    with time_limit(parts_of(request)["clock"], _END_SECONDS):
         await _end(runs, job_id)
     return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
 
@@ -94,7 +93,8 @@ async def cancel_run(job_id: str, caller: Caller, runs: Runs) -> Response:
 async def make_token(job_id: str, request: Request, caller: Caller, runs: Runs) -> Response:
     """`new EventSource("/v1/runs/{job_id}/stream?token=…")` works without headers. It reads this run, nothing else."""
     await _status(runs, job_id, caller)
-    token = stream_token(parts_of(request)["keys"], caller, job_id, now=time.time())
+    parts = parts_of(request)
+    token = stream_token(parts["keys"], caller, job_id, now=parts["clock"].unix())
     return Response(orjson.dumps({"token": token, "expires_in": TOKEN_SECONDS}), media_type="application/json")
 
 
@@ -156,7 +156,7 @@ async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
         "status": "success",
         "count": len(logs),
         "logs": logs,
-        "timestamp": datetime.now(UTC).isoformat(),
+        "timestamp": utc(parts_of(request)["clock"]).isoformat(),
     }
     return Response(orjson.dumps(listed), media_type="application/json")
 
@@ -192,7 +192,7 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
         status = await _status(runs, job_id, owner)
     except NotFound as error:
         raise InvalidToken("the stream token is not valid for this run") from error
-    now = time.time()
+    now = parts_of(request)["clock"].unix()
     ended, described = status.summary.ended, status.summary.described
     if resumes and ended is not None and described is not None:
         expires = described.created_at.timestamp() + ended.t_ms / 1000 + TOKEN_SECONDS

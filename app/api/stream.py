@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
-import anyio
 import orjson
 from anyio.lowlevel import checkpoint
 from sse_starlette import EventSourceResponse
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.problems import failed_run, waiting_run
+from app.clock import SYSTEM_CLOCK, Clock, sleep
 from app.events import RunEnded, TextDelta
 from app.runs.journal import Entry, Suspended, Tail
 from app.runs.summary import Summary
@@ -52,6 +52,7 @@ class Reader:
     """The first event that the log still has."""
     summary: Summary | None = None
     """Of the events that it no longer has."""
+    clock: Clock = SYSTEM_CLOCK
 
 
 class RunStream(EventSourceResponse):
@@ -98,7 +99,7 @@ class RunStream(EventSourceResponse):
             body = preamble + gap(framing, requested=reader.after + 1, first_available=reader.first_available)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             preamble = b""
-        with _Heart(tail, self._heartbeat_seconds, reader.send_seconds, self._abort) as heart:
+        with _Heart(tail, self._heartbeat_seconds, reader.send_seconds, self._abort, reader.clock) as heart:
             ended = False
             while not (ended or self._client_is_gone):
                 try:
@@ -127,7 +128,7 @@ class RunStream(EventSourceResponse):
         reader = self._reader
         window = list(entries)
         if isinstance(window[-1][1], TextDelta):
-            await anyio.sleep(reader.coalesce_ms / 1000)
+            await sleep(reader.clock, reader.coalesce_ms / 1000)
             while more := reader.tail.available():
                 window += more
         return join_deltas(window, after=reader.after)
@@ -202,17 +203,20 @@ class _Heart:
     """Wakes a waiting reader when nothing was sent for a while, and hangs up when nothing was taken: one timer, not one
     a frame."""
 
-    def __init__(self, tail: Tail, seconds: float, send_seconds: float, abort: Callable[[], None]) -> None:
+    def __init__(
+        self, tail: Tail, seconds: float, send_seconds: float, abort: Callable[[], None], clock: Clock
+    ) -> None:
         self._tail = tail
         self._seconds = seconds
         self._send_seconds = send_seconds
         self._abort = abort
         self._is_sending = False
-        self._loop = asyncio.get_running_loop()
-        self._last_beat = self._loop.time()
+        self._clock = clock
+        self._now = clock.now
+        self._last_beat = clock.now()
 
     def __enter__(self) -> "_Heart":
-        self._timer = self._loop.call_later(min(self._seconds, self._send_seconds), self._look)
+        self._timer = self._clock.call_later(min(self._seconds, self._send_seconds), self._look)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,26 +225,26 @@ class _Heart:
     def beat(self) -> None:
         """Something is being sent."""
         self._is_sending = True
-        self._last_beat = self._loop.time()
+        self._last_beat = self._now()
 
     def rest(self) -> None:
         """It has been taken."""
         self._is_sending = False
 
     def is_due(self) -> bool:
-        return self._loop.time() - self._last_beat >= self._seconds
+        return self._now() - self._last_beat >= self._seconds
 
     def _look(self) -> None:
         if self._is_sending:
-            left = self._last_beat + self._send_seconds - self._loop.time()
+            left = self._last_beat + self._send_seconds - self._now()
             if left <= 0:
                 self._abort()  # whoever takes nothing is let go, and may resume
             else:
-                self._timer = self._loop.call_later(left, self._look)
+                self._timer = self._clock.call_later(left, self._look)
         elif self.is_due():
             self._tail.wake()
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._timer = self._clock.call_later(self._seconds, self._look)
         else:
             # What is sent in the meantime is looked at in time, too, where that is sooner than the next beat.
-            due = min(self._last_beat + self._seconds, self._loop.time() + self._send_seconds)
-            self._timer = self._loop.call_at(due, self._look)
+            left = min(self._last_beat + self._seconds - self._now(), self._send_seconds)
+            self._timer = self._clock.call_later(left, self._look)

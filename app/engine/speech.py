@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import anyio
-from anyio import CancelScope
-
+from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
@@ -63,11 +61,13 @@ class Speech:
         models: Mapping[str, ChatModel],
         clocks: TurnClocks,
         budget: Budget | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.clock = clock
         self.attempts = 0
         """Of the present call."""
         self.ends = math.inf
-        """When the turn's time is over, by the event loop's clock."""
+        """When the turn's time is over, by the clock."""
         self._agent = agent
         self._turn = turn
         self._recorder = recorder
@@ -113,7 +113,7 @@ class Speech:
         """Prepare the models, outside all clocks, and begin the turn's time."""
         for lane in {model.lane for model in self._agent.models}:
             await self._models[lane].ready()
-        self.ends = anyio.current_time() + self._seconds
+        self.ends = self.clock.now() + self._seconds
 
     async def ask(
         self,
@@ -171,8 +171,8 @@ class Speech:
         self._call = Call(model)
 
     async def _pause(self, seconds: float) -> None:
-        left = max(0.0, self.ends - anyio.current_time())  # the loop may have been late to tell of the failure
-        await anyio.sleep(min(seconds, left))
+        left = max(0.0, self.ends - self.clock.now())  # the loop may have been late to tell of the failure
+        await sleep(self.clock, min(seconds, left))
         if seconds >= left:
             raise self.overtime()
 
@@ -180,7 +180,7 @@ class Speech:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
         await self._reserve(call.model)
-        clock = CallClock(self._clocks, turn_ends=self.ends, overtime=self.overtime)
+        clock = CallClock(self._clocks, turn_ends=self.ends, overtime=self.overtime, clock=self.clock)
         asked = self._model_call(call.model)
 
         def hear(deltas: Sequence[Delta]) -> None:
@@ -205,7 +205,7 @@ class Speech:
         if self._budget is None:
             return
         wanted = self._agent.sampling.max_tokens_of(model)
-        with CancelScope(deadline=self.ends) as scope:
+        with time_limit(self.clock, self.ends - self.clock.now()) as scope:
             self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
         if scope.cancelled_caught:
             raise self.overtime()

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable
 from typing import cast
 
-from anyio import CancelScope, TaskHandle, create_task_group
+from anyio import TaskHandle, create_task_group
 from pydantic import JsonValue
 from pydantic_core import from_json
 
+from app.clock import time_limit
 from app.engine.call import Reply
 from app.engine.speech import Recorder, Speech
 from app.errors import quote
@@ -82,7 +83,7 @@ class ToolUse:
         for call in calls:
             self._recorder.record(ToolStarted(self._recorder.now_ms(), self._agent, self._turn, call))
         handles: list[TaskHandle[str]] = []
-        with CancelScope(deadline=self._speech.ends) as scope:
+        with time_limit(clock := self._speech.clock, self._speech.ends - clock.now()) as scope:
             async with create_task_group() as tasks:
                 handles += [tasks.create_task(self._run(call), name=f"tool {call.name}") for call in calls]
         if scope.cancelled_caught:
@@ -123,7 +124,7 @@ class ToolUse:
             known = f"there are {', '.join(self._tools)}" if self._tools else "there are none"
             raise ToolError(f"there is no tool {quote(call.name)}; {known}")
         context = ToolContext(agent=self._agent, turn=self._turn, tool_call_id=call.id, tool=call.name, sink=self.write)
-        return await tool.call(call.arguments, context)
+        return await tool.call(call.arguments, context, self._speech.clock)
 
     def _record_end(self, call: ToolCall, output: str, began_ms: int, *, is_error: bool) -> None:
         now_ms = self._recorder.now_ms()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.engine.autonomous import Autonomy
 from app.engine.budget import Budget
 from app.engine.clocks import TurnClocks
@@ -56,16 +57,23 @@ class TurnResult:
 class Speaker:
     """Takes turns with the models it is given, by lane, and with the tools of MCP servers."""
 
-    def __init__(self, models: Mapping[str, ChatModel], clocks: TurnClocks, mcp: McpHub | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ChatModel],
+        clocks: TurnClocks,
+        mcp: McpHub | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._models = models
         self._clocks = clocks
-        self._mcp = mcp or McpHub(AllowedHosts(()))
+        self._mcp = mcp or McpHub(AllowedHosts(()), clock=clock)
+        self._clock = clock
 
     async def take_turn(
         self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, budget: Budget | None = None
     ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget)
+        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock)
         return await _Course(turn, messages, recorder, speech, self._mcp).take()
 
 

@@ -56,7 +56,7 @@ class RunHandle(Generic[ResultT]):
         self._is_cancelled = False
         self._surroundings = surroundings
         self._environ = environ
-        self._journal = MemoryJournal(retain_seconds=math.inf, retain_bytes=0)
+        self._journal = MemoryJournal(retain_seconds=math.inf, retain_bytes=0, clock=surroundings.clock)
         self._begun: asyncio.Future[Run] = loop.create_future()
         self._live = loop.create_task(self._run(), name=f"run of {job.name or job.swarm_type or 'an agent'}")
 
@@ -103,10 +103,11 @@ class RunHandle(Generic[ResultT]):
 
     async def _run(self) -> Summary:
         """Carry the run out, with connections that are its own."""
-        lanes = Lanes(self._environ)
-        mcp = McpHub(self._surroundings.tools.hosts)
+        its = self._surroundings
+        lanes = Lanes(self._environ, its.clock)
+        mcp = McpHub(its.tools.hosts, clock=its.clock)
         try:
-            async with Supervisor(self._journal, lanes, self._surroundings.limits, mcp) as runs:
+            async with Supervisor(self._journal, lanes, its.limits, mcp, its.clock) as runs:
                 run = await runs.start(self._job)
                 self._begun.set_result(run)
                 if self._is_cancelled:  # before it had begun: it ends like any other, with its events

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.aliases import aliases_of
 from app.llm.registry import Registry
 from app.runs.limits import plan_limits, run_limits
@@ -25,6 +26,7 @@ class Surroundings:
     tools: ToolAccess
     plan_limits: PlanLimits
     limits: RunLimits
+    clock: Clock = SYSTEM_CLOCK
 
 
 def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 import certifi
 import httptools
 
+from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.llm.proxies import PORTS, Disconnected, Proxies, Tunnel, proxy_authorization, read_proxy
 
 _IDLE_SECONDS = 60.0
@@ -69,7 +70,8 @@ class Connections:
     against certifi's. Proxies are those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
         self._environ = environ
         self._proxies = Proxies(environ)
         self._idle: dict[_Route, list[_Connection]] = {}
@@ -180,7 +182,7 @@ class _Connection(asyncio.Protocol):
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._answer: asyncio.Future[Answer] | None = None
         self._end: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
@@ -230,7 +232,7 @@ class _Connection(asyncio.Protocol):
         if self._is_complete and self._keeps_alive and self._is_quiet():
             self._rest()
         elif self._has_enough and not self._is_complete:
-            self._timer = self._loop.call_later(_LAST_BYTES_SECONDS, self.hang_up)
+            self._timer = self._owner.clock.call_later(_LAST_BYTES_SECONDS, self.hang_up)
         else:
             self.hang_up()
 
@@ -245,7 +247,7 @@ class _Connection(asyncio.Protocol):
         """Wait to be used again."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(_IDLE_SECONDS, self.hang_up)
+        self._timer = self._owner.clock.call_later(_IDLE_SECONDS, self.hang_up)
         self._owner.keep(self)
 
     def _break(self, error: Exception) -> None:

@@ -6,8 +6,8 @@ from itertools import takewhile
 from typing import Any, cast
 
 import orjson
-from anyio import sleep
 
+from app.clock import SYSTEM_CLOCK, Clock, sleep
 from app.llm.base import Finished, Hear, ModelCall, Opened, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 
@@ -26,7 +26,14 @@ _SPEAKER = re.compile(r"([^:\n]{1,100}): (.+)", re.DOTALL)
 class DemoModel:
     """Answers about the task it was given, from the messages alone, at no cost and without a network."""
 
-    def __init__(self, *, first_token_seconds: float = _FIRST_TOKEN_SECONDS, token_seconds: float = _TOKEN_SECONDS):
+    def __init__(
+        self,
+        *,
+        first_token_seconds: float = _FIRST_TOKEN_SECONDS,
+        token_seconds: float = _TOKEN_SECONDS,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._clock = clock
         self._first_token_seconds = first_token_seconds
         self._token_seconds = token_seconds
 
@@ -38,10 +45,10 @@ class DemoModel:
         said, asked = _action(call) or (" ".join(_sentences(call.messages)), None)
         tokens = _TOKEN.findall(said)
         spoken = tokens[: call.sampling.max_tokens_of(call.model)]
-        await sleep(self._first_token_seconds)
+        await sleep(self._clock, self._first_token_seconds)
         for token in spoken:
             hear((token,))
-            await sleep(self._token_seconds)
+            await sleep(self._clock, self._token_seconds)
         heard = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
         counted = TokenCount(input_tokens=heard, output_tokens=len(spoken))
         if asked is not None and len(spoken) == len(tokens):

@@ -6,8 +6,8 @@ from typing import cast
 from urllib.parse import urljoin, urlsplit
 
 import orjson
-from anyio import move_on_after
 
+from app.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
 from app.llm.base import Hear, ModelCall, Opened
 from app.llm.chat_stream import ChatStream
@@ -30,13 +30,14 @@ class DirectModel:
     A key goes to the endpoint's own origin only: redirects elsewhere are refused.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._environ = environ
+        self._clock = clock
         self._connections: Connections | None = None
 
     async def ready(self) -> None:
         if self._connections is None:
-            self._connections = Connections(self._environ)
+            self._connections = Connections(self._environ, self._clock)
 
     async def close(self) -> None:
         """Close the connections that are kept for reuse."""
@@ -85,8 +86,8 @@ class DirectModel:
         if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "").lower() in ("", "identity"):
             return answer
         try:
-            failure = _refusal(answer)
-            _log(call, failure, await _words(answer) or "without a word")
+            failure = _refusal(answer, self._clock)
+            _log(call, failure, await _words(answer, self._clock) or "without a word")
             raise failure
         finally:
             answer.close()
@@ -152,15 +153,15 @@ def _within_its_origin(url: str, location: str) -> str | None:
         return None
 
 
-def _refusal(answer: Answer) -> ModelError:
+def _refusal(answer: Answer, clock: Clock) -> ModelError:
     if 200 <= answer.status < 300:
         return ProviderError("the provider compressed its answer, which we had asked it not to do")
     if 300 <= answer.status < 400:
         return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {answer.status})")
-    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", "")))
+    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)))
 
 
-async def _words(answer: Answer) -> str:
+async def _words(answer: Answer, clock: Clock) -> str:
     """What a provider says when it refuses, as far as it comes at once."""
     words = bytearray()
 
@@ -168,7 +169,7 @@ async def _words(answer: Answer) -> str:
         words.extend(part)
         return len(words) >= _MAX_REFUSAL_BYTES
 
-    with move_on_after(_REFUSAL_SECONDS):
+    with time_limit(clock, _REFUSAL_SECONDS):
         try:
             await answer.read(take)
         except OSError:

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 import anyio
 from anyio import to_thread
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel, Hear, ModelCall
 from app.llm.demo import DemoModel
 
@@ -22,10 +23,11 @@ class Lane(ChatModel, Protocol):
 class LateLane:
     """A lane whose module, with the libraries that it needs, is imported by `ready()`, in a thread."""
 
-    def __init__(self, module: str, model: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, module: str, model: str, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._module = module
         self._name = model
         self._environ = environ
+        self._clock = clock
         self._lane: Lane | None = None
         self._loading = anyio.Lock()
 
@@ -36,7 +38,7 @@ class LateLane:
         async with self._loading:
             if (lane := self._lane) is None:
                 module = await to_thread.run_sync(importlib.import_module, self._module, abandon_on_cancel=True)
-                lane = self._lane = cast(Lane, getattr(module, self._name)(self._environ))
+                lane = self._lane = cast(Lane, getattr(module, self._name)(self._environ, self._clock))
             return lane
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
@@ -51,12 +53,12 @@ class LateLane:
 class Lanes(dict[str, ChatModel]):
     """All lanes of a server."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._late = {
-            "direct": LateLane("app.llm.direct_model", "DirectModel", environ),
-            "litellm": LateLane("app.llm.litellm_model", "LiteLLMModel", environ),
+            "direct": LateLane("app.llm.direct_model", "DirectModel", environ, clock),
+            "litellm": LateLane("app.llm.litellm_model", "LiteLLMModel", environ, clock),
         }
-        super().__init__(self._late, demo=DemoModel())
+        super().__init__(self._late, demo=DemoModel(clock=clock))
 
     async def close(self) -> None:
         for lane in self._late.values():

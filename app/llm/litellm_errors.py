@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 
 import httpx
 from pydantic import ValidationError
@@ -17,12 +18,12 @@ def hung_up(error: Exception) -> bool:
     return not refused and any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes)
 
 
-def translate(error: Exception, *, opened: bool) -> ModelError:
+def translate(error: Exception, *, opened: bool, now: datetime) -> ModelError:
     """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
     causes = list(_causes(error))
     status = None if opened else _http_status(causes)
     if status is not None:
-        return refused(status, _retry_after_seconds(causes))
+        return refused(status, _retry_after_seconds(causes, now))
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
         return UpstreamInvalid("the provider's stream could not be read")
     if any(_is_transport(cause) for cause in causes):
@@ -58,10 +59,10 @@ def _http_status(causes: list[BaseException]) -> int | None:
     return None
 
 
-def _retry_after_seconds(causes: list[BaseException]) -> float | None:
+def _retry_after_seconds(causes: list[BaseException], now: datetime) -> float | None:
     for cause in causes:
         if isinstance(cause, httpx.HTTPStatusError):
-            return retry_after_seconds(cause.response.headers.get("retry-after", ""))
+            return retry_after_seconds(cause.response.headers.get("retry-after", ""), now)
     return None
 
 

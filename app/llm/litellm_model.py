@@ -16,6 +16,7 @@ import httpx
 from anyio import CancelScope, to_thread
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from app.clock import SYSTEM_CLOCK, Clock, utc
 from app.errors import ModelError, ProviderError, UpstreamTruncated
 from app.llm.base import Delta, Echo, Finished, Hear, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.llm.litellm_errors import hung_up, translate
@@ -50,8 +51,9 @@ class LiteLLMModel:
     litellm is imported by `ready()`, in a thread: it takes seconds and 190 MB.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._environ = environ
+        self._clock = clock
         self._litellm: Any = None
         self._loading = anyio.Lock()
         self._reusable: set[str] = set()
@@ -104,7 +106,7 @@ class LiteLLMModel:
             raise
         except Exception as error:
             # litellm raises what it likes, its provider adapters more: this is where foreign errors become ours.
-            failure = translate(error, opened=opened)
+            failure = translate(error, opened=opened, now=utc(self._clock))
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
             if stream is not None and (count := _token_count(stream)):
                 hear((count,))

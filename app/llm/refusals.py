@@ -1,6 +1,6 @@
 """What a provider's HTTP status means to us."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from math import isnan
 
@@ -16,12 +16,12 @@ def refused(status: int, retry_after_seconds: float | None) -> ModelError:
     return kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
 
 
-def retry_after_seconds(header: str) -> float | None:
+def retry_after_seconds(header: str, now: datetime) -> float | None:
     """How long the provider asks us to wait: a number of seconds or a date (RFC 9110, section 10.2.3)."""
     try:
         seconds = float(header)
     except ValueError:
-        return _seconds_until(header)
+        return _seconds_until(header, now)
     return None if isnan(seconds) else seconds
 
 
@@ -30,9 +30,9 @@ def first_words(said: object) -> str:
     return (str(said).splitlines() or [type(said).__name__])[0][:_MAX_LOGGED_ERROR]
 
 
-def _seconds_until(date: str) -> float | None:
+def _seconds_until(date: str, now: datetime) -> float | None:
     try:
-        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(date) - now).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
 

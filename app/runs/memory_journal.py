@@ -1,12 +1,11 @@
 """A journal in this process's memory: finished runs stay for a while, within a number of bytes."""
 
-import asyncio
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.errors import IdempotencyMismatch, NotFound, StillRunning
 from app.events import Event, RunEnded
 from app.runs.book import Book, nothing
@@ -19,7 +18,8 @@ CLAIM_SECONDS = 86_400.0
 class Claims:
     """Which runs the requests with an `Idempotency-Key` have."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._runs: dict[str, tuple[float, str, str]] = {}
         """When it was taken, the body's digest and the run's id, by the claim's key; in the order of time."""
 
@@ -38,10 +38,10 @@ class Claims:
             if body != claim.body:
                 raise IdempotencyMismatch("this Idempotency-Key came with another body before")
             raise AlreadyClaimed(its)
-        self._runs[claim.key] = (time.monotonic(), claim.body, job_id)
+        self._runs[claim.key] = (self._clock.now(), claim.body, job_id)
 
     def _forget_old(self) -> None:
-        oldest = time.monotonic() - CLAIM_SECONDS
+        oldest = self._clock.now() - CLAIM_SECONDS
         while self._runs and (first := next(iter(self._runs.items())))[1][0] < oldest:
             del self._runs[first[0]]
 
@@ -84,13 +84,14 @@ class MemoryJournal:
     is_open = True
     healthy = True
 
-    def __init__(self, *, retain_seconds: float, retain_bytes: int) -> None:
+    def __init__(self, *, retain_seconds: float, retain_bytes: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._retain_seconds = retain_seconds
         self._retain_bytes = retain_bytes
         self._books: dict[str, Book] = {}
         """In the order in which they were begun."""
-        self._claims = Claims()
-        self._finished: OrderedDict[str, tuple[asyncio.TimerHandle, int]] = OrderedDict()
+        self._claims = Claims(clock)
+        self._finished: OrderedDict[str, tuple[Timer, int]] = OrderedDict()
         """When each is forgotten, and its bytes."""
         self._finished_bytes = 0
 
@@ -147,7 +148,7 @@ class MemoryJournal:
         if self._retain_seconds == math.inf:
             return
         job_id, weight = book.record.job_id, book.weigh()
-        timer = asyncio.get_running_loop().call_later(self._retain_seconds, self._forget, job_id)
+        timer = self._clock.call_later(self._retain_seconds, self._forget, job_id)
         self._finished[job_id] = (timer, weight)
         self._finished_bytes += weight
         while self._finished_bytes > self._retain_bytes:

@@ -71,7 +71,7 @@ class Recovery:
 
     async def _take_up(self, found: Unfinished) -> None:
         record, entries = await found.load()
-        run = Run(_lost_job(record))
+        run = Run(_lost_job(record), clock=self._clock)
         reason = await self._prepare(run, found, record, entries)
         run.take_over(found, entries)
         if reason is None:

@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import anyio
 from anyio import CancelScope
 
+from app.clock import SYSTEM_CLOCK, Clock, Timer, time_limit, utc
 from app.engine.budget import Budget
 from app.engine.execute import Execution
 from app.engine.past import Past, past_of
@@ -54,12 +53,14 @@ class Run:
 
     _log: Log
 
-    def __init__(self, job: Job, *, grace_seconds: float = 0) -> None:
-        self._record = _record(job)
+    def __init__(self, job: Job, *, grace_seconds: float = 0, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._record = _record(job, clock)
         self.job_id = self._record.job_id
         self.job = job
         self.summary = Summary()
-        self._began = time.monotonic()
+        self._now = clock.now
+        self._began = clock.now()
         self._scope = CancelScope()
         self._stopped_by: RunError | None = None
         self._is_suspended = False
@@ -67,14 +68,14 @@ class Run:
         self._past = Past()
         self._grace_seconds = grace_seconds
         self._readers = 0
-        self._leaving: asyncio.TimerHandle | None = None
+        self._leaving: Timer | None = None
         self._unread: anyio.Event | None = None
         """There while nobody reads; set when somebody does."""
 
     # The engine's recorder.
 
     def now_ms(self) -> int:
-        return int((time.monotonic() - self._began) * 1000)
+        return int((self._now() - self._began) * 1000)
 
     def say(self, delta: TextDelta | ReasoningDelta) -> None:
         if not self._is_silent:
@@ -170,7 +171,7 @@ class Run:
 
     def _leave_in(self, seconds: float) -> None:
         reason = RunCancelled("the client went away")
-        self._leaving = asyncio.get_running_loop().call_later(seconds, self.stop, reason)
+        self._leaving = self._clock.call_later(seconds, self.stop, reason)
 
     async def _while_unread(self) -> None:
         if self._unread is not None:
@@ -224,8 +225,7 @@ class Run:
         execution = Execution(job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self._past)
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
-            self._scope.deadline = anyio.current_time() + timeout - has_had
-            with self._scope:
+            with self._scope, time_limit(self._clock, timeout - has_had):
                 succeeded = await execution.run()
             if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
                 # The budget may have cut the last answer of all: nothing was left to be cancelled.
@@ -283,12 +283,12 @@ class Run:
         )
 
 
-def _record(job: Job) -> RunRecord:
+def _record(job: Job, clock: Clock) -> RunRecord:
     return RunRecord(
         job_id=f"{'swarms' if job.kind == 'swarm' else 'agent'}-{secrets.token_hex(16)}",
         owner=job.owner,
         kind=job.kind,
-        created_at=datetime.now(UTC),
+        created_at=utc(clock),
         include_output=job.include_output,
         coalesce_ms=job.coalesce_ms,
         request_id=job.request_id,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from app.clock import SYSTEM_CLOCK, Clock
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.engine.clocks import TurnClocks
 from app.engine.turn import Speaker
 from app.errors import (
@@ -51,13 +51,12 @@ class Supervisor:
         models: Mapping[str, ChatModel],
         limits: RunLimits,
         mcp: McpHub | None = None,
-        *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.journal = journal
         self._clock = clock
         self._recovery: Recovery | None = None
-        self._speaker = Speaker(models, limits.clocks, mcp)
+        self._speaker = Speaker(models, limits.clocks, mcp, clock)
         self._limits = limits
         self._live: dict[str, Run] = {}
         self._admitting = 0
@@ -98,7 +97,7 @@ class Supervisor:
             raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
         self._admitting += 1
         try:
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock)
             await run.begin(self.journal)
             self._begin(run)
         finally:
@@ -136,7 +135,7 @@ class Supervisor:
         self._draining = True
         if self._recovery is not None:
             self._recovery.stop()
-        with anyio.move_on_after(seconds):
+        with time_limit(self._clock, seconds):
             await self._no_more_runs()
         self._interrupting = True
         for run in list(self._live.values()):

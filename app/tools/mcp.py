@@ -1,5 +1,6 @@
 """Tools from MCP servers, over streamable HTTP."""
 
+import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,12 +11,12 @@ from ssl import SSLContext
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-import anyio
 from anyio import create_task_group, get_cancelled_exc_class, to_thread
 from anyio.abc import TaskGroup
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.errors import McpHostRefused
 from app.tools.context import ToolContext
 from app.tools.errors import ToolError
@@ -76,9 +77,11 @@ class McpHub:
         resolve: Resolve = addresses_of,
         tls: SSLContext | None = None,
         listing_seconds: float = MAX_LISTING_SECONDS,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`tls` says whose certificates are trusted; `listing_seconds` is what a server has to tell its tools."""
-        self._reach = Reach(allowed, resolve, tls)
+        self._reach = Reach(allowed, resolve, tls, clock)
+        self._clock = clock
         self._listing_seconds = listing_seconds
         self._offers: OrderedDict[bytes, tuple[float, Offer]] = OrderedDict()
         """With the time that each is remembered until; the least recently asked for first."""
@@ -97,7 +100,7 @@ class McpHub:
         """
         refusal = None
         async with create_task_group() as tasks:
-            with anyio.move_on_after(seconds):
+            with time_limit(self._clock, seconds):
                 try:
                     await self._offer(_Connection(self, server, tasks))
                 except LinkError as fault:
@@ -159,22 +162,22 @@ class McpHub:
     async def _offer(self, connection: "_Connection") -> Offer:
         """What is remembered, else what the server says now; raises `LinkError`."""
         key = _digest(connection.server)
-        until, offer = self._offers.get(key, (0.0, Offer()))
-        if anyio.current_time() < until:
+        until, offer = self._offers.get(key, (-math.inf, Offer()))
+        if self._clock.now() < until:
             self._offers.move_to_end(key)
             return offer
         try:
             self.admit(connection.server.url)
-            with anyio.fail_after(self._listing_seconds):
+            with time_limit(self._clock, self._listing_seconds) as scope:
                 listed = await connection.use(lambda link: link.tools(MAX_TOOLS))
                 offer = await to_thread.run_sync(read_offer, listed, abandon_on_cancel=True)
         except McpHostRefused as error:
             raise LinkError(f"is refused: {error.detail}", error) from error
-        except TimeoutError as error:
-            raise LinkError(f"did not answer within {self._listing_seconds:g} s") from error
         except ToolError as error:
             raise LinkError("does not tell its tools") from error
-        self._offers[key] = (anyio.current_time() + REMEMBERED_SECONDS, offer)
+        if scope.cancelled_caught:
+            raise LinkError(f"did not answer within {self._listing_seconds:g} s")
+        self._offers[key] = (self._clock.now() + REMEMBERED_SECONDS, offer)
         self._offers.move_to_end(key)
         while len(self._offers) > MAX_REMEMBERED:
             self._offers.popitem(last=False)

@@ -14,6 +14,7 @@ import httpx2
 from anyio.abc import TaskGroup
 from pydantic_core import from_json, to_json
 
+from app.clock import time_limit
 from app.errors import McpHostRefused
 from app.tools.mcp_network import CheckedNetwork
 from app.tools.mcp_reach import Reach
@@ -52,6 +53,7 @@ class Gate(httpx2.AsyncBaseTransport):
         """Whether the server may have forgotten the session, or is gone."""
         self.refusal: McpHostRefused | None = None
         """Why we did not go where the URL, or the server, wanted us to."""
+        self._clock = reach.clock
         self._tasks = tasks
         self._told = 0
         self._ready = anyio.Event()
@@ -93,7 +95,7 @@ class Gate(httpx2.AsyncBaseTransport):
 
     async def _tell(self, request: httpx2.Request, method: str = "") -> None:
         try:
-            with anyio.move_on_after(TELL_SECONDS):
+            with time_limit(self._clock, TELL_SECONDS):
                 await (await self._send(request)).aclose()
         except (McpHostRefused, *_NETWORK_ERRORS):
             pass  # the next request will tell

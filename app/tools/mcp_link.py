@@ -29,6 +29,7 @@ from mcp_types import (
 )
 from pydantic import JsonValue
 
+from app.clock import time_limit
 from app.text import whole
 from app.tools.errors import ToolError
 from app.tools.mcp_errors import LinkError
@@ -151,14 +152,16 @@ class Link:
             ) as its,
         ):
             try:
-                with anyio.fail_after(MAX_OPENING_SECONDS):
+                with time_limit(self._reach.clock, MAX_OPENING_SECONDS) as scope:
                     await self._shake_hands(its, gate)
+                if scope.cancelled_caught:
+                    raise LinkError(f"did not answer within {MAX_OPENING_SECONDS:g} s")
                 self._session = its
                 self._settled.set()
                 await anyio.sleep_forever()
             finally:
                 self._session = None
-                with CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL_SECONDS):
+                with CancelScope(shield=True), time_limit(self._reach.clock, FAREWELL_SECONDS):
                     await gate.take_leave()
 
     async def _shake_hands(self, session: ClientSession, gate: Gate) -> None:
@@ -194,8 +197,6 @@ class Link:
         error = _first(error)
         if isinstance(error, LinkError):
             return error
-        if isinstance(error, TimeoutError):
-            return LinkError(f"did not answer within {MAX_OPENING_SECONDS:g} s")
         if not isinstance(error, MCPError) or error.code == PARSE_ERROR:
             return LinkError(_NOT_MCP)
         if self._gate and error.data == self._gate.mark:

@@ -1,14 +1,16 @@
 """Connections to MCP servers, to checked addresses only."""
 
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from ssl import SSLContext
 from typing import Any, Final, cast
 
-import anyio
 import httpcore2
 import httpx2
 
+from app.clock import time_limit
 from app.tools.mcp_reach import Reach
 
 _TRY_SECONDS: Final = 2.0
@@ -37,17 +39,14 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         """Raises `McpHostRefused` if one of the addresses is not allowed, else what httpcore raises."""
-        try:
-            with anyio.fail_after(timeout):
-                addresses = await self._addresses(host, port)
-                for address in addresses[:-1]:
-                    try:
-                        return await self._network.connect_tcp(address, port, _TRY_SECONDS)
-                    except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                        continue
-                return await self._network.connect_tcp(addresses[-1], port)
-        except TimeoutError as error:
-            raise httpcore2.ConnectTimeout(str(error)) from error
+        clock = self._reach.clock
+        with time_limit(clock, math.inf if timeout is None else timeout):
+            addresses = await self._addresses(host, port)
+            for address in addresses[:-1]:
+                with time_limit(clock, _TRY_SECONDS), suppress(httpcore2.ConnectError):
+                    return await self._network.connect_tcp(address, port)
+            return await self._network.connect_tcp(addresses[-1], port)
+        raise httpcore2.ConnectTimeout
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:

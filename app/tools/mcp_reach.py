@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import anyio
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.tools.hosts import AllowedHosts
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
@@ -28,3 +29,4 @@ class Reach:
     resolve: Resolve = addresses_of
     tls: SSLContext | None = None
     """None: whoever the usual authorities vouch for, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`."""
+    clock: Clock = SYSTEM_CLOCK

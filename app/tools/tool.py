@@ -13,11 +13,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from anyio import CapacityLimiter, move_on_after, to_thread
+from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.text import whole
 from app.tools.context import ToolContext
 from app.tools.errors import ToolDefinitionError, ToolError
@@ -60,7 +61,7 @@ class Tool(ABC):
     async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
         """Do it. What it raises is told to the model; how long it may take and its answer be is `call`'s business."""
 
-    async def call(self, arguments: str, context: ToolContext) -> str:
+    async def call(self, arguments: str, context: ToolContext, clock: Clock = SYSTEM_CLOCK) -> str:
         """Answer one call. `arguments` is the model's own text; none at all is taken for `{}`.
 
         Nothing can be written to `context` any more when this returns.
@@ -69,7 +70,7 @@ class Tool(ABC):
             ToolError: whatever went wrong, in words for the model. Cancellation passes.
         """
         try:
-            with move_on_after(self.timeout_seconds):
+            with time_limit(clock, self.timeout_seconds):
                 return _capped(await self.perform(_object_in(arguments), context))
         except ToolError as error:
             raise ToolError(_cut(str(error))) from error
