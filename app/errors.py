@@ -4,12 +4,28 @@
 been sent, in an open stream the same failure travels as an `error` event.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 Location = tuple[str | int, ...]
 
 QUOTE_LIMIT = 100
 """Characters of a client's own words that an error may repeat."""
+
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """The error without the frames that it, and those that it came from, went through.
+
+    A frame that names the error that it raises is a circle, which keeps all that the frame knows in memory until the
+    garbage collector comes.
+    """
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def quote(text: str) -> str:

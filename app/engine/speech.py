@@ -11,7 +11,7 @@ from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
-from app.errors import ModelError, TurnTimeout
+from app.errors import ModelError, TurnTimeout, without_frames
 from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
@@ -194,6 +194,9 @@ class Speech:
         try:
             with clock:
                 await self._models[call.model.lane].stream(asked, hear)
+        except ModelError as error:
+            without_frames(error)  # the adapter has logged what there is to know
+            raise
         finally:
             t_ms = self._recorder.now_ms()
             self._think(t_ms, call.thought.end())

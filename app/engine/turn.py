@@ -98,25 +98,26 @@ class _Course:
     async def take(self) -> TurnResult:
         await self._record_start()
         status: TurnStatus = "success"
-        failure: AppError | None = None
+        failure: Failure | None = None
         try:
             await checkpoint_if_cancelled()  # while its beginning was written
             await self._speech.ready()
             await self._act()
         except ModelError as error:
-            status, failure = "failed", error
+            status, failure = "failed", as_failure(error, who=self._agent.name)
         except get_cancelled_exc_class():
             status = "cancelled"
             raise
         except BaseException:
-            status, failure = "failed", InternalError("something went wrong in this server")
+            bug = InternalError("something went wrong in this server")
+            status, failure = "failed", as_failure(bug, who=self._agent.name)
             raise
         finally:
             self._record_end(status, failure)
         code = failure.code if failure else None
         return TurnResult(self._agent.name, self._speech.text, code, self._passed(failure))
 
-    def _passed(self, failure: AppError | None) -> Handoff | None:
+    def _passed(self, failure: Failure | None) -> Handoff | None:
         """Whom the word was passed to, by a turn that did not fail."""
         return self._handoff.passed[0] if self._handoff and self._handoff.passed and failure is None else None
 
@@ -209,7 +210,7 @@ class _Course:
         with CancelScope(shield=True):
             await self._recorder.commit(started)
 
-    def _record_end(self, status: TurnStatus, failure: AppError | None) -> None:
+    def _record_end(self, status: TurnStatus, failure: Failure | None) -> None:
         ended_ms = self._recorder.now_ms()
         seconds = (ended_ms - self._began_ms) / 1000
         if failure is not None:
@@ -218,7 +219,7 @@ class _Course:
                     ended_ms,
                     agent=self._agent.name,
                     turn=self._turn.number,
-                    failure=as_failure(failure, who=self._agent.name),
+                    failure=failure,
                     attempts=self._speech.attempts,
                     elapsed_seconds=seconds,
                 )
