@@ -1,5 +1,6 @@
 """The composition root: settings become a server."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from app.api.auth import KeyRing, owner_of
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
 from app.api.openapi import describe
-from app.clock import SYSTEM_CLOCK, Clock
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.errors import AppError, quote
 from app.llm.aliases import aliases_of
 from app.llm.base import ChatModel
@@ -32,6 +33,8 @@ from app.tools.access import ToolGrants, operators_tools
 from app.tools.errors import ToolLoadError
 from app.tools.mcp import McpHub
 
+_OPENING_SECONDS = 1.0
+"""How long the first connection waits for the journal; one that takes longer is waited for beside."""
 _CORS_REQUEST_HEADERS = [
     "x-api-key",
     "authorization",
@@ -82,7 +85,9 @@ def create_app(
         if preload:
             await lanes["litellm"].ready()
         its_journal = journal or journal_of(settings, clock)
-        await its_journal.open()
+        opening = asyncio.create_task(its_journal.open(), name="opening of the journal")
+        with time_limit(clock, _OPENING_SECONDS):
+            await asyncio.shield(opening)
         mcp = McpHub(tools.hosts, clock=clock)
         try:
             async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
@@ -99,6 +104,7 @@ def create_app(
                     supervisor=supervisor,
                 )
         finally:
+            opening.cancel()
             await its_journal.close()
             await mcp.close()
             await lanes.close()

@@ -147,7 +147,9 @@ class SqliteJournal:
         self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
     ) -> Log:
         if self._opening is None or not self.healthy:
-            raise StorageUnavailable("the server cannot write anything down at present")
+            raise StorageUnavailable(
+                "the server cannot write anything down at present", retry_after_seconds=_RETRY_SECONDS
+            )
         self._claims.take(record.claim, record.job_id)
         live = LiveRun(self._next_run, Book(record, on_cancel=on_cancel), on_failure)
         self._next_run += 1
@@ -454,7 +456,9 @@ class SqliteJournal:
             return await to_thread.run_sync(in_thread)
         except (sqlite3.Error, OSError) as error:
             logger.warning("the data directory cannot be read: %s", error)
-            raise StorageUnavailable("what is stored cannot be read at present") from error
+            raise StorageUnavailable(
+                "what is stored cannot be read at present", retry_after_seconds=_RETRY_SECONDS
+            ) from error
 
     async def _write(
         self,

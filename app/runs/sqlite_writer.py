@@ -146,6 +146,6 @@ def _finish(
         if error is None:
             future.set_result(None)
         else:
-            failure = StorageUnavailable("what happens can no longer be written down")
+            failure = StorageUnavailable("what happens can no longer be written down", retry_after_seconds=1)
             failure.__cause__ = error
             future.set_exception(failure)
