@@ -24,8 +24,11 @@ from app.llm.base import ChatModel
 from app.runs.job import Job
 from app.runs.journal import Journal, RunRecord
 from app.runs.run import Run
+from app.settings import ENV_PREFIX
+from app.shares import Owner, Shares
 from app.swarm.plan import Plan
 from app.tools.mcp import McpHub
+from app.tools.threads import owner_of_context
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class RunLimits:
     """What the operator grants runs, in seconds where it is a time."""
 
     max_runs: int = 1000
+    keys: int = 1
+    """How many owners of runs share them, and the threads of tools."""
     run_seconds: float = 3600.0
     disconnect_grace_seconds: float = 10.0
     clocks: TurnClocks = field(default_factory=TurnClocks)
@@ -53,6 +58,7 @@ class Supervisor:
         self._speaker = Speaker(models, limits.clocks, mcp)
         self._limits = limits
         self._live: dict[str, Run] = {}
+        self._shares = Shares(limits.max_runs)
         self._admitting = 0
         self._draining = False
         self._interrupting = False
@@ -86,13 +92,20 @@ class Supervisor:
             )
         if self._draining:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
-        if len(self._live) + self._admitting >= self._limits.max_runs:
-            raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
+        if not self._shares.take(Owner(job.owner, of=self._limits.keys)):
+            kept = " but for what is kept for other keys" if self._shares.left > 0 else ""
+            raise Unavailable(
+                f"the server is full{kept}: {ENV_PREFIX}MAX_RUNS is {self._limits.max_runs}",
+                retry_after_seconds=_RETRY_AFTER_FULL_SECONDS,
+            )
         self._admitting += 1
         try:
             run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
             await run.begin(self.journal)
             self._live[run.job_id] = run
+        except BaseException:
+            self._shares.give_back(job.owner)
+            raise
         finally:
             self._admitting -= 1
             self._look_whether_drained()
@@ -121,6 +134,7 @@ class Supervisor:
                 await run.finish(reason, succeeded=False)
                 continue
             self._live[run.job_id] = run
+            self._shares.take_anyway(job.owner)
             self._begin(run)
 
     def _begin(self, run: Run) -> None:
@@ -158,11 +172,13 @@ class Supervisor:
             self._drained.set()
 
     def _forget(self, run: Run) -> None:
-        self._live.pop(run.job_id, None)
+        if self._live.pop(run.job_id, None) is not None:
+            self._shares.give_back(run.job.owner)
         self._look_whether_drained()
 
     async def _own(self, run: Run) -> None:
         job = run.job
+        owner_of_context.set(Owner(job.owner, of=self._limits.keys))
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
         logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
         try:
