@@ -313,6 +313,26 @@ async def test_a_foreign_run_cannot_be_told_from_none(data_dir: Path | None) -> 
             assert its["status"] == ("running" if is_live else "cancelled"), "a stranger did nothing to it"
 
 
+@pytest.mark.parametrize("key", [b"%s ", b" %s", b"\t%s \t"])
+async def test_white_space_around_a_key_is_no_part_of_it(key: bytes) -> None:
+    given = key % KEY.encode()
+    async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
+        for name, value in ((b"x-api-key", given), (b"authorization", b"  Bearer " + given)):
+            # Written by hand: clients drop it, or refuse to send it.
+            answer = await raw_answer(str(nobody.base_url), name + b":" + value)
+            assert answer.startswith(b"HTTP/1.1 200"), (name, value)
+        padded = await raw_answer(str(nobody.base_url), b"x-api-key:" + KEY.encode()[:3] + b" " + KEY.encode()[3:])
+    assert padded.startswith(b"HTTP/1.1 401"), "within it, it is"
+
+
+async def raw_answer(url: str, header: bytes) -> bytes:
+    """What `GET /v1/runs` with this line is answered."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    async with await anyio.connect_tcp(host, int(port)) as connection:
+        await connection.send(b"GET /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+        return await connection.receive()
+
+
 async def test_every_route_of_runs_wants_a_key() -> None:
     async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
         job_id = await finished_run(http)

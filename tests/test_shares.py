@@ -18,7 +18,6 @@ from app.errors import Unavailable
 from app.events import RunEnded
 from app.llm.base import Finished, ToolCallDelta
 from app.runs.job import Job
-from app.runs.memory_journal import MemoryJournal
 from app.runs.sqlite_journal import SqliteJournal
 from app.runs.supervisor import RunLimits, Supervisor
 from app.shares import Owner, Shares
