@@ -57,7 +57,7 @@ def masked_key(headers: Headers) -> str:
 
 def _given(headers: Headers) -> str:
     """The key, without the white space around it, which is no part of a header's value (RFC 9110, section 5.5)."""
-    return headers.get("x-api-key", "").strip() or _bearer(headers.get("authorization", "").strip())
+    return headers.get("x-api-key", "").strip() or _bearer(headers.get("authorization", ""))
 
 
 def _bearer(authorization: str) -> str:

@@ -115,10 +115,11 @@ class SqliteJournal:
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
         return (await self._book(job_id)).tail(after)
 
-    async def status(self, job_id: str) -> RunStatus:
-        if (live := self._live.get(job_id)) is not None:
+    async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
+        live = self._live.get(job_id)
+        if live is not None and owner in (None, live.book.record.owner):
             return live.book.status()
-        stored = await self._read(lambda store: store.run(job_id))
+        stored = await self._read(lambda store: store.run(job_id, owner=owner))
         if stored is None:
             raise _no_such_run()
         return self._status(stored)
@@ -126,19 +127,15 @@ class SqliteJournal:
     async def list(
         self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
     ) -> Page:
-        def read(store: Store) -> tuple[list[StoredRun], bool]:
+        def read(store: Store) -> tuple[list[str], bool]:
             before = None
-            if after is not None:
-                last = store.run(after)
-                if last is None or last.record.owner != owner:
-                    raise _no_such_run()
-                before = last.no
+            if after is not None and (before := store.number(after, owner=owner)) is None:
+                raise _no_such_run()
             return store.page(owner, state=state, limit=limit, before=before)
 
         if self._begun and self.healthy:
             await self.safe()  # whoever has begun a run finds it here
-        runs, has_more = await self._read(read)
-        return Page([self._status(run) for run in runs], has_more)
+        return Page(*await self._read(read))
 
     async def cancel(self, job_id: str) -> None:
         if (live := self._live.get(job_id)) is not None:
@@ -152,6 +149,17 @@ class SqliteJournal:
             raise StillRunning("the run goes on; cancel it first")
         await self._write(lambda store: store.delete_run(job_id))
         self._forget(status.record)
+
+    async def admit_token(self, job_id: str, digest: bytes) -> None:
+        if self._begun:
+            self.flush()  # the run's row is written first
+        is_there: list[bool] = []
+        await self._write(lambda store: is_there.append(store.admit_token(job_id, digest)))
+        if not any(is_there):
+            raise _no_such_run()
+
+    async def has_admitted(self, job_id: str, digest: bytes) -> bool:
+        return await self._read(lambda store: store.has_admitted(job_id, digest))
 
     async def trim(self, job_id: str, before: int) -> None:
         book = await self._book(job_id)
@@ -301,7 +309,7 @@ class SqliteJournal:
         summary = Summary()
         for _, event in run.outline:
             summary.observe(event)
-        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id)
+        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id, run.ended_at)
 
     async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
         def in_thread() -> ResultT:
