@@ -312,6 +312,19 @@ async def test_a_hundred_thousand_finished_runs_are_no_burden(
 # Whose runs.
 
 
+async def test_what_is_remembered_of_tokens_goes_with_the_run(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        for job_id in ("old", "deleted", "kept"):
+            await finish(journal, job_id)
+            await journal.admit_token(job_id, job_id.encode())
+        await journal.delete("deleted")
+        assert columns(tmp_path, "SELECT digest FROM stream_tokens") == [b"old", b"kept"]
+    ask(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'old'")
+    async with opened(tmp_path) as journal:
+        await left(journal)
+        assert columns(tmp_path, "SELECT digest FROM stream_tokens") == [b"kept"], "also where a sweep takes it"
+
+
 async def test_what_a_stranger_asks_for_costs_the_same_whether_or_not_it_is_there(tmp_path: Path) -> None:
     """Nothing of another owner's run is unpacked: it is not even readable here. And the same is asked of the file."""
     async with opened(tmp_path) as journal:
