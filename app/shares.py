@@ -1,10 +1,11 @@
-"""The rule by which owners share what there is only so much of: runs at once, threads for tools.
+"""The rule by which owners share what there is only so much of: runs at once, threads for tools, reads.
 
 Whoever comes first is served first, but the last quarter of the places goes only to owners that hold less than a
 quarter: one that takes all it can get leaves room for another to begin. An owner by itself may have everything.
 """
 
 from collections import Counter
+from contextvars import ContextVar
 from typing import NamedTuple
 
 _PARTS = 4
@@ -15,6 +16,10 @@ class Owner(NamedTuple):
 
     name: str = ""
     of: int = 1
+
+
+owner_of_context: ContextVar[Owner] = ContextVar("owner", default=Owner())  # noqa: B039  # a tuple: nobody changes it
+"""For whom this task, or the one that started it, does what it does."""
 
 
 class Shares:

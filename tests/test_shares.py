@@ -1,5 +1,6 @@
-"""One key cannot take all that there is from the others (app/shares.py): runs at once, threads for tools."""
+"""One key cannot take all that there is from the others (app/shares.py): runs at once, threads for tools, reads."""
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -14,16 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from app.api.auth import owner_of
 from app.errors import Unavailable
 from app.events import RunEnded
 from app.llm.base import Finished, ToolCallDelta
+from app.places import Places
 from app.runs.job import Job
+from app.runs.journal import RunStatus
+from app.runs.memory_journal import MemoryJournal
 from app.runs.sqlite_journal import SqliteJournal
 from app.runs.supervisor import RunLimits, Supervisor
-from app.shares import Owner, Shares
+from app.shares import Owner, Shares, owner_of_context
 from app.tools.threads import MAX_THREADS
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.scripted import ScriptedModel, swarm
+from tests.test_listing import add_run
 
 pytestmark = pytest.mark.anyio
 
@@ -232,3 +238,68 @@ async def test_a_key_whose_tools_hang_leaves_threads_to_the_tools_of_the_other()
     assert told == ["at once"] * 3
     assert late.text.count("event: tool_end") == MAX_THREADS
     assert '"is_error":true' not in late.text.replace(" ", ""), "those that waited had their thread in the end"
+
+
+# --- Reads ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_reads_many_runs_at_once_is_no_long_wait_for_the_other(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 20)
+    await journal.open()
+    await add_run(journal, "run-1", "x", owner="o")
+    done: list[str] = []
+
+    async def read(owner: Owner) -> None:
+        owner_of_context.set(owner)
+        await journal.status("run-1", owner="o")
+        done.append(owner.name)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            with journal._reading:  # pyright: ignore[reportPrivateUsage]  # as while a long read goes on
+                for _ in range(100):
+                    tasks.start_soon(read, ONE)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(read, OTHER)
+                await anyio.wait_all_tasks_blocked()
+    await journal.close()
+    assert done.index("other") <= 8
+    assert len(done) == 101
+
+
+class AskedJournal(MemoryJournal):
+    """Notes for whom it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(retain_seconds=60, retain_bytes=1 << 20)
+        self.asked: set[Owner] = set()
+
+    async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
+        self.asked.add(owner_of_context.get())
+        return await super().status(job_id, owner=owner)
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/swarm/logs", "/v1/runs/run-1", "/v1/runs/run-1/stream"])
+async def test_what_a_request_reads_is_read_for_its_key(path: str) -> None:
+    journal = AskedJournal()
+    async with serving(journal=journal) as url, client(url) as http:
+        await add_run(journal, "run-1", "x")
+        assert (await http.get(path)).status_code == 200
+    assert journal.asked == {Owner(owner_of(KEY), of=2)}
+
+
+async def test_what_waits_for_a_place_and_gives_up_holds_none() -> None:
+    places, owner = Places(1), Owner()
+    await places.take(owner)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(places.take, owner)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    granted = asyncio.create_task(places.take(owner))
+    await anyio.wait_all_tasks_blocked()
+    places.give_back(owner)
+    granted.cancel()  # before it knows of its place
+    with pytest.raises(asyncio.CancelledError):
+        await granted
+    with anyio.fail_after(5):
+        await places.take(owner)

@@ -22,6 +22,7 @@ from anyio import to_thread
 
 from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
+from app.places import Places
 from app.runs.book import Book, nothing
 from app.runs.journal import Claim, DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
 from app.runs.memory_journal import CLAIM_SECONDS, Claims
@@ -29,6 +30,7 @@ from app.runs.packing import Noted
 from app.runs.sqlite_store import Ending, Store, StoredRun
 from app.runs.sqlite_writer import Task, Writer
 from app.runs.summary import Summary
+from app.shares import owner_of_context
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ _NUMBERS_SKIPPED = 1_000_000
 that was not."""
 _RUNS_A_SWEEP = 1000
 """Whoever commits waits for a sweep."""
+_READS = 8
+"""Reads that are in threads at once, one of them in the file: however many one owner asks for, others come soon."""
 _OPENED_RUNS = 16
 """Finished runs that are kept in memory for their next reader."""
 _LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
@@ -80,6 +84,7 @@ class SqliteJournal:
             logger.warning("the data directory cannot be used: %s", error)
         self._readers: Store | None = None
         self._reading = threading.Lock()
+        self._reading_places = Places(_READS)
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -318,11 +323,15 @@ class SqliteJournal:
                     self._readers = Store(self._folder, writes=False)
                 return read(self._readers)
 
+        owner = owner_of_context.get()
+        await self._reading_places.take(owner)
         try:
             return await to_thread.run_sync(in_thread)
         except (sqlite3.Error, OSError) as error:
             logger.warning("the data directory cannot be read: %s", error)
             raise StorageUnavailable("what is stored cannot be read at present") from error
+        finally:
+            self._reading_places.give_back(owner)
 
     async def _write(
         self, write: Callable[[Store], None], *, is_tried_again: bool = False, done: Callable[[], object] = nothing

@@ -25,10 +25,9 @@ from app.runs.job import Job
 from app.runs.journal import Journal, RunRecord
 from app.runs.run import Run
 from app.settings import ENV_PREFIX
-from app.shares import Owner, Shares
+from app.shares import Owner, Shares, owner_of_context
 from app.swarm.plan import Plan
 from app.tools.mcp import McpHub
-from app.tools.threads import owner_of_context
 
 logger = logging.getLogger(__name__)
 
