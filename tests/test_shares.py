@@ -279,12 +279,21 @@ class AskedJournal(MemoryJournal):
         return await super().status(job_id, owner=owner)
 
 
-@pytest.mark.parametrize("path", ["/v1/runs", "/v1/swarm/logs", "/v1/runs/run-1", "/v1/runs/run-1/stream"])
-async def test_what_a_request_reads_is_read_for_its_key(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "by_token"),
+    [
+        *(("/v1/runs", False), ("/v1/swarm/logs", False), ("/v1/runs/run-1", False)),
+        *(("/v1/runs/run-1/stream", False), ("/v1/runs/run-1/stream", True)),
+    ],
+)
+async def test_what_a_request_reads_is_read_for_its_key(path: str, by_token: bool) -> None:
     journal = AskedJournal()
     async with serving(journal=journal) as url, client(url) as http:
         await add_run(journal, "run-1", "x")
-        assert (await http.get(path)).status_code == 200
+        token = (await http.post("/v1/runs/run-1/stream-token")).json()["token"]
+        journal.asked.clear()
+        async with client(url, key=None if by_token else KEY) as reader:
+            assert (await reader.get(path, params={"token": token} if by_token else {})).status_code == 200
     assert journal.asked == {Owner(owner_of(KEY), of=2)}
 
 

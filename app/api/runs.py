@@ -21,6 +21,7 @@ from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailabl
 from app.events import RunEnded
 from app.runs.journal import Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
+from app.shares import Owner, owner_of_context
 from app.swarm.spec import MAX_COALESCE_MS
 from app.wire import answers
 from app.wire.schema import RunAnswer
@@ -187,7 +188,9 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
     Raises:
         InvalidToken: the token is none, is for another run, or comes too late.
     """
-    owner, expires = read_token(parts_of(request)["keys"], token, job_id)
+    keys = parts_of(request)["keys"]
+    owner, expires = read_token(keys, token, job_id)
+    owner_of_context.set(Owner(owner, of=len(keys)))
     try:
         status = await _status(runs, job_id, owner)
     except NotFound as error:
