@@ -22,7 +22,7 @@ from app.errors import AppError, NoCredentials
 from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
-from app.settings import ENV_PREFIX, KEY_VARIABLE, Settings
+from app.settings import ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings
 from app.terminal.choice import picture_for
 from app.terminal.lines import JsonLines
 from app.terminal.plain import PlainText
@@ -39,7 +39,6 @@ cli = typer.Typer(
     help="Teams of LLM agents, streamed token by token.",
 )
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _FAILED = 1
 _USAGE_ERROR = 2
 _OF_SIGNAL = 128
@@ -97,6 +96,11 @@ def serve(
         _refuse(
             f"No API keys. Set {ENV_PREFIX}API_KEYS to a comma-separated list of keys that clients may use,\n"
             "or try things out with: swarmstream serve --dev"
+        )
+    if settings.short_keys and not settings.listens_on_loopback:
+        _refuse(
+            f"{settings.short_keys} of the keys in {ENV_PREFIX}API_KEYS: fewer than {MIN_KEY_LENGTH} characters, which "
+            f"can be guessed.\nServing on {settings.host} takes longer ones, such as: openssl rand -hex 24"
         )
     # Imported here so that --help and a refusal come at once.
     from app.server import run_server
@@ -252,7 +256,7 @@ def _aliases(settings: Settings) -> dict[str, Alias]:
 
 
 def _for_development(settings: Settings, aliases: dict[str, Alias], key: str) -> Settings:
-    if settings.host not in _LOOPBACK:
+    if not settings.listens_on_loopback:
         _refuse(f"--dev listens on loopback only, not on {settings.host}.")
     changes: dict[str, Any] = {"api_keys": (*settings.api_keys, SecretStr(key))}
     if "default_model" not in settings.model_fields_set and not _can_be_called(settings.default_model, aliases):

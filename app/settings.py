@@ -1,18 +1,28 @@
 """Everything an operator may set: environment variables that begin with `SWARMSTREAM_`."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "SWARMSTREAM_"
+MIN_KEY_LENGTH = 16
+"""Characters of a key with which clients call from elsewhere."""
 
 
 def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+
+def _without_space(key: SecretStr) -> SecretStr:
+    """A key as its header's value can be: the white space around that is no part of it (RFC 9110, section 5.5)."""
+    return SecretStr(key.get_secret_value().strip())
+
+
+Key = Annotated[SecretStr, AfterValidator(_without_space)]
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -25,8 +35,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, hide_input_in_errors=True)
 
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        (), description="Comma-separated keys that clients may use. Without one the server starts only with `--dev`."
+    api_keys: Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Comma-separated keys that clients may use, each of at least 16 characters unless `HOST` is a "
+        "loopback address. Without one the server starts only with `--dev`.",
     )
     host: str = Field("127.0.0.1", description="The address to listen on; `0.0.0.0` for all of them.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
@@ -53,7 +65,7 @@ class Settings(BaseSettings):
     tools: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Comma-separated Python functions that agents may call, as `package.module:function`."
     )
-    tool_keys: dict[str, tuple[SecretStr, ...]] = Field(
+    tool_keys: dict[str, tuple[Key, ...]] = Field(
         {}, description='Who may use a tool that is not for every key: a JSON object such as `{"refund": ["key-1"]}`.'
     )
     mcp_allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
@@ -83,13 +95,32 @@ class Settings(BaseSettings):
     max_agents: Count = Field(64, description="Agents in one swarm.")
     max_stages: Count = Field(256, description="Stages in one flow.")
     max_turns: Count = Field(1000, description="Turns of one run: agents × loops × tasks.")
-    max_runs: Count = Field(1000, description="Runs at once; the next one is refused with 503.")
+    max_runs: Count = Field(
+        1000,
+        description="Runs at once; the next one is refused with 503. With two keys or more, the last quarter is for "
+        "those that hold less than a quarter.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Comma-separated origins of web pages that may call this server; `*` for all."
     )
     docs: bool = Field(True, description="Whether `/docs` and `/openapi.json` are served.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def short_keys(self) -> int:
+        """How many of the keys have fewer than `MIN_KEY_LENGTH` characters: those could be found by trying."""
+        return sum(len(key.get_secret_value()) < MIN_KEY_LENGTH for key in self.api_keys)
 
 
 KEY_VARIABLE = f"{ENV_PREFIX}KEY"

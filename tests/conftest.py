@@ -21,8 +21,8 @@ from app.server import Protocol
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-KEY = "test-key-1"
-OTHER_KEY = "test-key-2"
+KEY = "test-key-1-0123456789"
+OTHER_KEY = "test-key-2-0123456789"
 
 
 @pytest.fixture(scope="session")

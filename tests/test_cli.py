@@ -45,6 +45,23 @@ def test_dev_listens_on_loopback_only() -> None:
         assert "loopback" in refused.stderr
 
 
+def test_a_short_key_is_refused_where_others_can_try_to_guess_it() -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        refused = run("serve", "--port=0", SWARMSTREAM_HOST=host, SWARMSTREAM_API_KEYS=f"fifteen-letters,{KEY}")
+        assert refused.returncode == 2, refused.stderr
+        assert "1 of the keys in SWARMSTREAM_API_KEYS" in refused.stderr
+        assert "fewer than 16 characters" in refused.stderr
+        assert "fifteen-letters" not in refused.stderr
+
+
+async def test_a_short_key_is_warned_about_on_loopback_and_a_long_one_may_be_used_anywhere() -> None:
+    async with server_process(environ={"SWARMSTREAM_API_KEYS": "fifteen-letters"}) as server:
+        assert "WARNING app.server: 1 of the API keys: fewer than 16 characters" in server.log
+        assert "fifteen-letters" not in server.log
+    async with server_process(environ={"SWARMSTREAM_API_KEYS": "sixteen-letters-", "SWARMSTREAM_HOST": "::"}) as server:
+        assert "WARNING" not in server.log
+
+
 def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
     refused = run("serve", "--dev", SWARMSTREAM_PORT="secret-123", SWARMSTREAM_LOG_LEVEL="LOUD")
     assert refused.returncode == 2

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,18 @@ import pytest
 
 from app.errors import IdempotencyMismatch, NotFound, StillRunning, StorageUnavailable
 from app.events import EndStatus, Event, RunDescribed, RunEnded, RunStarted, TextDelta, TurnEnded, Usage
-from app.runs.journal import AlreadyClaimed, Claim, Entry, Journal, Log, RunRecord, Suspended, Tail, Unfinished
+from app.runs.journal import (
+    MAX_ADMITTED,
+    AlreadyClaimed,
+    Claim,
+    Entry,
+    Journal,
+    Log,
+    RunRecord,
+    Suspended,
+    Tail,
+    Unfinished,
+)
 from app.runs.memory_journal import MemoryJournal
 from app.runs.sqlite_journal import SqliteJournal
 
@@ -263,12 +274,12 @@ async def test_an_owners_runs_are_listed_newest_first_page_by_page(journal: Jour
         await finish(journal, f"run-{number}", owner="me" if number != 3 else "you")
     pages = [await journal.list("me", limit=2)]
     while pages[-1].has_more:
-        pages.append(await journal.list("me", limit=2, after=pages[-1].runs[-1].record.job_id))
-    assert [[run.record.job_id for run in page.runs] for page in pages] == [
+        pages.append(await journal.list("me", limit=2, after=pages[-1].job_ids[-1]))
+    assert [list(page.job_ids) for page in pages] == [
         ["run-6", "run-5"], ["run-4", "run-2"], ["run-1", "run-0"]
     ]  # fmt: skip
-    assert [run.record.job_id for run in (await journal.list("you")).runs] == ["run-3"]
-    assert not (await journal.list("nobody")).runs
+    assert list((await journal.list("you")).job_ids) == ["run-3"]
+    assert not (await journal.list("nobody")).job_ids
 
 
 @pytest.mark.parametrize("after", ["run-1", "none"])
@@ -284,24 +295,20 @@ async def test_runs_are_listed_by_their_state(journal: Journal) -> None:
     await finish(journal, "badly", status="failed")
     await begin(journal, "now")
     states = {
-        state: [run.record.job_id for run in (await journal.list("o", state=state)).runs]
+        state: list((await journal.list("o", state=state)).job_ids)
         for state in ("success", "failed", "running", "cancelled")
     }
     assert states == {"success": ["well"], "failed": ["badly"], "running": ["now"], "cancelled": []}
-    assert [(run.record.job_id, run.state) for run in (await journal.list("o")).runs] == [
-        ("now", "running"), ("badly", "failed"), ("well", "success")
-    ]  # fmt: skip
-    assert [run.record.job_id for run in (await journal.list("o", state="success", limit=1)).runs] == ["well"]
+    assert list((await journal.list("o")).job_ids) == ["now", "badly", "well"]
+    assert list((await journal.list("o", state="success", limit=1)).job_ids) == ["well"]
 
 
 async def test_whoever_has_begun_a_run_finds_it_at_once(journal: Journal) -> None:
     log = await begin(journal)
-    [run] = (await journal.list("o")).runs
-    assert (run.record.job_id, run.state) == ("run-1", "running")
+    assert list((await journal.list("o", state="running")).job_ids) == ["run-1"]
     log.append(text(1))
     await log.commit(END)
-    [run] = (await journal.list("o")).runs
-    assert (run.state, run.last_event_id) == ("success", 2)
+    assert list((await journal.list("o", state="success")).job_ids) == ["run-1"]
 
 
 async def test_runs_do_not_mix(journal: Journal) -> None:
@@ -328,7 +335,7 @@ async def test_a_runs_summary_is_that_of_its_events_before_and_after_its_end(jou
     live = await journal.status("run-1")
     assert (live.summary.described, live.summary.answers, live.summary.ended) == (DESCRIBED, [ENDED], None)
     await log.commit(END)
-    for status in (await journal.status("run-1"), (await journal.list("o")).runs[0]):
+    for status in (await journal.status("run-1"), await journal.status("run-1", owner="o")):
         assert (status.summary.described, status.summary.answers, status.summary.ended) == (DESCRIBED, [ENDED], END)
         assert (status.first_event_id, status.last_event_id) == (1, 5)
         assert (status.record.body, status.record.include_output, status.record.coalesce_ms) == (b"{}", False, 5)
@@ -345,7 +352,7 @@ async def test_a_deleted_run_is_gone(journal: Journal) -> None:
     for call in (journal.tail, journal.status, journal.cancel, journal.delete):
         with pytest.raises(NotFound):
             await call("run-1")
-    assert [run.record.job_id for run in (await journal.list("o")).runs] == ["run-2"]
+    assert list((await journal.list("o")).job_ids) == ["run-2"]
 
 
 async def test_a_live_run_is_not_deleted(journal: Journal) -> None:
@@ -454,7 +461,7 @@ async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) ->
         assert not owner.found
         assert await owner.events() == list(enumerate(events, start=1))
         assert await owner.journal.status("run-1") == before
-        assert (await owner.journal.list("o")).runs == [before]
+        assert list((await owner.journal.list("o")).job_ids) == ["run-1"]
         assert [number for number, _ in await owner.events(after=4999)] == list(range(5000, 5005))
         with pytest.raises(AlreadyClaimed):
             await begin(owner.journal, "run-2", claim=Claim("key", "body"))
@@ -476,7 +483,7 @@ async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_
             status = await second.journal.status("run-1")
             assert (status.state, status.is_waiting, status.last_event_id) == ("running", False, 3)
             assert status.summary.answers == [ENDED]
-            assert [run.record.job_id for run in (await second.journal.list("me", state="running")).runs] == ["run-1"]
+            assert list((await second.journal.list("me", state="running")).job_ids) == ["run-1"]
             with pytest.raises(AlreadyClaimed):
                 await begin(second.journal, "run-2", claim=Claim("key", "body"))
             with pytest.raises(StillRunning):
@@ -601,7 +608,7 @@ async def test_who_is_not_the_owner_any_more_can_write_nothing(place: SqlitePlac
             assert (await new.journal.status("run-1")).state == "running"
             await its.commit(END)
             assert [event for _, event in await new.events()] == [RunStarted(0), text(1), END]
-            assert [run.record.job_id for run in (await new.journal.list("o")).runs] == ["done", "run-1"]
+            assert list((await new.journal.list("o")).job_ids) == ["done", "run-1"]
     async with owning(place) as newest:
         assert not newest.found
         assert [event for _, event in await newest.events()] == [RunStarted(0), text(1), END]
@@ -661,3 +668,78 @@ async def test_what_was_forgotten_stays_forgotten_after_reopening(place: SqliteP
         await begin(owner.journal, "new", claim=Claim("key", "other"))
         assert [number for number, _ in await owner.events("trimmed")] == [3, 4]
         assert (await owner.journal.status("trimmed")).first_event_id == 3
+
+
+# Whose runs.
+
+
+async def test_an_owner_is_told_of_its_own_runs_only(journal: Journal) -> None:
+    await finish(journal, "done", owner="me")
+    await begin(journal, "live", owner="me")
+    for job_id in ("done", "live"):
+        assert (await journal.status(job_id, owner="me")).record.job_id == job_id
+        for stranger in ("you", ""):
+            with pytest.raises(NotFound):
+                await journal.status(job_id, owner=stranger)
+
+
+# Stream tokens.
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+async def test_the_tokens_that_have_connected_are_remembered_by_run(journal: Journal) -> None:
+    await finish(journal, "done")
+    await begin(journal, "live")
+    for job_id, number in (("done", 1), ("live", 2), ("live", 2), ("live", 3)):
+        await journal.admit_token(job_id, digest(number))
+    found = {
+        job_id: [number for number in range(5) if await journal.has_admitted(job_id, digest(number))]
+        for job_id in ("done", "live", "none")
+    }
+    assert found == {"done": [1], "live": [2, 3], "none": []}
+    with pytest.raises(NotFound):
+        await journal.admit_token("none", digest(1))
+
+
+async def test_of_too_many_tokens_the_oldest_are_forgotten(journal: Journal) -> None:
+    await begin(journal, "run-1")
+    await begin(journal, "run-2")
+    await journal.admit_token("run-2", digest(0))
+    for number in range(MAX_ADMITTED + 2):
+        await journal.admit_token("run-1", digest(number))
+    found = [await journal.has_admitted("run-1", digest(number)) for number in range(MAX_ADMITTED + 2)]
+    assert found == [False] * 2 + [True] * MAX_ADMITTED
+    assert await journal.has_admitted("run-2", digest(0)), "another run has its own"
+
+
+async def test_a_forgotten_runs_tokens_are_forgotten(journal: Journal) -> None:
+    await finish(journal, "run-1")
+    await journal.admit_token("run-1", digest(1))
+    await journal.delete("run-1")
+    await finish(journal, "run-1")
+    assert not await journal.has_admitted("run-1", digest(1))
+
+
+async def test_the_tokens_that_have_connected_are_remembered_after_reopening(place: SqlitePlace) -> None:
+    async with owning(place) as owner:
+        await begin(owner.journal)
+        await owner.journal.admit_token("run-1", digest(1))
+        async with owning(place) as other:
+            assert await other.journal.has_admitted("run-1", digest(1))
+            await other.go_on().commit(END)
+            assert await other.journal.has_admitted("run-1", digest(1)), "also once it has ended"
+
+
+async def test_a_run_has_ended_when_its_end_was_written_however_long_nobody_went_on_with_it(place: SqlitePlace) -> None:
+    began = datetime.now(UTC) - timedelta(hours=1)
+    async with owning(place) as owner:
+        await (await begin(owner.journal, created_at=began)).commit(RunStarted(0))
+        assert (await owner.journal.status("run-1")).ended_at is None
+    async with owning(place) as owner:
+        await owner.go_on().commit(END)
+        ended_at = (await owner.journal.status("run-1")).ended_at
+        assert ended_at is not None
+        assert ended_at - began.timestamp() >= 3600

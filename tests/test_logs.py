@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -131,6 +132,57 @@ def test_a_secret_is_no_pattern(formatter: Formatter) -> None:
 def test_what_is_too_short_to_be_a_secret_does_not_blank_out_words(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.info("a test of tests, sixsix"), ["test", "", "sixsix"])
     assert message_of(formatter, line) == "a test of tests, [redacted]"
+
+
+LONG_SECRET = "sk-canary-0a1b2c3d?~?~-1f9e"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
+@pytest.mark.parametrize("behind", ["", "a", "ab", "abc"])
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+def test_a_known_secret_in_base64_is_blanked_out(
+    formatter: Formatter, before: str, behind: str, encode: Callable[[bytes], bytes]
+) -> None:
+    text = encode(f"{before}{LONG_SECRET}{behind}".encode()).decode()
+    told = message_of(formatter, written(formatter, lambda log: log.info("got %s.", text), [LONG_SECRET]))
+    assert "[redacted]" in told
+    left = told.removeprefix("got ").removesuffix(".").replace("[redacted]", "")
+    assert len(left) <= len(encode(f"{before}{behind}".encode())) + 2, "but for what stands around it"
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        "sk-canar...1f9e",
+        "sk-canary-…1f9e",
+        "sk-canar**************1f9e",
+        "sk-c••••1f9e",
+        "sk-canary***",
+        "'sk-canar..9e'",
+    ],
+)
+def test_a_known_secret_with_its_middle_masked_is_blanked_out(formatter: Formatter, masked: str) -> None:
+    line = written(formatter, lambda log: log.info("Incorrect key provided: %s.", masked), [LONG_SECRET])
+    quote = masked[0] if masked[0] == "'" else ""
+    assert message_of(formatter, line) == f"Incorrect key provided: {quote}[redacted]{quote}."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "well... 1f9e",
+        "sk-canary... is how it begins",
+        "sk-canar...2f9e",
+        "sk-other...1f9e",
+        "the end...1f9e",
+        "1 ** 2 and **bold** and a..z",
+        "/v1/runs/../x",
+        b64encode(b"nothing that anybody would want to hide").decode(),
+        "swarms-0af3b2c1d4e5f60718293a4b5c6d7e8f",
+    ],
+)
+def test_what_only_looks_a_little_like_a_known_secret_is_left(formatter: Formatter, text: str) -> None:
+    assert message_of(formatter, written(formatter, lambda log: log.info("%s", text), [LONG_SECRET])) == text
 
 
 KEY = "wJalrXUtnFEMI"

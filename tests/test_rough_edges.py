@@ -11,7 +11,8 @@ import pytest
 from app import Agent, AgentRearrange, ConcurrentWorkflow, Failed, SequentialWorkflow
 from app.tools.context import ToolContext
 from app.tools.errors import ToolError
-from app.tools.tool import MAX_THREADS, tool
+from app.tools.threads import MAX_THREADS
+from app.tools.tool import tool
 from tests.conftest import client
 from tests.local import local_models
 from tests.test_tool_use import call, calls, named, offered, results, run, says

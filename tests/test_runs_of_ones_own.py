@@ -14,11 +14,14 @@ import pytest
 from pydantic import SecretStr
 
 from app.api.auth import KeyRing, owner_of
-from app.api.stream_tokens import TOKEN_SECONDS, stream_token
+from app.api.stream_tokens import TOKEN_SECONDS, digest_of, stream_token
 from app.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
 from app.logs import Redactor, TextFormatter
+from app.main import journal_of
 from app.runs.journal import RunRecord
 from app.runs.memory_journal import MemoryJournal
+from app.runs.sqlite_journal import SqliteJournal
+from app.settings import Settings
 from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.local import local_models
@@ -328,6 +331,26 @@ async def test_a_foreign_run_cannot_be_told_from_none(data_dir: Path | None) -> 
             assert its["status"] == ("running" if is_live else "cancelled"), "a stranger did nothing to it"
 
 
+@pytest.mark.parametrize("key", [b"%s ", b" %s", b"\t%s \t"])
+async def test_white_space_around_a_key_is_no_part_of_it(key: bytes) -> None:
+    given = key % KEY.encode()
+    async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
+        for name, value in ((b"x-api-key", given), (b"authorization", b"  Bearer " + given)):
+            # Written by hand: clients drop it, or refuse to send it.
+            answer = await raw_answer(str(nobody.base_url), name + b":" + value)
+            assert answer.startswith(b"HTTP/1.1 200"), (name, value)
+        padded = await raw_answer(str(nobody.base_url), b"x-api-key:" + KEY.encode()[:3] + b" " + KEY.encode()[3:])
+    assert padded.startswith(b"HTTP/1.1 401"), "within it, it is"
+
+
+async def raw_answer(url: str, header: bytes) -> bytes:
+    """What `GET /v1/runs` with this line is answered."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    async with await anyio.connect_tcp(host, int(port)) as connection:
+        await connection.send(b"GET /v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")
+        return await connection.receive()
+
+
 async def test_every_route_of_runs_wants_a_key() -> None:
     async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
         job_id = await finished_run(http)
@@ -405,11 +428,17 @@ async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after
     data_dir: Path | None,
 ) -> None:
     resuming = {"Last-Event-ID": "2"}
-    async with server(data_dir, order="A|A") as (http, model), client(str(http.base_url), key=None) as page:
+    journal = journal_of(Settings.model_construct(data_dir=data_dir))
+    async with (
+        server(None, order="A|A", journal=journal) as (http, model),
+        client(str(http.base_url), key=None) as page,
+    ):
         job_id = await held_run(http)
         path = f"/v1/runs/{job_id}/stream"
         await spoken(http, path)
         query = {"token": token_of(job_id, seconds_ago=TOKEN_SECONDS + 5)}
+        never_connected = await page.get(path, params=query, headers={"Last-Event-ID": "0"})
+        await journal.admit_token(job_id, digest_of(query["token"]))  # as it would have been a minute ago
         too_late = await page.get(path, params=query)
         by_query = await page.get(path, params={**query, "starting_after": "2"})
         async with page.stream("GET", path, params=query, headers=resuming) as response:
@@ -419,6 +448,7 @@ async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after
         after_the_end = await page.get(path, params=query, headers=resuming)
         drained = await page.get(path, params=query, headers={"Last-Event-ID": str(events[-1].id)})
         first_after_the_end = await page.get(path, params=query)
+    assert (never_connected.status_code, never_connected.json()["code"]) == (401, "invalid_token")
     assert (too_late.status_code, too_late.json()["code"]) == (401, "invalid_token")
     assert by_query.status_code == 401, "EventSource comes back with the header; a query proves nothing"
     assert [event.id for event in events] == list(range(3, 9))
@@ -441,12 +471,43 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
 
         async def read(job_id: str, headers: dict[str, str], seconds_ago: float = 0) -> int:
             token = token_of(job_id, seconds_ago=seconds_ago)
+            if seconds_ago:
+                await journal.admit_token(job_id, digest_of(token))
             return (await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)).status_code
 
         back_in_time = await read("swarms-new", resuming, TOKEN_SECONDS + 30)
         too_late = await read("swarms-old", resuming, TOKEN_SECONDS + 30)
-        made_late = await read("swarms-old", {})
-    assert (back_in_time, too_late, made_late) == (200, 401, 200)
+        made_late = [await read("swarms-old", {}), await read("swarms-old", resuming)]
+    assert (back_in_time, too_late, made_late) == (200, 401, [200, 200])
+
+
+@pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "2"}])
+async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | None, headers: dict[str, str]) -> None:
+    journal = journal_of(Settings.model_construct(data_dir=data_dir))
+    async with server(None, journal=journal) as (http, _), client(str(http.base_url), key=None) as page:
+        job_id = await finished_run(http)
+        given = [(await http.post(f"/v1/runs/{job_id}/stream-token")).json()["token"]]
+        given += [token_of(job_id, seconds_ago=20), token_of(job_id, seconds_ago=TOKEN_SECONDS + 5)]
+        written_otherwise = given[0].replace(".", ".0", 1)
+        for token in (written_otherwise, given[2]):
+            await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)
+        assert [await journal.has_admitted(job_id, digest_of(token)) for token in given] == [True, False, False]
+
+
+async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path) -> None:
+    environ = {"SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_DATA_DIR": str(tmp_path / "data")}
+    with anyio.fail_after(60):
+        async with server_process(environ=environ) as process, client(process.url) as http:
+            job_id = await finished_run(http)
+            path = f"/v1/runs/{job_id}/stream"
+            used, unused = token_of(job_id, seconds_ago=1), token_of(job_id, seconds_ago=2)
+            assert (await http.get(path, params={"token": used})).status_code == 200
+            process.process.kill()
+            await process.process.wait()
+        journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 20)
+        await journal.open()
+        assert [await journal.has_admitted(job_id, digest_of(token)) for token in (used, unused)] == [True, False]
+        await journal.close()
 
 
 # --- Logs ----------------------------------------------------------------------------------------------------------

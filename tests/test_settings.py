@@ -193,3 +193,23 @@ def test_variables_that_look_like_ours_and_are_not_are_named() -> None:
 
 def test_variables_in_small_letters_are_ours_too() -> None:
     assert unknown_settings(["swarmstream_host"]) == set()
+
+
+def test_white_space_around_a_key_is_no_part_of_it(environ: MutableMapping[str, str]) -> None:
+    environ["SWARMSTREAM_API_KEYS"] = "\tkey-1 ,key-2\n"
+    environ["SWARMSTREAM_TOOL_KEYS"] = '{"calculator": [" key-1\\n"]}'
+    settings = made()
+    assert [key.get_secret_value() for key in settings.api_keys] == ["key-1", "key-2"]
+    assert [key.get_secret_value() for key in settings.tool_keys["calculator"]] == ["key-1"]
+    assert [key.get_secret_value() for key in made(api_keys=(SecretStr(" key-1 "),)).api_keys] == ["key-1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        *(("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("localhost", True)),
+        *(("0.0.0.0", False), ("::", False), ("", False), ("192.0.2.1", False), ("localhost.example", False)),
+    ],
+)
+def test_what_only_this_machine_can_reach(host: str, is_loopback: bool) -> None:
+    assert made(host=host).listens_on_loopback == is_loopback

@@ -16,7 +16,10 @@ class KeyRing:
     """The keys that this server accepts. It keeps digests only."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._digests = [sha256(key.encode()).digest() for key in dict.fromkeys(keys)]
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def owner(self, headers: Headers) -> str:
         """An opaque name for whoever holds the key of a request: `x-api-key`, else `Authorization: Bearer`.
@@ -56,7 +59,8 @@ def masked_key(headers: Headers) -> str:
 
 
 def _given(headers: Headers) -> str:
-    return headers.get("x-api-key") or _bearer(headers.get("authorization", ""))
+    """The key, without the white space around it, which is no part of a header's value (RFC 9110, section 5.5)."""
+    return headers.get("x-api-key", "").strip() or _bearer(headers.get("authorization", ""))
 
 
 def _bearer(authorization: str) -> str:

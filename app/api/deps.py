@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.llm.registry import Registry
 from app.runs.supervisor import Supervisor
 from app.settings import Settings
+from app.shares import Owner, owner_of_context
 from app.tools.access import ToolAccess, ToolGrants
 from app.tools.mcp import McpHub
 
@@ -49,7 +50,10 @@ async def _supervisor(request: Request) -> Supervisor:
 
 async def caller_of(request: Request) -> str:
     """An opaque name for the key that the request came with; requests without a valid one are refused."""
-    return parts_of(request)["keys"].owner(request.headers)
+    keys = parts_of(request)["keys"]
+    owner = keys.owner(request.headers)
+    owner_of_context.set(Owner(owner, of=len(keys)))
+    return owner
 
 
 async def _tool_access(request: Request) -> ToolAccess:

@@ -1,5 +1,6 @@
 """Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
 
+import logging
 from contextlib import nullcontext, suppress
 from copy import deepcopy
 from typing import Annotated, Any, Literal
@@ -10,16 +11,20 @@ from starlette.responses import Response
 
 from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
+from app.api.listing import Listed, Listing
 from app.api.stream import Reader, RunStream, framing_for
-from app.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token
+from app.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
 from app.clock import time_limit, utc
 from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable
 from app.events import RunEnded
 from app.runs.journal import MAX_EVENT_ID, Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
+from app.shares import Owner, owner_of_context
 from app.swarm.spec import MAX_COALESCE_MS
 from app.wire import answers
 from app.wire.schema import RunAnswer
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -106,20 +111,22 @@ async def list_runs(
     limit: Annotated[int, Query(ge=1, le=MAX_RUNS_LISTED)] = 20,
     after: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Response:
-    """Those of this key. `after` is the last id of the page before."""
+    """Those of this key. `after` is the last id of the page before. A page ends before 8 MB, but behind one run."""
+    state: RunState | None = None if status == "queued" else status
     if status == "queued":  # a run begins as soon as it is admitted
         page = Page((), has_more=False)
     else:
-        page = await runs.journal.list(caller, state=status, limit=limit, after=after)
-    rows = [answers.run_answer(run.summary, run) for run in page.runs if run.summary.described is not None]
-    listed: dict[str, Any] = {
-        "object": "list",
-        "data": rows,
-        "first_id": rows[0]["job_id"] if rows else None,
-        "last_id": rows[-1]["job_id"] if rows else None,
-        "has_more": page.has_more,
-    }
-    return Response(orjson.dumps(listed), media_type="application/json")
+        page = await runs.journal.list(caller, state=state, limit=limit, after=after)
+
+    def rest(listed: Listed) -> dict[str, Any]:
+        return {
+            "object": "list",
+            "first_id": listed.job_ids[0] if listed.job_ids else None,
+            "last_id": listed.job_ids[-1] if listed.job_ids else None,
+            "has_more": listed.has_more,
+        }
+
+    return await Listing(runs.journal, caller, "data", _row, rest).response(page, state=state)
 
 
 @router.delete("/runs/{job_id}", status_code=204, summary="Forget a finished run")
@@ -138,27 +145,29 @@ async def get_run(job_id: str, caller: Caller, runs: Runs) -> Response:
 
 @router.get("/swarm/logs", summary="Your latest runs, as the hosted API lists them")
 async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
-    """The same runs as `/v1/runs`, the latest hundred, in the hosted API's shape."""
+    """The same runs as `/v1/runs`, of the latest hundred those that 8 MB hold, in the hosted API's shape."""
     page = await runs.journal.list(caller, limit=MAX_RUNS_LISTED)
     masked = masked_key(request.headers)
-    logs = [
-        {
+    timestamp = utc(parts_of(request)["clock"]).isoformat()
+
+    def row(run: RunStatus) -> dict[str, Any]:
+        return {
             "id": run.record.job_id,
             "created_at": run.record.created_at.isoformat(),
             "api_key": masked,
             "category": "completion",
-            "data": answers.run_answer(run.summary, run),
+            "data": _row(run),
         }
-        for run in page.runs
-        if run.summary.described is not None
-    ]
-    listed: dict[str, Any] = {
-        "status": "success",
-        "count": len(logs),
-        "logs": logs,
-        "timestamp": utc(parts_of(request)["clock"]).isoformat(),
-    }
-    return Response(orjson.dumps(listed), media_type="application/json")
+
+    def rest(listed: Listed) -> dict[str, Any]:
+        count = len(listed.job_ids)
+        return {"status": "success", "count": count, "has_more": listed.has_more, "timestamp": timestamp}
+
+    return await Listing(runs.journal, caller, "logs", row, rest).response(page)
+
+
+def _row(run: RunStatus) -> RunAnswer:
+    return answers.run_answer(run.summary, run)
 
 
 async def _end(runs: Supervisor, job_id: str) -> None:
@@ -175,30 +184,43 @@ async def _status(runs: Supervisor, job_id: str, caller: str) -> RunStatus:
     Raises:
         NotFound: there is none.
     """
-    status = await runs.journal.status(job_id)
-    if status.record.owner != caller:
-        raise NotFound("there is no such run")
-    return status
+    return await runs.journal.status(job_id, owner=caller)
 
 
 async def _status_by_token(request: Request, runs: Supervisor, job_id: str, token: str, *, resumes: bool) -> RunStatus:
-    """How the run stands that a token is for. Whoever resumes may come until a while after the run's end.
+    """How the run stands that a token is for. Whoever connected in time and resumes may come until a while after the
+    run's end, also after a restart.
 
     Raises:
         InvalidToken: the token is none, is for another run, or comes too late.
     """
-    owner, expires = read_token(parts_of(request)["keys"], token, job_id)
+    keys = parts_of(request)["keys"]
+    owner, expires = read_token(keys, token, job_id)
+    owner_of_context.set(Owner(owner, of=len(keys)))
     try:
         status = await _status(runs, job_id, owner)
     except NotFound as error:
         raise InvalidToken("the stream token is not valid for this run") from error
     now = parts_of(request)["clock"].unix()
-    ended, described = status.summary.ended, status.summary.described
-    if resumes and ended is not None and described is not None:
-        expires = described.created_at.timestamp() + ended.t_ms / 1000 + TOKEN_SECONDS
-    if now > expires and not (resumes and ended is None):
+    if now <= expires:
+        await _remember(runs, job_id, token)
+    elif not (
+        resumes
+        and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
+        and await runs.journal.has_admitted(job_id, digest_of(token))
+    ):
         raise InvalidToken("the stream token has expired")
     return status
+
+
+async def _remember(runs: Supervisor, job_id: str, token: str) -> None:
+    try:
+        await runs.journal.admit_token(job_id, digest_of(token))
+    except StorageUnavailable:
+        # What there is can be read all the same; only who resumes later will be refused.
+        logger.warning("run %s: it could not be written down that a stream token has connected", job_id)
+    except NotFound as error:  # deleted a moment ago
+        raise InvalidToken("the stream token is not valid for this run") from error
 
 
 async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:

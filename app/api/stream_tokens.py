@@ -1,7 +1,8 @@
 """Tokens by which a browser's EventSource reads one run: it can send no headers (WIRE.md, section 5).
 
 A token is `<job_id>.<unix seconds>.<signature>`. It is signed with the digest of the API key that asked for it, so that
-it is worth nothing once that key is not one of ours any more, and survives a restart.
+it is worth nothing once that key is not one of ours any more, and survives a restart. It is for connecting at once;
+the journal remembers by its digest that it did, for only then may its reader come back later.
 """
 
 import hmac
@@ -35,6 +36,11 @@ def read_token(keys: KeyRing, token: str, job_id: str) -> tuple[str, int]:
             if hmac.compare_digest(_signature(secret, job_id, int(expires)).encode(), signature.encode()):
                 return owner, int(expires)
     raise InvalidToken("the stream token is not valid for this run")
+
+
+def digest_of(token: str) -> bytes:
+    """What a token is remembered by. It is taken of the signature: the number before it can be written in two ways."""
+    return sha256(token.rpartition(".")[2].encode()).digest()
 
 
 def _signature(secret: bytes, job_id: str, expires: int) -> str:

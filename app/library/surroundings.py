@@ -39,5 +39,5 @@ def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
         ),
         tools=tools if settings.mcp_allowed_hosts else replace(tools, hosts=AllowedHosts(_EVERY_HOST)),
         plan_limits=plan_limits(settings),
-        limits=run_limits(settings),
+        limits=replace(run_limits(settings), keys=1),
     )

@@ -149,7 +149,9 @@ class Book:
 
     def status(self) -> RunStatus:
         self._observe()
-        return RunStatus(self.record, self.state, self._summary, last_event_id=self._last, first_event_id=self._first)
+        ended = self._summary.ended
+        ended_at = self.record.created_at.timestamp() + ended.t_ms / 1000 if ended else None
+        return RunStatus(self.record, self.state, self._summary, self._last, self._first, ended_at)
 
     def weigh(self) -> int:
         """About how many bytes it takes in memory."""

@@ -8,6 +8,9 @@ from typing import Literal, Protocol, TypeAlias
 from app.events import EndStatus, Event, RunKind
 from app.runs.summary import Summary
 
+MAX_ADMITTED = 64
+"""Stream tokens of one run that are remembered to have connected."""
+
 RunState: TypeAlias = Literal["running"] | EndStatus
 Entry: TypeAlias = tuple[int, Event]
 """An event with its sequence number: from 1, ascending, gapless but for one jump where a run was recovered."""
@@ -56,6 +59,8 @@ class RunStatus:
     last_event_id: int = 0
     first_event_id: int = 1
     """The first event that can still be read."""
+    ended_at: float | None = None
+    """Unix time, in seconds."""
     is_waiting: bool = False
     """Whether what it will come to is open although nobody carries it out: the process that did is gone and no other
     has taken it up yet, or its end is still to be written. Its readers wait."""
@@ -63,9 +68,9 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some runs, newest first."""
+    """Some runs, newest first, by their ids: whoever wants to know how they stand asks for one at a time."""
 
-    runs: Sequence[RunStatus]
+    job_ids: Sequence[str]
     has_more: bool
 
 
@@ -228,8 +233,9 @@ class Journal(Protocol):
         """
         ...
 
-    async def status(self, job_id: str) -> RunStatus:
-        """How a run stands.
+    async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
+        """How a run stands. With an `owner`, only if it is theirs: what another one has is looked for no longer, and
+        no shorter, than what is not there.
 
         Raises:
             NotFound: there is no such run, or no longer.
@@ -260,6 +266,24 @@ class Journal(Protocol):
         Raises:
             NotFound: there is no such run, or no longer.
             StillRunning: it has not ended.
+        """
+        ...
+
+    async def admit_token(self, job_id: str, digest: bytes) -> None:
+        """Remember with a run, as safely as its events, that the stream token of this digest has connected: of each
+        run the `MAX_ADMITTED` that came last.
+
+        Raises:
+            NotFound: there is no such run, or no longer.
+            StorageUnavailable: it cannot be made safe.
+        """
+        ...
+
+    async def has_admitted(self, job_id: str, digest: bytes) -> bool:
+        """Whether that is remembered.
+
+        Raises:
+            StorageUnavailable: it cannot be read.
         """
         ...
 

@@ -15,6 +15,7 @@ def run_limits(settings: Settings) -> RunLimits:
     """What runs may take."""
     return RunLimits(
         max_runs=settings.max_runs,
+        keys=len({key.get_secret_value() for key in settings.api_keys}),
         run_seconds=settings.run_seconds,
         disconnect_grace_seconds=settings.disconnect_grace_seconds,
         clocks=TurnClocks(

@@ -9,7 +9,18 @@ from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.errors import IdempotencyMismatch, NotFound, StillRunning
 from app.events import Event, RunEnded
 from app.runs.book import Book, nothing
-from app.runs.journal import AlreadyClaimed, Claim, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
+from app.runs.journal import (
+    MAX_ADMITTED,
+    AlreadyClaimed,
+    Claim,
+    Log,
+    Page,
+    RunRecord,
+    RunState,
+    RunStatus,
+    Tail,
+    Unfinished,
+)
 
 CLAIM_SECONDS = 86_400.0
 """How long an `Idempotency-Key` is remembered."""
@@ -91,6 +102,8 @@ class MemoryJournal:
         self._books: dict[str, Book] = {}
         """In the order in which they were begun."""
         self._claims = Claims(clock)
+        self._admitted: dict[str, dict[bytes, None]] = {}
+        """The digests of the stream tokens that have connected, by run, the oldest first."""
         self._finished: OrderedDict[str, tuple[Timer, int]] = OrderedDict()
         """When each is forgotten, and its bytes."""
         self._finished_bytes = 0
@@ -108,8 +121,11 @@ class MemoryJournal:
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
         return self._book(job_id).tail(after)
 
-    async def status(self, job_id: str) -> RunStatus:
-        return self._book(job_id).status()
+    async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
+        book = self._books.get(job_id)
+        if book is None or owner not in (None, book.record.owner):
+            raise NotFound("there is no such run")
+        return book.status()
 
     async def list(
         self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
@@ -121,7 +137,7 @@ class MemoryJournal:
                 raise NotFound("there is no such run")
             books = books[ids.index(after) + 1 :]
         wanted = [book for book in books if state is None or book.state == state]
-        return Page([book.status() for book in wanted[:limit]], has_more=len(wanted) > limit)
+        return Page([book.record.job_id for book in wanted[:limit]], has_more=len(wanted) > limit)
 
     async def cancel(self, job_id: str) -> None:
         self._book(job_id).on_cancel()
@@ -130,6 +146,16 @@ class MemoryJournal:
         if self._book(job_id).state == "running":
             raise StillRunning("the run goes on; cancel it first")
         self._forget(job_id)
+
+    async def admit_token(self, job_id: str, digest: bytes) -> None:
+        self._book(job_id)
+        admitted = self._admitted.setdefault(job_id, {})
+        admitted[digest] = None
+        if len(admitted) > MAX_ADMITTED:
+            del admitted[next(iter(admitted))]
+
+    async def has_admitted(self, job_id: str, digest: bytes) -> bool:
+        return digest in self._admitted.get(job_id, ())
 
     async def trim(self, job_id: str, before: int) -> None:
         self._book(job_id).trim(before)
@@ -142,6 +168,7 @@ class MemoryJournal:
             timer.cancel()
         self._finished.clear()
         self._books.clear()
+        self._admitted.clear()
 
     def _ended(self, book: Book) -> None:
         """Start the retention of a book whose run is over."""
@@ -160,6 +187,7 @@ class MemoryJournal:
             timer, weight = kept
             timer.cancel()
             self._finished_bytes -= weight
+        self._admitted.pop(job_id, None)
         self._claims.drop(self._books.pop(job_id).record.claim, job_id)
 
     def _book(self, job_id: str) -> Book:

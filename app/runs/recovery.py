@@ -44,10 +44,6 @@ class Recovery:
         self._patience = CancelScope()
         self._is_stopping = False
 
-    def __len__(self) -> int:
-        """How many runs are still to be taken up."""
-        return len(self._left)
-
     def stop(self) -> None:
         """Take up no more: what is left is the next process's."""
         self._is_stopping = True

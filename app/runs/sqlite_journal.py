@@ -34,6 +34,7 @@ from anyio import to_thread
 from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
+from app.places import Places
 from app.runs.book import Book, nothing
 from app.runs.journal import (
     Claim,
@@ -53,6 +54,7 @@ from app.runs.sqlite_live import ClosedTail, LiveRun
 from app.runs.sqlite_store import Ending, InterruptedRun, Store, StoredRun
 from app.runs.sqlite_writer import Task, Writer
 from app.runs.summary import Summary
+from app.shares import owner_of_context
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ _RETRY_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
 _RUNS_A_SWEEP = 1000
 """Whoever commits waits for a sweep."""
+_READS = 8
+"""Reads that are in threads at once, one of them in the file: however many one owner asks for, others come soon."""
 _OPENED_RUNS = 16
 """Finished runs that are kept in memory for their next reader."""
 _LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
@@ -124,6 +128,7 @@ class SqliteJournal:
             logger.warning("the data directory cannot be used: %s", error)
         self._readers: Store | None = None
         self._reading = threading.Lock()
+        self._reading_places = Places(_READS)
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -175,10 +180,11 @@ class SqliteJournal:
                 raise
             return ClosedTail(self._is_open)
 
-    async def status(self, job_id: str) -> RunStatus:
-        if (live := self._live.get(job_id)) is not None:
+    async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
+        live = self._live.get(job_id)
+        if live is not None and owner in (None, live.book.record.owner):
             return live.status()
-        stored = await self._read(lambda store: store.run(job_id))
+        stored = await self._read(lambda store: store.run(job_id, owner=owner))
         if stored is None:
             raise _no_such_run()
         return self._status(stored)
@@ -186,19 +192,15 @@ class SqliteJournal:
     async def list(
         self, owner: str, *, state: RunState | None = None, limit: int = 20, after: str | None = None
     ) -> Page:
-        def read(store: Store) -> tuple[list[StoredRun], bool]:
+        def read(store: Store) -> tuple[list[str], bool]:
             before = None
-            if after is not None:
-                last = store.run(after)
-                if last is None or last.record.owner != owner:
-                    raise _no_such_run()
-                before = last.no
+            if after is not None and (before := store.number(after, owner=owner)) is None:
+                raise _no_such_run()
             return store.page(owner, state=state, limit=limit, before=before)
 
         if self._begun and self.healthy:
             await self.safe()  # whoever has begun a run finds it here
-        runs, has_more = await self._read(read)
-        return Page([self._status(run) for run in runs], has_more)
+        return Page(*await self._read(read))
 
     async def cancel(self, job_id: str) -> None:
         if (live := self._live.get(job_id)) is not None:
@@ -212,6 +214,17 @@ class SqliteJournal:
             raise StillRunning("the run goes on; cancel it first")
         await self._write(lambda store: store.delete_run(job_id))
         self._forget(status.record)
+
+    async def admit_token(self, job_id: str, digest: bytes) -> None:
+        if self._begun:
+            self.flush()  # the run's row is written first
+        is_there: list[bool] = []
+        await self._write(lambda store: is_there.append(store.admit_token(job_id, digest)))
+        if not any(is_there):
+            raise _no_such_run()
+
+    async def has_admitted(self, job_id: str, digest: bytes) -> bool:
+        return await self._read(lambda store: store.has_admitted(job_id, digest))
 
     async def trim(self, job_id: str, before: int) -> None:
         book = await self._book(job_id)
@@ -442,8 +455,15 @@ class SqliteJournal:
         summary = Summary()
         for _, event in run.outline:
             summary.observe(event)
-        is_waiting = run.state == "running"
-        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id, is_waiting)
+        return RunStatus(
+            run.record,
+            run.state,
+            summary,
+            run.last_event_id,
+            run.first_event_id,
+            ended_at=run.ended_at,
+            is_waiting=run.state == "running",
+        )
 
     async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
         def in_thread() -> ResultT:
@@ -452,6 +472,8 @@ class SqliteJournal:
                     self._readers = Store(self._folder, writes=False)
                 return read(self._readers)
 
+        owner = owner_of_context.get()
+        await self._reading_places.take(owner)
         try:
             return await to_thread.run_sync(in_thread)
         except (sqlite3.Error, OSError) as error:
@@ -459,6 +481,8 @@ class SqliteJournal:
             raise StorageUnavailable(
                 "what is stored cannot be read at present", retry_after_seconds=_RETRY_SECONDS
             ) from error
+        finally:
+            self._reading_places.give_back(owner)
 
     async def _write(
         self,

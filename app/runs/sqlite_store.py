@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from app.events import Event
-from app.runs.journal import MAX_EVENT_ID, Claim, Entry, RunRecord, RunState
+from app.runs.journal import MAX_ADMITTED, MAX_EVENT_ID, Claim, Entry, RunRecord, RunState
 from app.runs.packing import Noted, Packed, pack, split, unpack
 
 FILE = "runs.sqlite3"
@@ -61,6 +61,12 @@ _MIGRATIONS = (
     ALTER TABLE runs ADD COLUMN next_event_id INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE runs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE stream_tokens (run INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE (run, digest));
+    CREATE TRIGGER stream_tokens_go_with_their_run AFTER DELETE ON runs BEGIN
+        DELETE FROM stream_tokens WHERE run = old.no;
+    END;
+    """,
 )
 
 _decode_record = msgspec.msgpack.Decoder(RunRecord).decode
@@ -76,6 +82,8 @@ class StoredRun:
     state: RunState
     first_event_id: int
     last_event_id: int
+    ended_at: float | None
+    """Unix time, in seconds."""
     outline: Sequence[Entry]
     """Its events but for deltas and tools; empty while it is in progress."""
 
@@ -274,6 +282,19 @@ class Store:
         self._connection.execute("DELETE FROM segments WHERE run = (SELECT no FROM runs WHERE job_id = ?)", (job_id,))
         self._connection.execute("DELETE FROM runs WHERE job_id = ?", (job_id,))
 
+    def admit_token(self, job_id: str, digest: bytes) -> bool:
+        """Remember a stream token that has connected, and forget the oldest of too many; False without such a run."""
+        row = self._connection.execute("SELECT no FROM runs WHERE job_id = ?", (job_id,)).fetchone()
+        if row is None:
+            return False
+        self._connection.execute("INSERT OR IGNORE INTO stream_tokens VALUES (?, ?)", (row[0], digest))
+        self._connection.execute(
+            "DELETE FROM stream_tokens WHERE rowid IN"
+            " (SELECT rowid FROM stream_tokens WHERE run = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+            (row[0], MAX_ADMITTED),
+        )
+        return True
+
     def drop_claims(self, created_before: float) -> None:
         """Forget which requests the older runs had."""
         self._connection.execute(
@@ -302,28 +323,46 @@ class Store:
 
     # Read by anybody.
 
-    def run(self, job_id: str) -> StoredRun | None:
-        row = self._connection.execute(f"{_SELECT_RUN} WHERE job_id = ?", (job_id,)).fetchone()
+    def run(self, job_id: str, *, owner: str | None = None) -> StoredRun | None:
+        """A run; with an `owner`, if it is theirs."""
+        row = self._connection.execute(
+            f"{_SELECT_RUN} WHERE job_id = ? AND owner = coalesce(?, owner)", (job_id, owner)
+        ).fetchone()
         return _stored(row) if row else None
+
+    def number(self, job_id: str, *, owner: str) -> int | None:
+        """The number of an owner's run."""
+        row = self._connection.execute("SELECT no FROM runs WHERE job_id = ? AND owner = ?", (job_id, owner)).fetchone()
+        return row[0] if row else None
 
     def events(self, no: int) -> list[Entry]:
         """Of a finished run."""
         rows = self._connection.execute("SELECT events FROM segments WHERE run = ? ORDER BY first", (no,))
         return [(number, event) for (packed,) in rows for _, number, event in unpack(packed)]
 
-    def page(
-        self, owner: str, *, state: RunState | None, limit: int, before: int | None
-    ) -> tuple[list[StoredRun], bool]:
-        """An owner's runs, newest first, of numbers below `before`; and whether there are more."""
-        where, values = ["owner = ?"], [owner]
-        if state is not None:
-            where.append("state = ?")
-            values.append(state)
-        rows = self._connection.execute(
-            f"{_SELECT_RUN} WHERE {' AND '.join(where)} AND no < ? ORDER BY no DESC LIMIT ?",
-            (*values, before if before is not None else 1 << 62, limit + 1),
-        ).fetchall()
-        return [_stored(row) for row in rows[:limit]], len(rows) > limit
+    def page(self, owner: str, *, state: RunState | None, limit: int, before: int | None) -> tuple[list[str], bool]:
+        """The ids of an owner's runs, newest first, of numbers below `before`; and whether there are more."""
+        before = 1 << 62 if before is None else before
+        if state is None:
+            found = self._connection.execute(
+                "SELECT job_id FROM runs WHERE owner = ? AND no < ? ORDER BY no DESC LIMIT ?",
+                (owner, before, limit + 1),
+            )
+        else:
+            found = self._connection.execute(
+                "SELECT job_id FROM runs WHERE owner = ? AND state = ? AND no < ? ORDER BY no DESC LIMIT ?",
+                (owner, state, before, limit + 1),
+            )
+        rows = found.fetchall()
+        return [job_id for (job_id,) in rows[:limit]], len(rows) > limit
+
+    def has_admitted(self, job_id: str, digest: bytes) -> bool:
+        """Whether this stream token of a run has connected."""
+        found = self._connection.execute(
+            "SELECT 1 FROM stream_tokens WHERE digest = ? AND run = (SELECT no FROM runs WHERE job_id = ?)",
+            (digest, job_id),
+        )
+        return found.fetchone() is not None
 
     def claims(self) -> list[tuple[Claim, str]]:
         """All that are held, with their runs."""
@@ -378,10 +417,10 @@ class Store:
         return _decode_record(record)
 
 
-_SELECT_RUN = "SELECT no, record, state, first_event_id, last_event_id, outline FROM runs"
+_SELECT_RUN = "SELECT no, record, state, first_event_id, last_event_id, ended_at, outline FROM runs"
 
 
-def _stored(row: tuple[int, bytes, RunState, int, int, bytes | None]) -> StoredRun:
-    no, record, state, first_event_id, last_event_id, outline = row
+def _stored(row: tuple[int, bytes, RunState, int, int, float | None, bytes | None]) -> StoredRun:
+    no, record, state, first_event_id, last_event_id, ended_at, outline = row
     entries: list[tuple[int, Event]] = [(number, event) for _, number, event in unpack(outline)] if outline else []
-    return StoredRun(no, _decode_record(record), state, first_event_id, last_event_id, entries)
+    return StoredRun(no, _decode_record(record), state, first_event_id, last_event_id, ended_at, entries)

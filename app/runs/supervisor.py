@@ -24,6 +24,8 @@ from app.runs.job import Job
 from app.runs.journal import Journal, RunRecord
 from app.runs.recovery import Recovery
 from app.runs.run import Run
+from app.settings import ENV_PREFIX
+from app.shares import Owner, Shares, owner_of_context
 from app.tools.mcp import McpHub
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class RunLimits:
     """What the operator grants runs, in seconds where it is a time."""
 
     max_runs: int = 1000
+    keys: int = 1
+    """How many owners of runs share them, and the threads of tools."""
     run_seconds: float = 3600.0
     disconnect_grace_seconds: float = 10.0
     clocks: TurnClocks = field(default_factory=TurnClocks)
@@ -59,6 +63,7 @@ class Supervisor:
         self._speaker = Speaker(models, limits.clocks, mcp, clock)
         self._limits = limits
         self._live: dict[str, Run] = {}
+        self._shares = Shares(limits.max_runs)
         self._admitting = 0
         self._draining = False
         self._interrupting = False
@@ -92,14 +97,20 @@ class Supervisor:
             )
         if self._draining:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
-        taken = len(self._live) + self._admitting + (len(self._recovery) if self._recovery else 0)
-        if taken >= self._limits.max_runs:
-            raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
+        if not self._shares.take(Owner(job.owner, of=self._limits.keys)):
+            kept = " but for what is kept for other keys" if self._shares.left > 0 else ""
+            raise Unavailable(
+                f"the server is full{kept}: {ENV_PREFIX}MAX_RUNS is {self._limits.max_runs}",
+                retry_after_seconds=_RETRY_AFTER_FULL_SECONDS,
+            )
         self._admitting += 1
         try:
             run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock)
             await run.begin(self.journal)
             self._begin(run)
+        except BaseException:
+            self._shares.give_back(job.owner)
+            raise
         finally:
             self._admitting -= 1
             self._look_whether_drained()
@@ -110,14 +121,19 @@ class Supervisor:
     def start_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
         """Begin to take up the runs whose process ended before they did, beside what else goes on. They are admitted
         however many there are. `job_of` makes a job of what was posted, in a thread, or raises an `AppError`."""
-        self._recovery = Recovery(self.journal, job_of, self._begin, clock=self._clock)
+        self._recovery = Recovery(self.journal, job_of, self._begin_again, clock=self._clock)
         self._tasks.create_task(self._recovery.run(), name="recovery")
         return self._recovery
 
     async def recover(self, job_of: Callable[[RunRecord], Job]) -> None:
         """As `start_recovery`; returns when all of them are taken up."""
-        self._recovery = Recovery(self.journal, job_of, self._begin, clock=self._clock)
+        self._recovery = Recovery(self.journal, job_of, self._begin_again, clock=self._clock)
         await self._recovery.run()
+
+    def _begin_again(self, run: Run) -> None:
+        """Set a run going that another process has left, however many there are."""
+        self._shares.take_anyway(run.job.owner)
+        self._begin(run)
 
     def _begin(self, run: Run) -> None:
         if self._interrupting:
@@ -159,11 +175,13 @@ class Supervisor:
             self._drained.set()
 
     def _forget(self, run: Run) -> None:
-        self._live.pop(run.job_id, None)
+        if self._live.pop(run.job_id, None) is not None:
+            self._shares.give_back(run.job.owner)
         self._look_whether_drained()
 
     async def _own(self, run: Run) -> None:
         job = run.job
+        owner_of_context.set(Owner(job.owner, of=self._limits.keys))
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
         logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
         try:

@@ -2,19 +2,14 @@
 
 import inspect
 import logging
-import math
-import threading
 import traceback
 from abc import ABC, abstractmethod
-from asyncio import CancelledError, current_task, get_running_loop
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
 from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -23,6 +18,7 @@ from app.text import whole
 from app.tools.context import ToolContext
 from app.tools.errors import ToolDefinitionError, ToolError
 from app.tools.schema import FunctionSchema, JsonObject, checked_name, openai_schema, schema_of
+from app.tools.threads import tool_threads
 
 __all__ = ["FunctionTool", "Tool", "ToolContext", "ToolDefinitionError", "ToolError", "as_tool", "tool"]
 
@@ -30,16 +26,11 @@ DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 MAX_OUTPUT_BYTES: Final = 32 * 1024
 """Of a result's text as UTF-8, the notice that it was cut included."""
 MAX_ERROR_CHARACTERS: Final = 500
-MAX_THREADS: Final = 40
-"""Tools that run in threads at once; the next one waits, within its time limit."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
-
-_threads: RunVar[CapacityLimiter] = RunVar("tool_threads")
-_all_threads: RunVar[CapacityLimiter] = RunVar("all_tool_threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +107,7 @@ class FunctionTool(Tool, Generic[P, R]):
             result = function(*positional, **named)
             return result if inspect.isawaitable(result) else _text(result)
 
-        result = await _alone(_in_thread(work))
+        result = await _alone(tool_threads().run(work))
         return result if isinstance(result, str) else _text(await _alone(result))
 
 
@@ -207,53 +198,8 @@ def _is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """What a thread makes of it. The thread counts as one of `MAX_THREADS` until it is really done, also when nobody
-    waits for it any more."""
-    limiter, loop, mine = _limiter(), get_running_loop(), object()
-    await limiter.acquire_on_behalf_of(mine)
-    begun = threading.Lock()
-    """Taken by whoever is first: the thread that begins, or the caller who gives it up before."""
-
-    def release() -> None:
-        limiter.release_on_behalf_of(mine)
-
-    def in_thread() -> Any:
-        if not begun.acquire(blocking=False):
-            return None
-        try:
-            return work()
-        finally:
-            with suppress(RuntimeError):  # the event loop is gone, and its limiter with it
-                loop.call_soon_threadsafe(release)
-
-    try:
-        return await to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=_unlimited())
-    finally:
-        if begun.acquire(blocking=False):
-            release()
-
-
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def _limiter() -> CapacityLimiter:
-    """Ours alone: tools that hang must not take the threads that others need."""
-    return _of_this_loop(_threads, MAX_THREADS)
-
-
-def _unlimited() -> CapacityLimiter:
-    return _of_this_loop(_all_threads, math.inf)
-
-
-def _of_this_loop(limiters: RunVar[CapacityLimiter], tokens: float) -> CapacityLimiter:
-    try:
-        return limiters.get()
-    except LookupError:
-        limiter = CapacityLimiter(tokens)
-        limiters.set(limiter)
-        return limiter
 
 
 def _text(result: object) -> str:
