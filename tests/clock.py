@@ -77,10 +77,11 @@ class DrivenClock:
         """Let so much time pass in which the event loop comes to nothing: what falls due is called later."""
         self._now += seconds
 
-    async def waiting(self, seconds: float) -> None:
-        """Return once something waits for just so long from now."""
-        with anyio.fail_after(30):
-            while not any(abs(due - seconds) < 1e-6 for due in self.pending):
+    async def waiting(self, seconds: float, up_to: float | None = None) -> None:
+        """Return once something waits for just so long from now, or for something between this and `up_to`."""
+        most = seconds if up_to is None else up_to
+        with anyio.fail_after(60):
+            while not any(seconds - 1e-6 <= due <= most + 1e-6 for due in self.pending):
                 await self._changed.wait()
 
     @asynccontextmanager

@@ -42,6 +42,7 @@ from app.errors import (
     ProviderError,
 )
 from app.tools.errors import ToolDefinitionError
+from tests.clock import DrivenClock
 from tests.process import OPENAI_KEY
 from tests.upstream import Exchange, Script, Upstream, hello, provider
 
@@ -698,24 +699,40 @@ async def test_a_run_that_has_ended_stays_as_it_is(openai: Serve) -> None:
 
 
 async def test_a_run_that_takes_too_long_names_its_timeout_and_who_was_speaking(openai: Serve) -> None:
+    class Driven(ConcurrentWorkflow):
+        _clock = clock = DrivenClock()
+
     async with openai(unending) as upstream:
-        handle = ConcurrentWorkflow([agent("A"), agent("B")]).start("go", timeout=0.05)
+        handle = Driven([agent("A"), agent("B")]).start("go", timeout=20)
+        await upstream.asked(2)
+        await Driven.clock.advance(20)
         frames = await frames_of(handle)
         with pytest.raises(TimedOut) as caught:
             await handle
         await closed(upstream, 2)
-    assert (caught.value.timeout, caught.value.active_agents) == (0.05, ("A", "B"))
-    assert caught.value.elapsed_seconds >= 0.05
+    assert (caught.value.timeout, caught.value.active_agents) == (20, ("A", "B"))
+    assert caught.value.elapsed_seconds == 20
     error = frames[-3]["data"]
-    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 0.05, ["A", "B"])
+    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 20, ["A", "B"])
     assert frames[-1]["data"]["status"] == "timed_out"
 
 
 async def test_a_workflows_own_timeout_counts_where_the_call_has_none(openai: Serve) -> None:
-    async with openai(unending):
+    class Driven(SequentialWorkflow):
+        _clock = clock = DrivenClock()
+
+    async def ask() -> None:
         with pytest.raises(TimedOut) as caught:
-            await SequentialWorkflow([agent()], timeout=0.05).arun("go")
-    assert caught.value.active_agents == ("A",)
+            await Driven([agent()], timeout=20).arun("go")
+        ends.append(caught.value)
+
+    ends: list[TimedOut] = []
+    async with openai(unending) as upstream, create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await upstream.asked(1)
+        await Driven.clock.advance(20)
+    [end] = ends
+    assert end.active_agents == ("A",)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])

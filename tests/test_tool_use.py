@@ -6,7 +6,7 @@ import random
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -262,7 +262,7 @@ async def run(
     *,
     settings: dict[str, Any] | None = None,
     on: Listener | None = None,
-    meanwhile: Callable[[], Awaitable[None]] | None = None,
+    meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     **fields: Any,
 ) -> tuple[list[ServerEvent], list[Exchange]]:
     """The events of a run of one agent, or of a swarm, and what their provider was asked. `on` is told of each event
