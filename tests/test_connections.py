@@ -180,7 +180,7 @@ async def peer(talk: Talk, *, tls: ssl.SSLContext | None = None) -> AsyncGenerat
     server = await asyncio.start_server(its.serve, "127.0.0.1", 0, ssl=tls)
     its.port = server.sockets[0].getsockname()[1]
     try:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             yield its
     finally:
         server.close()

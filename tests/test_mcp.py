@@ -602,7 +602,7 @@ async def test_a_server_that_talks_much_is_listened_to_and_answered_a_hundred_ti
             progress = {"progressToken": asked.message["params"]["_meta"]["progressToken"], "progress": number}
             note: dict[str, Any] = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
             await asked.event(json.dumps(note).encode())
-        with fail_after(5):
+        with fail_after(30):
             await its.until(lambda: len([each for each in its.asked if "result" in each.message]) >= 99)
         await asked.event(asked.reply(result={"content": []}))
 
@@ -621,7 +621,7 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
     async with rogue(tools_call=bomb) as its, tools_of(its.url) as tools:
         with pytest.raises(ToolError, match="compressed its answer"):
             await call(tools["echo"])
-        with fail_after(3):
+        with fail_after(30):
             await its.deserted()
 
 
@@ -682,7 +682,7 @@ async def test_a_server_is_offered_neither_samples_nor_questions_nor_roots() -> 
             await asked.event(
                 json.dumps({"jsonrpc": "2.0", "id": f"s{number}", "method": method, "params": {}}).encode()
             )
-        with fail_after(5):
+        with fail_after(30):
             await its.until(lambda: sum("error" in each.message for each in its.asked) == 3)
         await asked.event(asked.reply(result={"content": []}))
 
@@ -855,7 +855,7 @@ async def test_the_least_used_list_is_forgotten() -> None:
 async def test_calls_of_a_session_that_breaks_fail_at_once() -> None:
     async def wait(asked: Asked) -> None:
         await asked.events()
-        with fail_after(5):
+        with fail_after(30):
             await its.asked_for("tools/call", 3)
         asked.hang_up()
 
@@ -890,7 +890,7 @@ async def test_a_failure_within_the_block_comes_out_as_it_is(kind: type[BaseExce
         with pytest.raises(kind, match="mine"):
             async with hub().session([server(its.url)]):
                 raise kind("mine")
-        with fail_after(3):
+        with fail_after(30):
             await its.deserted()
 
 
@@ -909,7 +909,7 @@ async def test_nothing_is_left_of_a_session_that_is_cancelled_at_any_point(momen
     async with rogue(tools_call=wait) as its:
         before = asyncio.all_tasks()
         for ticks in range(30):
-            with fail_after(5):
+            with fail_after(30):
                 async with create_task_group() as tasks:
                     tasks.start_soon(_three_calls, its)
                     await its.asked_for(moment, its.methods.count(moment) + 1)
