@@ -493,7 +493,11 @@ async def test_a_server_that_does_not_answer_farewells_holds_nobody_up() -> None
                 tasks.start_soon(leave)
                 await its.asked_for("DELETE")
                 await clock.advance(1)
-            await its.deserted()
+                try:
+                    with fail_after(30):
+                        await its.deserted()
+                finally:
+                    await clock.advance(60)  # a farewell is not cancelled
 
 
 @pytest.mark.parametrize("as_events", [False, True])
