@@ -2,8 +2,7 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -77,27 +76,12 @@ class DrivenClock:
         """Let so much time pass in which the event loop comes to nothing: what falls due is called later."""
         self._now += seconds
 
-    async def waiting(self, seconds: float) -> None:
-        """Return once something waits for just so long from now."""
-        with anyio.fail_after(30):
-            while not any(abs(due - seconds) < 1e-6 for due in self.pending):
+    async def waiting(self, seconds: float, up_to: float | None = None) -> None:
+        """Return once something waits for just so long from now, or for something between this and `up_to`."""
+        most = seconds if up_to is None else up_to
+        with anyio.fail_after(60):
+            while not any(seconds - 1e-6 <= due <= most + 1e-6 for due in self.pending):
                 await self._changed.wait()
-
-    @asynccontextmanager
-    async def running(self, seconds: float) -> AsyncGenerator[None]:
-        """Within the block so much time passes again and again, while other processes and sockets get theirs: for
-        what is to happen some time later, whatever else has to happen first."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._run, seconds)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
-
-    async def _run(self, seconds: float) -> None:
-        while True:
-            await self.advance(seconds)
-            await anyio.sleep(0.001)
 
 
 async def _settle() -> None:

@@ -50,7 +50,7 @@ async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[st
     its = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(its.live)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await its.listening.wait()
         try:
             yield f"{its.url}/mcp", overheard

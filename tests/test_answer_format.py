@@ -144,7 +144,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> Notes:
     refs: tuple[ModelRef, ...] = tuple(replace(ref, takes_schemas=ref.name == "takes") for ref in own.models)
     turn = Turn(replace(own, models=refs), number=1, stage=1, loop=1, task_index=None)
     notes = Notes()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], said=())
         await Speaker({"scripted": model}, TurnClocks()).take_turn(turn, messages, notes)
     return notes

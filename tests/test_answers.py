@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
+from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.scripted import ScriptedModel
-from tests.sse import check_stream, events_of
+from tests.sse import ServerEvent, check_stream, events_of
 
 pytestmark = pytest.mark.anyio
 
@@ -120,16 +122,29 @@ async def test_a_run_that_takes_too_long_names_who_was_speaking() -> None:
         "agents": [agent("A"), agent("B"), agent("C")],
         "rearrange_flow": "A -> B, C",
         "stream": True,
-        "timeout": 0.2,
+        "timeout": 20,
     }
-    async with serving(models={"demo": model}) as url, client(url) as http:
-        with anyio.fail_after(5):
+    clock = DrivenClock()
+    document = httpx.Response(0)
+
+    async def time_passes() -> None:
+        await clock.waiting(20)
+        await clock.advance(20)
+
+    async with serving(models={"demo": model}, clock=clock) as url, client(url) as http:
+        with anyio.fail_after(30):
+            events: list[ServerEvent] = []
             async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
-                events = [event async for event in events_of(response)]
-        document = await http.post("/v1/swarm/completions", json={**payload, "stream": False})
+                async for event in events_of(response):
+                    events.append(event)
+                    if event.event == "agent_start" and event.data["agent"] == "C":
+                        await clock.advance(20)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(time_passes)
+                document = await http.post("/v1/swarm/completions", json={**payload, "stream": False})
     check_stream(events)
     error = next(event.data for event in events if event.event == "error")
-    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 0.2, ["B", "C"])
+    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 20, ["B", "C"])
     assert events[-1].data["status"] == "timed_out"
     assert events[-1].data["output"][0] == {"role": "A", "content": "a"}
     assert document.status_code == 504

@@ -24,7 +24,7 @@ def agent(name: str, **fields: Any) -> dict[str, Any]:
 async def run(script: Script, tmp_path: Path, *names: str, **fields: Any) -> tuple[list[ServerEvent], list[Exchange]]:
     """The events of a swarm of these agents, and what their provider was asked."""
     payload = {"agents": [agent(name) for name in names], "task": "go", "stream": True, **fields}
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with (
             provider(script) as upstream,
             local_models(upstream, tmp_path) as url,

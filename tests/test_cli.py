@@ -22,13 +22,14 @@ pytestmark = pytest.mark.anyio
 
 
 def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
+    """The command, without a data directory: another server may have the usual one."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", **environ},
+        env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
 
 
@@ -154,7 +155,7 @@ async def test_the_curl_line_of_dev_works_as_pasted_and_three_agents_stream() ->
         async with httpx.AsyncClient(trust_env=False) as http:
             assert (await http.get(f"{server.url}/docs")).status_code == 200
         server.process.send_signal(signal.SIGINT)
-        assert await server.stopped(5) == 0
+        assert await server.stopped(30) == 0
     events = list(Parser().feed(out))
     check_stream(events)
     assert {event.data["agent"] for event in events if event.event == "chunk"} == {"Optimist", "Pessimist", "Summary"}
@@ -172,7 +173,7 @@ async def test_a_preloaded_server_has_litellm_before_its_first_request() -> None
         mapped = await anyio.Path(f"/proc/{server.process.pid}/maps").read_text()
         assert "/tiktoken/" in mapped, "litellm's tokenizer is a library in memory"
         server.process.send_signal(signal.SIGTERM)
-        assert await server.stopped(5) == 0
+        assert await server.stopped(30) == 0
     lines = [json.loads(line) for line in server.log.splitlines()]
     assert {line["level"] for line in lines} == {"INFO"}
 

@@ -24,7 +24,7 @@ async def deltas(*messages: ChatMessage, max_tokens: int = 8192, tools: Sequence
         max_tokens=max_tokens, temperature=None, reasoning_effort=None, thinking_tokens=None, llm_args={}
     )
     call = ModelCall(ModelRef("demo/swarm", "swarm", "demo"), messages, sampling, [tool.schema() for tool in tools])
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         answer: list[Delta] = []
         await model.stream(call, answer.extend)
     return answer

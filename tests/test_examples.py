@@ -97,7 +97,7 @@ async def test_a_websocket_gets_every_event_of_each_task() -> None:
     async with await anyio.open_process(command("websocket_bridge", "--port", "0")) as bridge:
         try:
             assert bridge.stdout
-            with anyio.fail_after(20):
+            with anyio.fail_after(30):
                 url = (await bridge.stdout.receive()).decode().strip()
                 async with connect(url) as websocket:
                     for task in ("tea", "coffee"):
@@ -312,7 +312,7 @@ async def survivors(tmp_path_factory: pytest.TempPathFactory) -> Survivors:
                 async with client(server.url) as http:  # once the end of this is written, all before it is
                     await http.post("/v1/agent/completions", json={"agent_config": {"agent_name": "A"}, "task": "go"})
                 server.process.kill()
-                await server.stopped(5)
+                await server.stopped(30)
             killed.set()
             async with server_process(environ=environ) as server:
                 proxy.target = server.url

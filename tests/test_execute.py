@@ -50,7 +50,7 @@ async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any =
     execution = Execution(
         compiled.plan, Speaker({"scripted": model}, TurnClocks()), notes, on_error, anyio.lowlevel.checkpoint
     )
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         succeeded = await execution.run()
     return succeeded, notes.events
 

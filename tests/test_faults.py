@@ -1,6 +1,5 @@
 """A provider that misbehaves, over a real socket and in both lanes: the stream tells the truth and ends once."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import anyio
 import httpx
 import pytest
 
+from app.clock import SYSTEM_CLOCK
+from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import PROVIDER_KEY, local_models
 from tests.sse import ServerEvent, check_stream, events_of
@@ -65,7 +66,7 @@ async def _stall_in_the_stream(exchange: Exchange) -> None:
 async def _reset_in_the_stream(exchange: Exchange) -> None:
     await exchange.open()
     await exchange.say("half a ")
-    await asyncio.sleep(0.05)  # a reset overtakes what is not yet read
+    await exchange.heard.wait()  # a reset overtakes what is not yet read
     exchange.reset()
 
 
@@ -178,20 +179,50 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
 ) -> None:
     script, code, before = FAULTS[fault]
     path, fields = SHAPES[shape]
-    waits: dict[str, dict[str, float]] = {
-        "stall before": {"first_token_seconds": 0.5},
-        "stall in the": {"idle_seconds": 0.5},
-    }
-    clocks = {name: seconds for start in waits if fault.startswith(start) for name, seconds in waits[start].items()}
+    attempts = 2 if shape == "single" and _is_repeated(code) else 1
+    clock = DrivenClock()
+    events: list[ServerEvent] = []
+    good_is_done, half_is_heard = anyio.Event(), anyio.Event()
+
+    async def time_passes(upstream: Upstream) -> None:
+        """As long as the provider stalls, once all else has happened."""
+        for attempt in range(attempts):
+            await upstream.asked(attempt + (1 if shape == "single" else 2))
+            await (half_is_heard if before else good_is_done).wait()
+            await clock.waiting(19.5, 20)
+            await clock.advance(20)
+            if attempt + 1 < attempts:
+                await clock.waiting(0.25, 0.5)  # the pause before it is asked again
+                await clock.advance(0.5)
+
     async with (
         provider(_only_faulty(script)) as upstream,
-        local_models(upstream, tmp_path, lane=lane, **clocks) as url,
+        local_models(
+            upstream,
+            tmp_path,
+            lane=lane,
+            first_token_seconds=20,
+            idle_seconds=20,
+            clock=clock if fault.startswith("stall") else SYSTEM_CLOCK,
+        ) as url,
         client(url) as http,
+        anyio.create_task_group() as tasks,
         http.stream("POST", path, json={**_payload(fields), "stream": True}) as response,
     ):
         assert response.status_code == 200
-        events = [event async for event in events_of(response)]
-        with anyio.fail_after(2):
+        if fault.startswith("stall"):
+            tasks.start_soon(time_passes, upstream)
+        if shape == "single":
+            good_is_done.set()
+        async for event in events_of(response):
+            events.append(event)
+            if event.event == "agent_end":
+                good_is_done.set()
+            elif event.event == "chunk" and event.data["agent"] == "Faulty":
+                half_is_heard.set()
+                for exchange in upstream.exchanges:
+                    exchange.heard.set()
+        with anyio.fail_after(30):
             await upstream.idle()
 
     check_stream(events)
@@ -202,7 +233,7 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
     error, end = _around_the_error(events)
     assert end.event == "agent_end"
     assert (end.data["agent"], end.data["status"], end.data["output"]) == ("Faulty", "failed", before)
-    assert error.data["attempts"] == (2 if shape == "single" and _is_repeated(code) else 1)
+    assert error.data["attempts"] == attempts
     assert not [event for event in events if event.data.get("agent") == "Never"]
     if shape != "single":
         good = next(e for e in events if e.event == "agent_end" and e.data["agent"] == "Good")
@@ -235,12 +266,23 @@ async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_th
     fault: str, status: int, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
+    clock = DrivenClock()
+    answer = httpx.Response(0)
+
+    async def time_passes(upstream: Upstream) -> None:
+        if fault.startswith("stall"):
+            await upstream.asked(2)
+            await clock.waiting(20)
+            await clock.advance(20)
+
     async with (
         provider(_only_faulty(script)) as upstream,
-        local_models(upstream, tmp_path, lane=lane, idle_seconds=0.3) as url,
+        local_models(upstream, tmp_path, lane=lane, idle_seconds=20, clock=clock) as url,
         client(url) as http,
+        anyio.create_task_group() as tasks,
     ):
-        answer: httpx.Response = await http.post("/v1/swarm/completions", json=_payload(SHAPES["sequential"][1]))
+        tasks.start_soon(time_passes, upstream)
+        answer = await http.post("/v1/swarm/completions", json=_payload(SHAPES["sequential"][1]))
     body = answer.json()
     assert (answer.status_code, body["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"

@@ -47,7 +47,7 @@ class Play:
 
     async def shows(self, text: str) -> None:
         """Wait until it has printed this."""
-        with anyio.move_on_after(10):
+        with anyio.move_on_after(30):
             while text not in self.out:
                 await self._more.wait()
         assert text in self.out, (self.out, self.err)
@@ -58,7 +58,7 @@ class Play:
 
     async def ended(self) -> str:
         """All that it has printed, once it has ended well."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             code = await self.process.wait()
             while self.process.stdout and not self.process.stdout.at_eof():
                 await self._more.wait()
@@ -334,7 +334,7 @@ ANALYSTS = ("Market-Researcher", "Financial-Analyst", "Technical-Analyst")
 async def test_the_dashboard_of_a_concurrent_workflow_shows_all_agents_at_once(tmp_path: Path) -> None:
     script = Held()
     async with playing("concurrent_dashboard", script, tmp_path, on_terminal=True) as play:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await play.upstream.asked(3)
         for name in ANALYSTS:
             await play.shows(f" {name} ")
@@ -390,7 +390,7 @@ async def test_websocket_clients_get_tokens_as_they_come(tmp_path: Path) -> None
     async with playing("websocket", script := Held(), tmp_path) as play:
         await play.shows("\n")
         host, port = re.findall(r"[\w.:]+", play.out)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async with connect(f"ws://{f'[{host}]' if ':' in host else host}:{port}", proxy=None) as websocket:
                 assert json.loads(await websocket.recv()) == {"type": "token", "content": "alpha "}
                 script.go.set()
@@ -408,7 +408,7 @@ async def test_a_progress_bar_advances_with_each_token(tmp_path: Path) -> None:
 async def test_tokens_are_logged_to_a_file_as_they_come(tmp_path: Path) -> None:
     log = tmp_path / "agent_stream.log"
     async with playing("file_logging", script := Held(), tmp_path) as play:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await play.upstream.asked(1)
         script.go.set()
         assert await play.ended() == "Full response logged to: agent_stream.log\n"
@@ -442,7 +442,7 @@ async def test_a_callback_that_handles_its_errors_goes_on_to_the_end(tmp_path: P
         await exchange.finish()
 
     async with playing("error_handling", script, tmp_path, PYTHONIOENCODING="ascii") as play:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             assert await play.process.wait() == 0
         await play.shows(HELLO)
     assert play.out == HELLO

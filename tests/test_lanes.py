@@ -63,7 +63,7 @@ def call(base_url: str, *, sampling: Sampling | None = None, **endpoint: Any) ->
 
 async def collect(model: ChatModel, its: ModelCall) -> list[Delta]:
     deltas: list[Delta] = []
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         await model.stream(its, deltas.extend)
     return deltas
 
@@ -84,7 +84,7 @@ async def failing(model: ChatModel, script: Script, error: type[ModelError]) -> 
     """What was heard before it failed, as it had to; the provider is left alone then."""
     deltas: list[Delta] = []
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with provider(script) as upstream:
             with pytest.raises(error) as caught:
                 await model.stream(call(upstream.base_url), deltas.extend)
@@ -276,7 +276,7 @@ async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on
             raise UpstreamInvalid("enough")
 
     async with provider(script) as upstream:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             with pytest.raises(UpstreamInvalid):
                 await lane.stream(call(upstream.base_url), hear)
             await upstream.exchanges[0].closed_by_client.wait()
@@ -290,7 +290,7 @@ async def test_cancelling_the_reader_hangs_up_on_the_provider(lane: Lane) -> Non
         await anyio.sleep_forever()
 
     async with provider(script) as upstream:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(collect, lane, call(upstream.base_url))
                 await opened.wait()

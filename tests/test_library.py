@@ -42,6 +42,7 @@ from app.errors import (
     ProviderError,
 )
 from app.tools.errors import ToolDefinitionError
+from tests.clock import DrivenClock
 from tests.process import OPENAI_KEY
 from tests.upstream import Exchange, Script, Upstream, hello, provider
 
@@ -108,7 +109,7 @@ async def run(way: str, team: Team, *arguments: Any, **more: Any) -> Any:
     async def inside() -> Any:
         return team.run(*arguments, **more)
 
-    with fail_after(10):
+    with fail_after(30):
         if way == "outside":
             return await to_thread.run_sync(partial(team.run, *arguments, **more))
         if way == "inside":
@@ -129,7 +130,7 @@ async def stream(
     async def inside() -> None:
         outside()
 
-    with fail_after(10):
+    with fail_after(30):
         if way == "outside":
             await to_thread.run_sync(outside)
         elif way == "inside":
@@ -152,7 +153,7 @@ async def refusing(exchange: Exchange) -> None:
 
 async def closed(upstream: Upstream, count: int = 1) -> None:
     """Wait until the provider has seen its clients hang up."""
-    with fail_after(5):
+    with fail_after(30):
         await upstream.idle()
     assert [exchange.closed_by_client.is_set() for exchange in upstream.exchanges] == [True] * count
 
@@ -201,7 +202,7 @@ async def test_tokens_come_while_the_provider_is_still_sending(openai: Serve) ->
                 assert upstream.unfinished == 1
                 tokens.close()
 
-        with fail_after(5):
+        with fail_after(30):
             assert await to_thread.run_sync(first_token) == "word "
 
 
@@ -258,7 +259,7 @@ async def test_callbacks_are_called_in_the_callers_thread_and_context(way: str, 
         return outside()
 
     async with openai(hello):
-        with fail_after(5):
+        with fail_after(30):
             left = await (to_thread.run_sync(asyncio.run, inside()) if way == "inside" else to_thread.run_sync(outside))
     assert left == "in the callback"
     assert sorted(token for token, _, _ in told) == sorted(
@@ -396,7 +397,7 @@ async def test_leaving_a_stream_cancels_the_run_and_closes_the_connection(how: s
         assert not loops()
 
     async with openai(unending) as upstream:
-        with fail_after(5):
+        with fail_after(30):
             await to_thread.run_sync(leave)
         await closed(upstream, 2 if kind == "concurrent" else 1)
 
@@ -406,7 +407,7 @@ async def test_leaving_a_stream_cancels_the_run_and_closes_the_connection(how: s
 async def test_leaving_an_async_stream_leaves_nothing_of_the_run(how: str, kind: str, openai: Serve) -> None:
     async with openai(unending) as upstream:
         tokens = TEAMS[kind]().arun_stream("go")
-        with fail_after(5):
+        with fail_after(30):
             assert await anext(tokens) == "word "
             if how == "close":
                 await tokens.aclose()
@@ -462,7 +463,7 @@ async def test_a_stream_left_behind_may_be_collected_by_a_tool_of_its_own_run(op
         try:
             await to_thread.run_sync(leave)
             is_left.set()
-            with fail_after(5):
+            with fail_after(30):
                 assert await to_thread.run_sync(collected.wait, 4)
                 await upstream.idle()
         finally:
@@ -474,7 +475,7 @@ async def test_a_stream_left_behind_may_be_collected_by_a_tool_of_its_own_run(op
 @pytest.mark.parametrize("how", ["scope", "task"])
 async def test_a_run_whose_caller_is_cancelled_is_over_when_he_is(how: str, openai: Serve) -> None:
     async with openai(unending) as upstream:
-        with fail_after(5):
+        with fail_after(30):
             if how == "scope":
                 with anyio.CancelScope() as scope:
 
@@ -506,7 +507,7 @@ async def test_a_run_whose_caller_is_cancelled_is_over_when_he_is(how: str, open
 async def test_ctrl_c_ends_a_run_and_the_program(program: str, openai: Serve) -> None:
     async with openai(unending) as upstream, started(program, upstream) as process:
         assert process.stdout
-        with fail_after(10):
+        with fail_after(30):
             assert await process.stdout.receive() == b"word \n"
             process.send_signal(signal.SIGINT)
             assert await process.wait() == -signal.SIGINT
@@ -575,7 +576,7 @@ async def test_one_object_serves_many_tasks_at_once_without_mixing_them(way: str
 
 
 async def frames_of(handle: Any, **more: Any) -> list[dict[str, Any]]:
-    with fail_after(5):
+    with fail_after(30):
         return [frame async for frame in handle.stream_events(**more)]
 
 
@@ -631,7 +632,7 @@ async def test_a_reader_that_stops_leaves_the_run_alone(openai: Serve) -> None:
         with anyio.move_on_after(0):
             await handle
         go.set()
-        with fail_after(5):
+        with fail_after(30):
             assert await handle == "word "
 
 
@@ -670,7 +671,7 @@ async def test_a_cancelled_run_says_so_in_its_stream_before_it_is_raised(kind: s
         async with create_task_group() as tasks:
             tasks.start_soon(listen)
             tasks.start_soon(wait)
-            with fail_after(5):
+            with fail_after(30):
                 await all_speak.wait()
             handle.cancel()
         await closed(upstream, speakers)
@@ -698,24 +699,40 @@ async def test_a_run_that_has_ended_stays_as_it_is(openai: Serve) -> None:
 
 
 async def test_a_run_that_takes_too_long_names_its_timeout_and_who_was_speaking(openai: Serve) -> None:
+    class Driven(ConcurrentWorkflow):
+        _clock = clock = DrivenClock()
+
     async with openai(unending) as upstream:
-        handle = ConcurrentWorkflow([agent("A"), agent("B")]).start("go", timeout=0.05)
+        handle = Driven([agent("A"), agent("B")]).start("go", timeout=20)
+        await upstream.asked(2)
+        await Driven.clock.advance(20)
         frames = await frames_of(handle)
         with pytest.raises(TimedOut) as caught:
             await handle
         await closed(upstream, 2)
-    assert (caught.value.timeout, caught.value.active_agents) == (0.05, ("A", "B"))
-    assert caught.value.elapsed_seconds >= 0.05
+    assert (caught.value.timeout, caught.value.active_agents) == (20, ("A", "B"))
+    assert caught.value.elapsed_seconds == 20
     error = frames[-3]["data"]
-    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 0.05, ["A", "B"])
+    assert (error["code"], error["timeout"], error["active_agents"]) == ("timed_out", 20, ["A", "B"])
     assert frames[-1]["data"]["status"] == "timed_out"
 
 
 async def test_a_workflows_own_timeout_counts_where_the_call_has_none(openai: Serve) -> None:
-    async with openai(unending):
+    class Driven(SequentialWorkflow):
+        _clock = clock = DrivenClock()
+
+    async def ask() -> None:
         with pytest.raises(TimedOut) as caught:
-            await SequentialWorkflow([agent()], timeout=0.05).arun("go")
-    assert caught.value.active_agents == ("A",)
+            await Driven([agent()], timeout=20).arun("go")
+        ends.append(caught.value)
+
+    ends: list[TimedOut] = []
+    async with openai(unending) as upstream, create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await upstream.asked(1)
+        await Driven.clock.advance(20)
+    [end] = ends
+    assert end.active_agents == ("A",)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
@@ -798,7 +815,7 @@ async def test_a_loop_that_ends_takes_its_runs_with_it(openai: Serve) -> None:
                 return
 
     async with openai(unending) as upstream:
-        with fail_after(5):
+        with fail_after(30):
             await to_thread.run_sync(asyncio.run, main())
         await closed(upstream)
 
@@ -1245,7 +1262,7 @@ async def printed(process: anyio.abc.Process) -> str:
         assert pipe
         told[where] = "".join([part.decode() async for part in pipe])
 
-    with anyio.move_on_after(20):
+    with anyio.move_on_after(30):
         async with create_task_group() as tasks:
             tasks.start_soon(read, process.stdout, "out")
             tasks.start_soon(read, process.stderr, "err")
@@ -1337,7 +1354,7 @@ async def check_what_they_leave(begun: Begun, lane: str) -> None:
     process, upstream = begun
     side_by_side = "word \n" + "short says hello\n" * 4 + "and another\nshort says hello\n"
     assert await printed(process) == f"{side_by_side}{{'{lane}'}}\n[]\n[]\n"
-    with fail_after(5):
+    with fail_after(30):
         await upstream.idle()
 
 

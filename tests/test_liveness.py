@@ -18,6 +18,7 @@ from app.runs.job import Job
 from app.runs.memory_journal import MemoryJournal
 from app.runs.supervisor import RunLimits, Supervisor
 from app.wire.framing import SSE
+from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.local import local_models
 from tests.scripted import ScriptedModel, swarm
@@ -47,7 +48,7 @@ class Held:
 async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[ServerEvent]:
     events: list[ServerEvent] = []
     async with client(url) as http, http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async for event in events_of(response):
                 events.append(event)
                 if event.event == "chunk" and not held.go_on.is_set():
@@ -81,7 +82,7 @@ async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[st
     process = await asyncio.create_subprocess_exec("nginx", "-c", str(config), "-p", str(tmp_path), "-e", "stderr")
     try:
         async with client(f"http://127.0.0.1:{port}") as http:
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 while True:
                     try:
                         await http.get("/health")
@@ -122,20 +123,23 @@ async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing
 
 async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
     held = Held()
+    clock = DrivenClock()
     parser = Parser()
     body = b""
     async with (
         provider(held) as upstream,
-        local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url,
+        local_models(upstream, tmp_path, heartbeat_seconds=15, clock=clock) as url,
         client(url) as http,
         http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response,
     ):
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async for content in response.aiter_raw():
                 body += content
                 list(parser.feed(content))
                 if parser.comments >= 3:
                     held.go_on.set()
+                elif b"first" in body:
+                    await clock.advance(15)
     assert parser.retry == 3000
     assert body.startswith(b"retry: 3000\nid: 1\nevent: metadata\n")
     assert b"\n\n: ping\n: ping\n" in body
@@ -167,18 +171,21 @@ async def test_json_lines_carry_the_same_events() -> None:
 async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
     held = Held()
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
+    clock = DrivenClock()
     body = b""
     async with (
         provider(held) as upstream,
-        local_models(upstream, tmp_path, heartbeat_seconds=0.05) as url,
+        local_models(upstream, tmp_path, heartbeat_seconds=15, clock=clock) as url,
         client(url) as http,
         http.stream("POST", "/v1/swarm/completions", json=payload, headers=NDJSON) as response,
     ):
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async for content in response.aiter_raw():
                 body += content
                 if body.endswith(b"  "):
                     held.go_on.set()
+                elif b"first" in body:
+                    await clock.advance(15)
     assert [json.loads(line)["event"] for line in body.splitlines()][-1] == "end"
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from anyio import create_task_group, fail_after
 from mcp.server.mcpserver import Context, Image, MCPServer
 from pydantic import BaseModel, JsonValue
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.errors import McpHostRefused
 from app.tools.context import ToolContext
 from app.tools.errors import ToolError
@@ -25,6 +27,7 @@ from app.tools.mcp import McpHub, McpServer, McpSession
 from app.tools.mcp_gate import MAX_ANSWER_BYTES
 from app.tools.mcp_offer import MAX_TOOLS, read_offer
 from app.tools.tool import Tool
+from tests.clock import DrivenClock
 from tests.conftest import ROOT
 from tests.mcp_server import OBJECT, Asked, Overheard, Rogue, listening, official, rogue
 
@@ -34,8 +37,8 @@ SECRET = "hush-hush-token"
 Told = list[tuple[str, JsonValue]]
 
 
-def hub(*entries: str) -> McpHub:
-    return McpHub(AllowedHosts(entries or ["127.0.0.1", "localhost"]))
+def hub(*entries: str, clock: Clock = SYSTEM_CLOCK) -> McpHub:
+    return McpHub(AllowedHosts(entries or ["127.0.0.1", "localhost"]), clock=clock)
 
 
 def server(url: str, **more: Any) -> McpServer:
@@ -47,27 +50,33 @@ def named(session: McpSession) -> dict[str, Tool]:
     return {tool.name: tool for tool in session.tools}
 
 
-async def call(tool: Tool, told: Told | None = None, **values: Any) -> str:
+async def call(tool: Tool, told: Told | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
     heard: Told = [] if told is None else told
 
     def sink(name: str, data: JsonValue) -> None:
         heard.append((name, data))
 
     context = ToolContext(agent="a", turn=1, tool_call_id="c", tool=tool.name, sink=sink)
-    with fail_after(5):
-        return await tool.call(json.dumps(values), context)
+    with fail_after(30):
+        return await tool.call(json.dumps(values), context, clock)
+
+
+async def given_up(tool: Tool, clock: Clock) -> None:
+    """Call a tool until it is given up."""
+    with pytest.raises(ToolError, match="took longer than 20 s"):
+        await call(tool, clock=clock)
 
 
 @asynccontextmanager
 async def tools_of(url: str, its_hub: McpHub | None = None, **more: Any) -> AsyncGenerator[dict[str, Tool]]:
-    with fail_after(10):
+    with fail_after(30):
         async with (its_hub or hub()).session([server(url, **more)]) as session:
             yield named(session)
 
 
 async def fault_of(url: str, its_hub: McpHub | None = None) -> str:
     """Why this server offers nothing."""
-    with fail_after(15):
+    with fail_after(30):
         async with (its_hub or hub()).session([server(url)]) as session:
             [fault] = session.faults
             assert not session.tools
@@ -418,9 +427,19 @@ async def test_a_server_that_never_answers_is_given_up(method: str) -> None:
         await anyio.sleep_forever()
 
     async with rogue(None, **{method: wait}) as its:
-        impatient = McpHub(AllowedHosts(["127.0.0.1"]), listing_seconds=0.2)
-        assert "did not answer within 0.2 s" in await fault_of(its.url, impatient)
-        with fail_after(3):
+        clock = DrivenClock()
+        impatient = McpHub(AllowedHosts(["127.0.0.1"]), listing_seconds=4, clock=clock)
+        faults: list[str] = []
+
+        async def ask() -> None:
+            faults.append(await fault_of(its.url, impatient))
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await its.asked_for(method.replace("_", "/"))
+            await clock.advance(4)
+        assert "did not answer within 4 s" in faults[0]
+        with fail_after(30):
             await its.deserted()
 
 
@@ -428,10 +447,13 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_server_told() -> N
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
-    async with rogue(tools_call=wait) as its, tools_of(its.url, timeout_seconds=0.1) as tools:
-        with pytest.raises(ToolError, match="took longer than 0"):
-            await call(tools["echo"])
-        with fail_after(3):
+    clock = DrivenClock()
+    async with rogue(tools_call=wait) as its, tools_of(its.url, hub(clock=clock), timeout_seconds=20) as tools:
+        async with create_task_group() as tasks:
+            tasks.start_soon(given_up, tools["echo"], clock)
+            await its.asked_for("tools/call")
+            await clock.advance(20)
+        with fail_after(30):
             await its.asked_for("notifications/cancelled")
 
 
@@ -439,15 +461,17 @@ async def test_a_server_that_does_not_hear_of_a_call_given_up_still_hears_the_ne
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
+    clock = DrivenClock()
     async with (
         rogue(tools_call=wait, notifications_cancelled=wait) as its,
-        tools_of(its.url, timeout_seconds=0.1) as tools,
+        tools_of(its.url, hub(clock=clock), timeout_seconds=20) as tools,
     ):
-        with pytest.raises(ToolError, match="took longer"):
-            await call(tools["echo"])
-        await its.asked_for("notifications/cancelled")
-        with pytest.raises(ToolError, match="took longer"):
-            await call(tools["echo"])
+        for calls in (1, 2):
+            async with create_task_group() as tasks:
+                tasks.start_soon(given_up, tools["echo"], clock)
+                await its.asked_for("tools/call", calls)
+                await clock.advance(20)
+            await its.asked_for("notifications/cancelled", calls)
         assert len(its.calls) == 2
 
 
@@ -456,12 +480,24 @@ async def test_a_server_that_does_not_answer_farewells_holds_nobody_up() -> None
         await anyio.sleep_forever()
 
     async with rogue(DELETE=wait, tools_call=wait, notifications_cancelled=wait) as its:
-        with fail_after(4):
-            async with hub().session([server(its.url)]) as session:
-                with anyio.move_on_after(0.05):
-                    await call(session.tools[0])
-            await its.deserted()
-        assert "DELETE" in its.methods
+        clock = DrivenClock()
+        with fail_after(30):
+            async with create_task_group() as tasks:
+
+                async def leave() -> None:
+                    async with hub(clock=clock).session([server(its.url)]) as session, create_task_group() as calls:
+                        calls.start_soon(call, session.tools[0], None, clock)
+                        await its.asked_for("tools/call")
+                        calls.cancel_scope.cancel()
+
+                tasks.start_soon(leave)
+                await its.asked_for("DELETE")
+                await clock.advance(1)
+                try:
+                    await its.deserted()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await clock.advance(60)  # where one second was not enough, the farewell ends here
 
 
 @pytest.mark.parametrize("as_events", [False, True])
@@ -570,7 +606,7 @@ async def test_a_server_that_talks_much_is_listened_to_and_answered_a_hundred_ti
             progress = {"progressToken": asked.message["params"]["_meta"]["progressToken"], "progress": number}
             note: dict[str, Any] = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
             await asked.event(json.dumps(note).encode())
-        with fail_after(5):
+        with fail_after(30):
             await its.until(lambda: len([each for each in its.asked if "result" in each.message]) >= 99)
         await asked.event(asked.reply(result={"content": []}))
 
@@ -589,7 +625,7 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
     async with rogue(tools_call=bomb) as its, tools_of(its.url) as tools:
         with pytest.raises(ToolError, match="compressed its answer"):
             await call(tools["echo"])
-        with fail_after(3):
+        with fail_after(30):
             await its.deserted()
 
 
@@ -650,7 +686,7 @@ async def test_a_server_is_offered_neither_samples_nor_questions_nor_roots() -> 
             await asked.event(
                 json.dumps({"jsonrpc": "2.0", "id": f"s{number}", "method": method, "params": {}}).encode()
             )
-        with fail_after(5):
+        with fail_after(30):
             await its.until(lambda: sum("error" in each.message for each in its.asked) == 3)
         await asked.event(asked.reply(result={"content": []}))
 
@@ -801,12 +837,14 @@ async def test_looking_at_a_slow_or_broken_server_is_over_in_time_and_says_nothi
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
-    async with rogue(initialize=wait) as its:
-        with fail_after(3):
-            await hub().look(server(its.url), seconds=0.1)
+    clock = DrivenClock()
+    with fail_after(30):
+        async with rogue(initialize=wait) as its, create_task_group() as tasks:
+            tasks.start_soon(partial(hub(clock=clock).look, server(its.url), seconds=2))
+            await its.asked_for("initialize")
+            await clock.advance(2)
             await its.deserted()
-    with fail_after(3):
-        await hub().look(server(its.url), seconds=3)
+        await hub(clock=clock).look(server(its.url), seconds=2)
 
 
 async def test_the_least_used_list_is_forgotten() -> None:
@@ -821,7 +859,7 @@ async def test_the_least_used_list_is_forgotten() -> None:
 async def test_calls_of_a_session_that_breaks_fail_at_once() -> None:
     async def wait(asked: Asked) -> None:
         await asked.events()
-        with fail_after(5):
+        with fail_after(30):
             await its.asked_for("tools/call", 3)
         asked.hang_up()
 
@@ -856,7 +894,7 @@ async def test_a_failure_within_the_block_comes_out_as_it_is(kind: type[BaseExce
         with pytest.raises(kind, match="mine"):
             async with hub().session([server(its.url)]):
                 raise kind("mine")
-        with fail_after(3):
+        with fail_after(30):
             await its.deserted()
 
 
@@ -875,7 +913,7 @@ async def test_nothing_is_left_of_a_session_that_is_cancelled_at_any_point(momen
     async with rogue(tools_call=wait) as its:
         before = asyncio.all_tasks()
         for ticks in range(30):
-            with fail_after(5):
+            with fail_after(30):
                 async with create_task_group() as tasks:
                     tasks.start_soon(_three_calls, its)
                     await its.asked_for(moment, its.methods.count(moment) + 1)

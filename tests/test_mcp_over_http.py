@@ -8,6 +8,7 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from app.llm.demo import DemoModel
+from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.mcp_server import Asked, listening, official, rogue
 from tests.test_tool_use import call, calls, named, offered, results, run, says
@@ -89,16 +90,24 @@ LIAR: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("script", "complaint"),
-    [(_ten_megabytes, "4 MiB"), (_a_lie, "schema"), (_silence, "took longer than 0.3 s"), (_hangs_up, "")],
+    [(_ten_megabytes, "4 MiB"), (_a_lie, "schema"), (_silence, "took longer than 12 s"), (_hangs_up, "")],
     ids=["ten megabytes", "a lie about its schema", "silence", "hangs up"],
 )
 async def test_a_server_that_misbehaves_fails_the_call_and_the_run_goes_on(
     script: Any, complaint: str, tmp_path: Path
 ) -> None:
     async with rogue([LIAR], tools_call=script) as its:
-        agent = {"mcp_config": {"url": its.url, "timeout": 0.3 if script is _silence else 10}, "max_loops": 2}
-        events, _ = await run(uses_add, tmp_path, agent, settings=LOCAL)
-        with anyio.fail_after(5):
+        clock = DrivenClock()
+
+        async def time_passes() -> None:
+            if script is _silence:
+                await its.asked_for("tools/call")
+                await clock.advance(12)
+
+        agent = {"mcp_config": {"url": its.url, "timeout": 12}, "max_loops": 2}
+        settings = {**LOCAL, "clock": clock}
+        events, _ = await run(uses_add, tmp_path, agent, settings=settings, meanwhile=time_passes)
+        with anyio.fail_after(30):
             await its.deserted()
     [ended] = named(events, "tool_end")
     assert ended.data["is_error"]

@@ -14,6 +14,7 @@ from app.errors import ProviderError
 from app.llm.base import Opened, Reasoning, ToolCallDelta
 from app.main import create_app
 from app.settings import Settings
+from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.scripted import Line, ScriptedModel
 from tests.sse import ServerEvent, check_stream, events_of
@@ -55,13 +56,17 @@ def test_every_event_has_a_schema_for_its_data() -> None:
         assert components.keys() >= set(named.values())
 
 
-async def _stream(path: str, payload: dict[str, Any], model: ScriptedModel) -> list[ServerEvent]:
+async def _stream(path: str, payload: dict[str, Any], model: ScriptedModel, seconds: float = 0) -> list[ServerEvent]:
+    """The events of a run; so much time passes once it goes on."""
+    clock = DrivenClock()
     async with (
-        serving(models={"demo": model}) as url,
+        serving(models={"demo": model}, clock=clock) as url,
         client(url) as http,
         http.stream("POST", path, json={**payload, "stream": True}) as response,
     ):
-        events = [event async for event in events_of(response)]
+        events = [await anext(following := events_of(response))]
+        await clock.advance(seconds)
+        events += [event async for event in following]
     check_stream(events)
     return events
 
@@ -91,7 +96,9 @@ async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
     assert {event.event for event in events} == set(SWARM_FRAMES) - {"turn_restart"}, "which comes after a crash only"
     for event in events:
         _check(SWARM_FRAMES[event.event].__name__, event.data)
-    timed_out = await _stream("/v1/swarm/completions", {**swarm, "timeout": 0.1}, ScriptedModel(lines, order="never"))
+    timed_out = await _stream(
+        "/v1/swarm/completions", {**swarm, "timeout": 20}, ScriptedModel(lines, order="never"), 20
+    )
     for event in timed_out:
         _check(SWARM_FRAMES[event.event].__name__, event.data)
     for event in await _stream("/v1/agent/completions", agent, ScriptedModel(lines)):

@@ -12,7 +12,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.conftest import KEY, client
+from tests.clock import DrivenClock
+from tests.conftest import KEY, client, serving
 from tests.process import ServerProcess, openai_environ, server_process
 from tests.sse import Parser, ServerEvent, check_stream, events_of
 from tests.upstream import Exchange, Upstream, provider
@@ -37,21 +38,28 @@ class Talker:
 
     def __init__(self, pieces: int = PIECES) -> None:
         self.pieces = pieces
+        self.half_said = anyio.Event()
         self.go_on = anyio.Event()
 
     async def __call__(self, exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say(*[PIECE] * (self.pieces // 2))
+        self.half_said.set()
         await self.go_on.wait()
         await exchange.say(*[PIECE] * (self.pieces // 2))
         await exchange.finish()
 
 
 @asynccontextmanager
-async def server(upstream: Upstream, **settings: str) -> AsyncGenerator[tuple[ServerProcess, httpx.AsyncClient]]:
-    environ = openai_environ(upstream, **{f"SWARMSTREAM_{name.upper()}": value for name, value in settings.items()})
-    async with server_process(environ=environ) as process, client(process.url) as http:
-        yield process, http
+async def server(upstream: Upstream, clock: DrivenClock, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    environ = openai_environ(upstream)
+    async with serving(environ=environ, clock=clock, idle_seconds=10_000, **settings) as url, client(url) as http:
+        yield http
+
+
+@pytest.fixture(autouse=True)
+def _all_is_logged(caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore[reportUnusedFunction]
+    caplog.set_level("INFO")
 
 
 class Staller:
@@ -68,6 +76,10 @@ class Staller:
         await loop.sock_connect(self._socket, ("127.0.0.1", self._port))
         lines = f"{head} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
         await loop.sock_sendall(self._socket, lines.encode() + body)
+
+    async def is_served(self) -> None:
+        """Wait until something has come."""
+        await anyio.wait_readable(self._socket)
 
     async def take(self) -> bytes:
         """What has come by now, and what comes until the connection breaks or ends."""
@@ -89,9 +101,13 @@ def memory_bytes(server: ServerProcess) -> int:
     return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
 
 
-async def answered(server: ServerProcess, path: str) -> None:
-    """Wait until the server has done with a request, as its log tells."""
-    await server.logged(f"GET {path} 200")
+async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
+    """Let time pass until the server has done with a request, as its log tells; the seconds that it took."""
+    began = clock.now()
+    with anyio.fail_after(60):
+        while f"{request} 200" not in log.text:
+            await clock.advance(0.1)
+    return clock.now() - began
 
 
 def events_in(taken: bytes) -> list[ServerEvent]:
@@ -112,19 +128,21 @@ async def read_on(http: httpx.AsyncClient, path: str, after: int = 0) -> list[Se
         return [event async for event in events_of(response)]
 
 
-async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others() -> None:
-    talker = Talker()
-    with anyio.fail_after(30):
-        async with provider(talker) as upstream, server(upstream, send_seconds="0.3") as (process, http):
+async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    talker, clock = Talker(), DrivenClock()
+    with anyio.fail_after(120):
+        async with provider(talker) as upstream, server(upstream, clock, send_seconds=30) as http:
             async with http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response:
                 path = response.headers["location"]
-                staller = Staller(process.url)
+                staller = Staller(str(http.base_url))
                 await staller.ask(f"GET {path}")
                 talker.go_on.set()
                 events = [event async for event in events_of(response)]
             check_stream(events)
             assert events[-1].data["status"] == "success", "the run has not waited for the one who takes nothing"
-            await answered(process, path)  # he is let go, although he has neither read nor left
+            assert await let_go(clock, caplog, f"GET {path}") > 29.9, "although he has neither read nor left"
             seen = events_in(await staller.take())
             staller.close()
             assert seen == events[: len(seen)]
@@ -133,52 +151,55 @@ async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_
             assert last is not None
             rest = await read_on(http, path, last)
     assert seen + rest == events
-    assert "Traceback" not in process.log
 
 
-async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon() -> None:
+async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon(caplog: pytest.LogCaptureFixture) -> None:
     """His first look comes while there is nothing to take, and the next beat is far."""
     quiet = anyio.Event()
-    loud = Talker()
-    loud.go_on.set()
+    clock = DrivenClock()
+    talker = Talker()
+    talker.go_on.set()
 
     async def script(exchange: Exchange) -> None:
-        if exchange.system == "quiet":
-            await quiet.wait()
-        await loud(exchange)
+        await quiet.wait()
+        await talker(exchange)
 
-    with anyio.fail_after(30):
-        async with provider(script) as upstream, server(upstream, send_seconds="0.3") as (process, http):
-            paths: list[str] = []
-            stallers: list[Staller] = []
-            for name in ("quiet", "loud"):
-                agent = {"agent_name": "A", "system_prompt": name, "num_retries": 0}
-                payload = {**PAYLOAD, "agents": [agent], "stream": False, "background": True}
-                paths.append((await http.post("/v1/swarm/completions", json=payload)).headers["location"])
-                stallers.append(Staller(process.url))
-                await stallers[-1].ask(f"GET {paths[-1]}")
-            await answered(process, paths[1])  # so long the other one has had nothing to take
-            assert f"GET {paths[0]} 200" not in process.log
+    with anyio.fail_after(120):
+        async with (
+            provider(script) as upstream,
+            server(upstream, clock, send_seconds=10, heartbeat_seconds=1000, first_token_seconds=1000) as http,
+        ):
+            payload = {**PAYLOAD, "stream": False, "background": True}
+            path = (await http.post("/v1/swarm/completions", json=payload)).headers["location"]
+            staller = Staller(str(http.base_url))
+            await staller.ask(f"GET {path}")
+            await staller.is_served()
+            await clock.advance(100)
+            assert f"GET {path} 200" not in caplog.text, "so long he has had nothing to take"
             quiet.set()
-            await answered(process, paths[0])
-            for staller in stallers:
-                staller.close()
+            while (await http.get(path.removesuffix("/stream"))).json()["status"] != "success":
+                pass
+            assert await let_go(clock, caplog, f"GET {path}") < 100, "long before the next beat"
+            staller.close()
 
 
-async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone() -> None:
+async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: pytest.LogCaptureFixture) -> None:
     """His run is cancelled after the grace, as that of one who has hung up."""
-    talker = Talker()
+    talker, clock = Talker(), DrivenClock()
     payload = {**PAYLOAD, "on_disconnect": "cancel"}
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         async with (
             provider(talker) as upstream,
-            server(upstream, send_seconds="0.2", disconnect_grace_seconds="0.1") as (process, http),
+            server(upstream, clock, send_seconds=10, disconnect_grace_seconds=8) as http,
         ):
-            staller = Staller(process.url)
+            staller = Staller(str(http.base_url))
             await staller.ask("POST /v1/swarm/completions", json.dumps(payload).encode())
-            await upstream.asked(1)
+            await talker.half_said.wait()
+            await let_go(clock, caplog, "POST /v1/swarm/completions")
+            [run] = (await http.get("/v1/runs")).json()["data"]
+            assert run["status"] == "running", "he might come back"
+            await clock.advance(8)
             await upstream.exchanges[0].closed_by_client.wait()
-            await process.logged("POST /v1/swarm/completions 200")
             [run] = (await http.get("/v1/runs")).json()["data"]
             staller.close()
     assert run["status"] == "cancelled"
@@ -188,8 +209,12 @@ async def test_readers_that_take_nothing_hold_no_memory() -> None:
     """Twenty of them, of an answer of eight megabytes, with `output` in every chunk: that would be gigabytes."""
     talker = Talker()
     talker.go_on.set()
-    with anyio.fail_after(30):
-        async with provider(talker) as upstream, server(upstream, send_seconds="60") as (process, http):
+    with anyio.fail_after(120):
+        async with (
+            provider(talker) as upstream,
+            server_process(environ=openai_environ(upstream, SWARMSTREAM_SEND_SECONDS="120")) as process,
+            client(process.url) as http,
+        ):
             payload = {**PAYLOAD, "stream": False, "background": True}
             path = (await http.post("/v1/swarm/completions", json=payload)).headers["location"]
             assert (await read_on(http, path))[-1].data["status"] == "success"
@@ -207,24 +232,20 @@ async def test_readers_that_take_nothing_hold_no_memory() -> None:
 
 
 async def test_a_slow_reader_that_takes_a_little_now_and_then_is_kept() -> None:
-    talker = Talker(200)
-    talker.go_on.set()
-    with anyio.fail_after(20):
+    talker, clock = Talker(200), DrivenClock()
+    with anyio.fail_after(60):
         async with (
             provider(talker) as upstream,
-            server(upstream, send_seconds="0.2", heartbeat_seconds="0.05") as (
-                _,
-                http,
-            ),
+            server(upstream, clock, send_seconds=20, heartbeat_seconds=5) as http,
+            http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response,
         ):
-            talker.go_on = anyio.Event()
-            async with http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response:
-                parser, beats, events = Parser(), 0, list[ServerEvent]()
-                async for content in response.aiter_raw():
-                    events += parser.feed(content)
-                    if parser.comments >= 8 and not talker.go_on.is_set():
-                        beats = parser.comments  # silence of twice the time that a reader may take nothing
-                        talker.go_on.set()
+            parser, events = Parser(), list[ServerEvent]()
+            async for content in response.aiter_raw():
+                events += parser.feed(content)
+                if parser.comments >= 8:  # silence of twice the time that a reader may take nothing
+                    talker.go_on.set()
+                elif talker.half_said.is_set():
+                    await clock.advance(5)
     check_stream(events)
-    assert beats >= 8
+    assert parser.comments >= 8
     assert events[-1].data["status"] == "success"

@@ -100,7 +100,7 @@ async def quick_demo(**settings: Any) -> AsyncGenerator[str]:
 async def run(*command: str, url: str, code: int = 0) -> tuple[str, str]:
     """What an example writes to its two streams, run with URL and KEY as README has them."""
     environ = {"PATH": os.environ["PATH"], "URL": url, "KEY": KEY, "PYTHONIOENCODING": "utf-8"}
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         ended = await anyio.run_process(command, env=environ, check=False)
     out, err = ended.stdout.decode(), ended.stderr.decode()
     assert ended.returncode == code, err

@@ -285,7 +285,7 @@ async def trimmed(kind: str, tmp_path: Path, before: int) -> AsyncGenerator[tupl
     else:
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 24)
     model = story()
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with serving(models={"demo": model}, journal=journal) as url, crowd(url) as http:
             path = await begin(http, stream_options={"include_output": False})
             model.skip()
@@ -361,7 +361,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
                 except httpx.TransportError:
                     is_cut = True
                 assert is_cut, "some clients would take a clean end for the run's"
-                assert await server.stopped(5) == 0
+                assert await server.stopped(30) == 0
                 assert "Traceback" not in server.log
             go_on.set()
             async with server_process(environ=environ) as server, crowd(server.url) as http:
@@ -370,7 +370,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
                 cuts = [id_of(frame) for frame in frames[::9]] + [id_of(frames[-2])]
                 again = {cut: await rest(http, path, cut) for cut in cuts}
                 server.process.send_signal(signal.SIGTERM)
-                assert await server.stopped(5) == 0
+                assert await server.stopped(30) == 0
             async with server_process(environ=environ) as server, crowd(server.url) as http:
                 from_file = {cut: await rest(http, path, cut) for cut in cuts}
                 drained = await resume(http, path, id_of(frames[-1]))

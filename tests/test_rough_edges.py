@@ -13,6 +13,7 @@ from app.tools.context import ToolContext
 from app.tools.errors import ToolError
 from app.tools.threads import MAX_THREADS
 from app.tools.tool import tool
+from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import local_models
 from tests.test_tool_use import call, calls, named, offered, results, run, says
@@ -66,36 +67,35 @@ async def test_threads_that_were_given_up_count_until_they_end() -> None:
     running = 0
     lock = threading.Lock()
 
-    @tool(timeout_seconds=0.05)
+    @tool(timeout_seconds=20)
     def hang() -> str:
         """Hang."""
         nonlocal running
         with lock:
             running += 1
-        go_on.wait(10)
+        go_on.wait(30)
         return "late"
 
     async def ask() -> None:
         context = ToolContext(agent="A", turn=1, tool_call_id="1", tool="hang", sink=_nowhere)
         with pytest.raises(ToolError, match="took longer"):
-            await hang.call("{}", context)
+            await hang.call("{}", context, clock)
 
-    with anyio.fail_after(10):
+    clock = DrivenClock()
+    with anyio.fail_after(30):
         try:
             for _ in range(2):
                 async with anyio.create_task_group() as tasks:
                     for _ in range(MAX_THREADS):
                         tasks.start_soon(ask)
+                    while running < MAX_THREADS:  # noqa: ASYNC110  # threads tell by nothing else that they have begun
+                        await anyio.sleep(0.005)
+                    await clock.advance(20)
             assert running == MAX_THREADS, "the second forty found no thread"
         finally:
             go_on.set()
-        while True:  # once they have ended, others may begin
-            context = ToolContext(agent="A", turn=1, tool_call_id="1", tool="hang", sink=_nowhere)
-            try:
-                assert await hang.call("{}", context) == "late"
-                break
-            except ToolError:
-                continue
+        context = ToolContext(agent="A", turn=1, tool_call_id="1", tool="hang", sink=_nowhere)
+        assert await hang.call("{}", context, clock) == "late", "once they have ended, others may begin"
 
 
 async def test_a_model_that_calls_tools_to_the_end_is_told_once_to_answer(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class Running:
 
     async def shows(self, pattern: str, where: str = "out") -> None:
         """Wait until something that looks so is there."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not re.search(pattern, getattr(self, where)):
                 await self._more.wait()
 
@@ -160,7 +160,7 @@ async def running(*arguments: str, on_terminal: bool = False, **environ: str) ->
             await process.wait()
             if other is not None:
                 os.close(other)
-            with anyio.move_on_after(5):
+            with anyio.move_on_after(30):
                 await reading.wait()
             tasks.cancel_scope.cancel()
             if terminal is not None:
@@ -181,7 +181,7 @@ async def run(*arguments: str, stdin: bytes = b"", **environ: str) -> Ran:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
@@ -232,7 +232,7 @@ async def _serving(*routes: Route) -> AsyncGenerator[str]:
     server = TestServer(uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, access_log=False))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await server.listening.wait()
         try:
             yield server.url
@@ -490,7 +490,7 @@ async def test_a_reader_that_has_enough_ends_the_command_quietly(agent: str, tmp
                 stderr=subprocess.PIPE,
                 stdin=subprocess.DEVNULL,
             )
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 out, err = await process.communicate()
                 await upstream.idle()
         assert out.splitlines()[3] == b"141"
@@ -513,7 +513,7 @@ async def test_ctrl_c_cancels_the_run_and_tells_the_usage_so_far(on_terminal: bo
         else:
             ran.process.send_signal(signal.SIGINT)
         result = await ran.ended()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await upstream.exchanges[0].closed_by_client.wait()
             await ran.shows(r"cancelled( \(A\))? · ~?\d+ tokens? · ")
     assert result.code == 130
@@ -557,7 +557,7 @@ async def test_a_server_that_cannot_cancel_is_left_at_once(swarm: str) -> None:
         await ran.shows("agent_start")
         ran.process.send_signal(signal.SIGTERM)
         result = await ran.ended(3)
-        with anyio.fail_after(3):
+        with anyio.fail_after(30):
             await gone.wait()
     assert result.code == 143
     assert "Left before the run's end." in ran.err
@@ -577,7 +577,7 @@ async def test_a_second_ctrl_c_leaves_at_once(swarm: str) -> None:
     async with scripted_server(body, on_cancel) as url, running(swarm, "--server", url, "--json") as ran:
         await ran.shows("agent_start")
         ran.process.send_signal(signal.SIGINT)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await asked.wait()
         ran.process.send_signal(signal.SIGINT)
         assert (await ran.ended(3)).code == 130
@@ -595,7 +595,7 @@ async def test_ctrl_c_before_the_first_frame_leaves_at_once(swarm: str) -> None:
         _serving(Route("/v1/swarm/completions", silent, methods=["POST"])) as url,
         running(swarm, "--server", url) as ran,
     ):
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await asked.wait()
         ran.process.send_signal(signal.SIGINT)
         assert (await ran.ended(3)).code == 130
@@ -653,7 +653,7 @@ async def test_ctrl_c_cancels_a_run_in_this_process_up_to_its_end(on_terminal: b
             ran.process.send_signal(signal.SIGINT)
         result = await ran.ended()
         await ran.shows(r"cancelled( \(.*\))? · ~?\d+ tokens? · ")
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await upstream.idle()
     assert result.code == 130
     assert all(exchange.closed_by_client.is_set() for exchange in upstream.exchanges)
@@ -706,7 +706,7 @@ async def test_a_signal_cancels_the_frames_and_those_up_to_the_end_are_shown() -
         if frame["event"] == "metadata":
             signal.raise_signal(signal.SIGINT)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         watched = await watch(frames, show)
     assert shown == ["metadata", "usage", "end"]
     assert (watched.status, watched.stopped_by) == ("cancelled", signal.SIGINT)
@@ -720,7 +720,7 @@ async def test_a_second_signal_does_not_wait_for_frames() -> None:
         await frames.cancelled.wait()
         signal.raise_signal(signal.SIGTERM)
 
-    with anyio.fail_after(3):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(again)
             watched = await watch(frames, lambda _: signal.raise_signal(signal.SIGINT))
@@ -730,7 +730,7 @@ async def test_a_second_signal_does_not_wait_for_frames() -> None:
 
 async def test_a_signal_before_the_first_frame_waits_for_none() -> None:
     frames = ScriptedFrames(begins=False)
-    with anyio.fail_after(3):
+    with anyio.fail_after(30):
         watched = await watch(frames, lambda _: None)
     assert (watched.status, watched.stopped_by) == (None, signal.SIGINT)
     assert frames.closed
@@ -739,4 +739,4 @@ async def test_a_signal_before_the_first_frame_waits_for_none() -> None:
 
 def test_who_draws_nothing_does_not_pay_for_rich() -> None:
     code = "import app.cli, sys; sys.exit('rich.live' in sys.modules or 'httpx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -15,7 +15,7 @@ PAYLOAD = {"task": "go", "agents": [{"agent_name": "A", "model_name": "demo/A"}]
 
 async def test_a_run_that_is_cancelled_tells_its_reader_and_whoever_asked() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A never")
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with (
             serving(models={"demo": model}) as url,
             client(url) as http,

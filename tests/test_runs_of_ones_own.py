@@ -515,7 +515,7 @@ async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path)
 
 @pytest.mark.parametrize("layout", ["text", "json"])
 async def test_no_log_tells_a_key_or_a_token(layout: str, tmp_path: Path) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with provider(hello) as upstream:
             environ = openai_environ(
                 upstream,
@@ -536,7 +536,7 @@ async def test_no_log_tells_a_key_or_a_token(layout: str, tmp_path: Path) -> Non
                     await page.get(path, params={"token": token}, headers={"Last-Event-ID": "x"})
                 listed = (await http.get("/v1/swarm/logs")).json()
                 server.process.terminate()
-                await server.stopped(5)
+                await server.stopped(30)
     assert path in server.log
     secrets = {LONG_KEY, OPENAI_KEY, token, token.rpartition(".")[2], "idem-secret"}
     assert [secret for secret in secrets if secret in server.log + server.out] == []
@@ -578,7 +578,7 @@ async def test_a_cancelled_run_ends_at_once_and_so_does_the_call_that_it_pays_fo
         payload = {"task": "go", "agents": [{"agent_name": "A"}, {"agent_name": "B"}], "on_disconnect": "continue"}
         events: list[ServerEvent] = []
         answers: list[httpx.Response] = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             async with http.stream("POST", SWARM, json={**payload, "stream": True}) as response:
                 run = response.headers["location"].removesuffix("/stream")
                 async for event in events_of(response):
@@ -685,7 +685,7 @@ async def test_a_client_that_waits_for_an_answer_is_told_where_its_run_goes_on(t
     payload = {"task": "go", "agents": [{"agent_name": "A"}], "on_disconnect": "continue"}
     headers = {"Idempotency-Key": key} if key else {}
     answers: list[httpx.Response] = []
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with provider(script) as upstream:
             environ = openai_environ(
                 upstream, SWARMSTREAM_DATA_DIR=str(tmp_path / "data"), SWARMSTREAM_DRAIN_SECONDS="0"
@@ -699,7 +699,7 @@ async def test_a_client_that_waits_for_an_answer_is_told_where_its_run_goes_on(t
                     tasks.start_soon(post)
                     await upstream.asked(1)
                     process.process.terminate()
-                assert await process.stopped(5) == 0
+                assert await process.stopped(30) == 0
             go_on.set()
             [told] = answers
             async with server_process(environ=environ) as process, client(process.url) as http:

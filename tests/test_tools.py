@@ -23,12 +23,14 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypedDict
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.tools.arithmetic import MAX_BITS, calculate
 from app.tools.builtin import BUILTIN_TOOLS, calculator, clock, query_json
 from app.tools.context import MAX_EVENT_BYTES
 from app.tools.errors import ToolDefinitionError, ToolError, ToolLoadError
 from app.tools.registry import ToolBox, installed_tools, load_tools
 from app.tools.tool import MAX_ERROR_CHARACTERS, MAX_OUTPUT_BYTES, Tool, ToolContext, tool
+from tests.clock import DrivenClock
 
 pytestmark = pytest.mark.anyio
 
@@ -65,12 +67,17 @@ def context(written: Written | None = None, name: str = "tool") -> ToolContext:
     return ToolContext(agent="A", turn=1, tool_call_id="call_1", tool=name, sink=sink)
 
 
-async def call(function: Callable[..., Any] | Tool, arguments: Any = "{}", written: Written | None = None) -> str:
+async def call(
+    function: Callable[..., Any] | Tool,
+    arguments: Any = "{}",
+    written: Written | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> str:
     """What a model is told that calls it; `arguments` is JSON text, or becomes it."""
     made = function if isinstance(function, Tool) else tool(function)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        return await made.call(text, context(written, made.name))
+        return await made.call(text, context(written, made.name), clock)
 
 
 async def failure(function: Callable[..., Any] | Tool, arguments: Any = "{}") -> str:
@@ -575,31 +582,48 @@ async def test_a_function_in_a_thread_sees_the_caller_s_context_variables() -> N
 
 
 async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    time = DrivenClock()
+
     async def function() -> None:
         await anyio.sleep_forever()
 
-    assert await failure(tool(function, timeout_seconds=0.01)) == "function took longer than 0.01 s and was given up"
+    async def ask() -> None:
+        with pytest.raises(ToolError, match=r"function took longer than 12\.5 s and was given up"):
+            await call(tool(function, timeout_seconds=12.5), clock=time)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await time.waiting(12.5)
+        await time.advance(12.5)
 
 
 async def test_a_thread_that_takes_too_long_is_left_to_itself_and_can_write_no_more() -> None:
     may_go_on = threading.Event()
-    ended = anyio.Event()
+    time = DrivenClock()
+    began, ended = anyio.Event(), anyio.Event()
     outcome: list[str] = []
     written: Written = []
 
     def function(ctx: ToolContext) -> None:
         try:
-            may_go_on.wait(5)
+            anyio.from_thread.run_sync(began.set)
+            may_go_on.wait(30)
             anyio.from_thread.run(ctx.write_event_to_stream, "late")
         except RuntimeError as error:
             outcome.append(str(error))
         finally:
             anyio.from_thread.run_sync(ended.set)
 
-    with pytest.raises(ToolError, match="took longer than"):
-        await call(tool(function, timeout_seconds=0.01), written=written)
+    async def ask() -> None:
+        with pytest.raises(ToolError, match="took longer than"):
+            await call(tool(function, timeout_seconds=20), written=written, clock=time)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await began.wait()
+        await time.advance(20)
     may_go_on.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await ended.wait()
     assert (outcome, written) == (["the call call_1 of function is over"], [])
 

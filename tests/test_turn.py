@@ -128,17 +128,34 @@ async def test_a_model_that_does_not_begin_or_falls_silent_is_cut() -> None:
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "a")
 
 
-async def test_a_model_that_thinks_is_not_silent() -> None:
-    class Thinker(ScriptedModel):
-        async def stream(self, call: ModelCall, hear: Hear) -> None:
-            for delta in (Reasoning("hm"), Reasoning(" hm"), "a", Finished("stop")):
-                await sleep(clock, 8)
-                hear((delta,))
+class Slow(ScriptedModel):
+    """Speaks every eight seconds, and falls silent in the end."""
 
+    def __init__(self, clock: DrivenClock, *line: Line) -> None:
+        super().__init__({})
+        self._clock = clock
+        self._line = line
+
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
+        for delta in self._line:
+            await sleep(self._clock, 8)
+            assert not isinstance(delta, ModelError)
+            hear((delta,))
+        await anyio.sleep_forever()
+
+
+async def test_silence_counts_from_the_last_token() -> None:
     clock = DrivenClock()
     notes = await take_turn(
-        Thinker({}), TurnClocks(first_token_seconds=10, idle_seconds=10), lasts=32, clock=clock, num_retries=0
+        Slow(clock, "a", "b", "c"), TurnClocks(first_token_seconds=9, idle_seconds=10), lasts=34, clock=clock
     )
+    assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "abc")
+
+
+async def test_a_model_that_thinks_is_not_silent() -> None:
+    clock = DrivenClock()
+    thinker = Slow(clock, Reasoning("hm"), Reasoning(" hm"), "a", Finished("stop"))
+    notes = await take_turn(thinker, TurnClocks(first_token_seconds=10, idle_seconds=10), lasts=37, clock=clock)
     assert [event.text for event in notes.events if isinstance(event, ReasoningDelta)] == ["hm", " hm"]
     assert end_of(notes).output == "a", "thoughts are not handed on"
 
@@ -211,7 +228,7 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     compiled = swarm()
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
     notes = Notes()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             messages: list[ChatMessage] = []
             tasks.start_soon(Speaker({"scripted": model}, TurnClocks()).take_turn, turn, messages, notes)

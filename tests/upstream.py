@@ -34,6 +34,8 @@ class Exchange:
         self.headers = headers
         self.body = body
         self.closed_by_client = anyio.Event()
+        self.heard = anyio.Event()
+        """For a test to set, once what was said has come through."""
         self._writer = writer
 
     @property

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from threading import get_ident
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from anyio import CancelScope
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.library.arguments import refusal, refuse_unknown
 from app.library.ends import check_end
 from app.library.events import Callback, Event, Frame, event_of
@@ -33,6 +34,8 @@ class _Audience(Protocol):
 
 class Runnable(ABC, Generic[ResultT]):
     """Something that can be given a task. It holds no state of a run: it may serve many tasks at once."""
+
+    _clock: ClassVar[Clock] = SYSTEM_CLOCK
 
     def __new__(cls, *_: Any, **arguments: Any) -> Self:
         """Before anything is missed: who misspells an argument is told of that.
@@ -71,7 +74,7 @@ class Runnable(ABC, Generic[ResultT]):
             AppError: it cannot be run.
             RuntimeError: no event loop is running.
         """
-        its = surroundings()
+        its = surroundings(clock=self._clock)
         try:
             job = self._job(task, img, its)
         except ValidationError as error:

@@ -29,7 +29,7 @@ class Surroundings:
     clock: Clock = SYSTEM_CLOCK
 
 
-def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
+def surroundings(environ: Mapping[str, str] = os.environ, clock: Clock = SYSTEM_CLOCK) -> Surroundings:
     """As the environment has them now; `environ` is where providers' keys are."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
     tools = operators_tools(settings)
@@ -40,4 +40,5 @@ def surroundings(environ: Mapping[str, str] = os.environ) -> Surroundings:
         tools=tools if settings.mcp_allowed_hosts else replace(tools, hosts=AllowedHosts(_EVERY_HOST)),
         plan_limits=plan_limits(settings),
         limits=replace(run_limits(settings), keys=1),
+        clock=clock,
     )
