@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
+import gc
+import importlib
 import socket
 import ssl
 import subprocess
@@ -12,7 +15,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
+import httpx
 import pytest
+from anyio import to_thread
 
 from app.errors import (
     ModelError,
@@ -25,9 +30,11 @@ from app.errors import (
 from app.llm.base import Delta, ModelCall
 from app.llm.connections import Answer, Connections
 from app.llm.direct_model import DirectModel
+from app.llm.litellm_setup import import_litellm
 from app.llm.proxies import Disconnected
 from app.swarm.agents import Sampling
 from app.swarm.models import ChatEndpoint, ModelRef
+from tests.clock import DrivenClock
 from tests.upstream import reset
 
 pytestmark = pytest.mark.anyio
@@ -437,6 +444,18 @@ async def test_a_provider_without_tls_is_refused_before_anything_is_said() -> No
             await task
         await provider.idle()
         assert KEY.encode() not in provider.lines[0].received
+
+
+async def test_litellm_cannot_be_told_to_trust_anybody(authority: Authority) -> None:
+    """One of its adapters says so for every request."""
+    await to_thread.run_sync(import_litellm)
+    http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    client = http.AsyncHTTPHandler(ssl_verify=False)
+    async with peer(answering(whole()), tls=authority.tls) as provider:
+        with pytest.raises(httpx.HTTPError):
+            await client.post(f"{provider.https}/", json={"key": KEY})
+        await client.close()
+        assert all(line.received == b"" for line in provider.lines)
 
 
 @pytest.mark.noisy
@@ -938,6 +957,105 @@ async def test_nothing_is_asked_twice_once_a_byte_of_the_answer_has_come(connect
         with pytest.raises(Disconnected):
             await ask(connections, provider.http)
         assert len(provider.lines) == 1
+
+
+@pytest.mark.parametrize(("seconds", "requests"), [(0.9, 2), (1.1, 1)])
+async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_second(
+    seconds: float, requests: int
+) -> None:
+    clock = DrivenClock()
+    repeated: list[bool] = []
+
+    async def talk(line: Line) -> None:
+        await line.request()
+        await line.send(whole())
+        await line.request()
+        await clock.advance(seconds)
+
+    its = Connections({}, clock=clock)
+    async with peer(talk) as provider:
+        await ask(its, provider.http)
+        provider.talk = answering(whole())
+        try:
+            answer = await its.post(provider.http, b"{}", HEADERS, repeating=lambda: repeated.append(True))
+            answer.close()
+        except Disconnected:
+            assert requests == 1
+        assert (len(provider.lines), len(repeated)) == (requests, requests - 1)
+        await its.close()
+
+
+def ended() -> int:
+    """How many connections there are, in use or waiting for the collector."""
+    return sum(
+        type(each).__name__ == "_Connection" and "connections" in type(each).__module__ for each in gc.get_objects()
+    )
+
+
+async def _cancelled(connections: Connections, url: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, connections, url)
+        await settled()
+        tasks.cancel_scope.cancel()
+
+
+async def _failing(connections: Connections, url: str) -> None:
+    with contextlib.suppress(OSError):
+        await ask(connections, url)
+
+
+async def _refused_by_its_reader(connections: Connections, url: str) -> None:
+    def take(part: bytes) -> bool:
+        raise LookupError
+
+    answer = await post(connections, url)
+    with contextlib.suppress(LookupError):
+        await answer.read(take)
+    answer.close()
+
+
+async def _left_alone(connections: Connections, url: str) -> None:
+    (await post(connections, url)).close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("packets", "way"),
+    [
+        ([], _cancelled),
+        ([HEAD], _cancelled),
+        ([HEAD + b"half"], _cancelled),
+        ([b"garbage"], _failing),
+        ([HEAD + b"half", b"garbage" * 20], _failing),
+        ([HEAD, b"half"], _refused_by_its_reader),
+        ([HEAD + b"half"], _left_alone),
+        ([whole()], ask),
+    ],
+    ids=["head", "body", "middle", "garbage", "too much", "refused", "left alone", "whole"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_connection_that_has_ended_waits_for_the_collector(
+    authority: Authority,
+    scheme: str,
+    packets: list[bytes],
+    way: Callable[[Connections, str], Awaitable[object]],
+) -> None:
+    tls = authority.tls if scheme == "https" else None
+    gc.collect()
+    gc.disable()
+    try:
+        before = ended()
+        async with connected(**trusting(authority)) as its, peer(answering(*packets), tls=tls) as provider:
+            for _ in range(20):
+                await way(its, f"{scheme}://127.0.0.1:{provider.port}")
+            await its.close()
+            await provider.idle()
+            await settled()
+            assert ended() - before == 0
+    finally:
+        gc.enable()
 
 
 async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections: Connections) -> None:

@@ -293,27 +293,53 @@ async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_th
     assert PROVIDER_KEY not in answer.text
 
 
-async def test_a_kept_connection_that_proves_to_be_closed_is_no_attempt(lane: str, tmp_path: Path) -> None:
-    """The provider hangs up on every second request of a connection, as one does whose patience has run out."""
+@pytest.mark.parametrize("recovers", [True, False])
+async def test_a_kept_connection_that_proves_to_be_closed_is_replaced_once_and_counted(
+    lane: str, recovers: bool, tmp_path: Path
+) -> None:
+    """The provider hangs up on the second request of a connection, as one does whose patience has run out."""
     counts: dict[str, int] = {}
 
     async def script(exchange: Exchange) -> None:
         counts[exchange.system] = counts.get(exchange.system, 0) + 1
-        if exchange.system == "Faulty" and counts["Faulty"] == 1:
+        if exchange.system == "Faulty" and (counts["Faulty"] == 1 or not recovers):
             exchange.close()
         else:
             await hello(exchange)
 
-    payload = _payload({"agents": ["Good", "Faulty"], "task": "go"})
+    payload = _payload({"agents": ["Good", "Faulty"], "task": "go", "num_retries": 0})
     async with (
         provider(script, keeps_alive=True) as upstream,
         local_models(upstream, tmp_path, lane=lane) as url,
         client(url) as http,
+        http.stream("POST", "/v1/swarm/completions", json={**payload, "stream": True}) as response,
     ):
-        answer = await http.post("/v1/swarm/completions", json=payload)
-    assert answer.status_code == 200, answer.text
-    assert [output["content"] for output in answer.json()["output"]] == ["Good says hello", "Faulty says hello"]
+        events = [event async for event in events_of(response)]
+    check_stream(events)
     assert counts == {"Good": 1, "Faulty": 2}
+    assert events[-1].data["output"][0]["content"] == "Good says hello"
+    if recovers:
+        assert events[-1].data["output"][1]["content"] == "Faulty says hello"
+    else:
+        [error] = [event.data for event in events if event.event == "error"]
+        assert (error["code"], error["attempts"]) == ("provider_unreachable", 2)
+
+
+@pytest.mark.parametrize("figure", [-5, "many", None])
+async def test_usage_that_is_no_figure_is_counted_by_us(lane: str, figure: object, tmp_path: Path) -> None:
+    async def odd(exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("four" * 10)
+        await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        usage = {"prompt_tokens": figure, "completion_tokens": figure, "total_tokens": figure}
+        await exchange.event({"choices": [], "usage": usage})
+        await exchange.chunk(b"data: [DONE]\n\n")
+        await exchange.end()
+
+    payload = {"agent_config": {"agent_name": "A", "num_retries": 0}, "task": "go"}
+    async with provider(odd) as upstream, local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
+        answer = (await http.post("/v1/agent/completions", json=payload)).json()
+    assert (answer["usage"]["output_tokens"], answer["usage"]["estimated"]) == (10, True), answer
 
 
 async def test_the_figures_of_an_answer_that_was_cut_are_the_providers(lane: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
@@ -345,14 +346,56 @@ async def test_what_is_no_chunk_fails_after_what_came_before(direct: Lane, odd: 
     assert await failing(direct, lines(content), UpstreamInvalid) == ["before"]
 
 
-@pytest.mark.parametrize(
-    ("figure", "counted"),
-    [("7", 7), ("7.0", 7), ("null", 0), ("-7", 0), (str(2**70), 0), ("1" + "0" * 300, 0)],
-)
-async def test_a_figure_that_cannot_be_one_counts_nothing(direct: Lane, figure: str, counted: int) -> None:
-    usage = b'data: {"choices": [], "usage": {"prompt_tokens": %s, "completion_tokens": 1}}' % figure.encode()
-    deltas = await heard(direct, lines(b"data: " + FINISH + b"\n\n" + usage + b"\n\n"))
-    assert deltas == [Finished("stop"), TokenCount(counted, 1)]
+async def counted(model: ChatModel, usage: str) -> list[Delta]:
+    """What a lane makes of a whole stream with this usage, behind its finish."""
+    fields = b'"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"'
+    last = b'data: {%s, "choices": [], "usage": %s}' % (fields, usage.encode())
+    return (await heard(model, lines(b"data: " + FINISH + b"\n\n" + last + b"\n\ndata: [DONE]\n\n")))[1:]
+
+
+NO_FIGURES = ["-7", "NaN", "null", '"many"', "true", "[7]", str(2**70), "1" + "0" * 300]
+
+
+@pytest.mark.parametrize("figure", NO_FIGURES, ids=lambda figure: figure[:20])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+async def test_usage_that_is_no_figure_is_as_none(direct: Lane, name: str, figure: str) -> None:
+    other = "completion_tokens" if name == "prompt_tokens" else "prompt_tokens"
+    assert await counted(direct, f'{{"{name}": {figure}, "{other}": 5}}') == []
+
+
+@pytest.mark.parametrize("usage", ['"much"', "[]", "{}", "7", "true", '{"prompt_tokens": 7}'])
+async def test_usage_without_figures_is_as_none(direct: Lane, usage: str) -> None:
+    assert await counted(direct, usage) == []
+
+
+@pytest.mark.parametrize("details", ["null", '"x"', "[]", '{"cached_tokens": -1}', '{"cached_tokens": "x"}'])
+async def test_details_that_are_no_figures_do_not_spoil_the_figures(direct: Lane, details: str) -> None:
+    usage = f'{{"prompt_tokens": 7.0, "completion_tokens": 1, "prompt_tokens_details": {details}}}'
+    assert await counted(direct, usage) == [TokenCount(7, 1)]
+
+
+@pytest.mark.parametrize("cut", range(8))
+async def test_a_byte_order_mark_before_the_stream_is_no_part_of_it(direct: Lane, cut: int) -> None:
+    content = b"\xef\xbb\xbfdata: " + chunk(content="a") + b"\n\ndata: " + chunk(content="b") + b"\n\n"
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open()
+        for part in (content[:cut], content[cut:] + b"data: " + FINISH + b"\n\n"):
+            if part:
+                await exchange.chunk(part)
+                await anyio.lowlevel.checkpoint()
+        await exchange.end()
+
+    assert joined(await heard(direct, script)) == "ab"
+    stream = ChatStream()
+    assert [*stream.feed(content[:cut]), *stream.feed(content[cut:])] == ["a", "b"]
+
+
+async def test_only_one_byte_order_mark_is_ignored_and_only_at_the_beginning() -> None:
+    mark = b"\xef\xbb\xbf"
+    line = b"data: " + chunk(content="a") + b"\n"
+    assert ChatStream().feed(mark + mark + line + line) == ["a"]
+    assert ChatStream().feed(line + mark + line) == ["a"]
 
 
 @pytest.mark.parametrize("odd", [b"1" * 5000, b'{"error": ' + b"[" * 970 + b"]" * 970 + b"}"], ids=["long", "deep"])

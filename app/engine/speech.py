@@ -13,7 +13,7 @@ from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
 from app.errors import ModelError, TurnTimeout, without_frames
 from app.events import Event, ReasoningDelta, TextDelta, Usage
-from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
 from app.swarm.conversation import ChatMessage
@@ -261,8 +261,10 @@ class Speech:
                 call.count = delta
             elif isinstance(delta, Echo):
                 call.echo |= delta.fields
-            else:  # Opened
+            elif isinstance(delta, Opened):
                 call.opened = True
+            else:  # Repeated
+                self.attempts += 1
 
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:

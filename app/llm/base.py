@@ -9,6 +9,8 @@ from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
 from app.tools.schema import JsonObject
 
+_MAX_TOKENS = 1 << 40
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
@@ -37,6 +39,11 @@ class ModelCall:
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The provider accepted the call; from here on it may be billed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The request is made a second time: the connection that was kept from an earlier call proved to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +90,25 @@ class TokenCount:
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
 
+    @classmethod
+    def of(
+        cls, input_tokens: object, output_tokens: object, cached: object = None, reasoning: object = None
+    ) -> "TokenCount | None":
+        """What a provider's figures come to; None where one of the first two is no figure, as if it had given none."""
+        given, said = _tokens(input_tokens), _tokens(output_tokens)
+        if given is None or said is None:
+            return None
+        return cls(given, said, _tokens(cached) or 0, _tokens(reasoning) or 0)
 
-Delta: TypeAlias = str | Opened | Reasoning | ToolCallDelta | Echo | Finished | TokenCount
+
+def _tokens(figure: object) -> int | None:
+    """A count; None for what cannot be one."""
+    if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 <= figure <= _MAX_TOKENS:
+        return None
+    return int(figure)
+
+
+Delta: TypeAlias = str | Opened | Repeated | Reasoning | ToolCallDelta | Echo | Finished | TokenCount
 """What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
 
 
@@ -102,11 +126,12 @@ class ChatModel(Protocol):
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         """Let `hear` have the answer as it arrives, and return at its end.
 
-        `Opened` is first, then text, reasoning and tool calls, an `Echo` if there is one, `Finished`, and a
-        `TokenCount` if there is one. What a provider counts in between comes in between: the last figures count.
+        `Opened` is first, but for a `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
+        `Finished`, and a `TokenCount` if there is one. What a provider counts in between comes in between: the last
+        figures count.
 
-        Cancelling the task closes the provider's connection. A model repeats nothing by itself, keeps no clock, and
-        lets others have the event loop, however fast its provider is.
+        Cancelling the task closes the provider's connection. A model repeats nothing by itself but what it calls
+        `Repeated`, once; it keeps no clock, and lets others have the event loop, however fast its provider is.
 
         Raises:
             ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`.

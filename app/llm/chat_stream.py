@@ -7,7 +7,7 @@ with the variants that other providers made of it.
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ from app.llm.refusals import first_words
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 20
-_MAX_TOKENS = 1 << 40
+_BOM = b"\xef\xbb\xbf"
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -53,29 +53,10 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-_Figure: TypeAlias = int | float | None
-
-
-class _PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: _Figure = None
-
-
-class _CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: _Figure = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: _Figure = None
-    completion_tokens: _Figure = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: _Figure = None
-    """DeepSeek's name for the cached tokens."""
-
-
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: Any = None
+    """What is no usage in it does not make the chunk wrong."""
     error: Any = None
 
 
@@ -95,7 +76,9 @@ class ChatStream:
         self._thoughts: list[str] = []
         """What some models want back when their tool calls are answered (DeepSeek, "Thinking Mode")."""
         self._calls_tools = False
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] = [b""]
+        """What has come of a line. Not empty at the beginning of the stream, whose first line is looked at closely."""
+        self._is_begun = False
         self._length = 0
         self._unparsed: list[bytes] = []
         """The lines of an event that is no JSON as far as it has come: an event may have several."""
@@ -121,6 +104,9 @@ class ChatStream:
         if self._parts:
             whole = b"".join((*self._parts, whole))
             self._parts, self._length = [], 0
+            if not self._is_begun:
+                self._is_begun = True
+                whole = whole.removeprefix(_BOM)  # WHATWG HTML, 9.2.5
         lines = whole.split(b"\n")
         if len(whole) > MAX_LINE_BYTES and len(max(lines, key=len)) > MAX_LINE_BYTES:
             raise _too_large()
@@ -202,8 +188,8 @@ class ChatStream:
                     yield Echo({"reasoning_content": "".join(self._thoughts)})
                 self.finished = True
                 yield Finished(choice.finish_reason)
-        if chunk.usage is not None:
-            yield _token_count(chunk.usage)
+        if chunk.usage is not None and (count := _token_count(chunk.usage)):
+            yield count
 
 
 def _convert(content: bytes) -> _Chunk:
@@ -268,16 +254,20 @@ def _tool_call(number: int, call: _ToolCall) -> ToolCallDelta:
     return ToolCallDelta(index, call.id, function.name, written, extra)
 
 
-def _token_count(usage: _Usage) -> TokenCount:
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return TokenCount(
-        input_tokens=_tokens(usage.prompt_tokens),
-        output_tokens=_tokens(usage.completion_tokens),
-        cached_input_tokens=_tokens((prompt.cached_tokens if prompt else None) or usage.prompt_cache_hit_tokens),
-        reasoning_tokens=_tokens(completion.reasoning_tokens if completion else None),
-    )
+def _token_count(usage: Any) -> TokenCount | None:
+    match usage:
+        case {"prompt_tokens": given, "completion_tokens": said}:
+            cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+            # The second is DeepSeek's name for it.
+            cached = cached or usage.get("prompt_cache_hit_tokens")
+            return TokenCount.of(given, said, cached, _detail(usage, "completion_tokens_details", "reasoning_tokens"))
+        case _:
+            return None
 
 
-def _tokens(figure: _Figure) -> int:
-    """A count, and 0 for what cannot be one."""
-    return int(figure) if figure is not None and 0 <= figure <= _MAX_TOKENS else 0
+def _detail(usage: dict[str, Any], group: str, name: str) -> object:
+    match usage.get(group):
+        case {**details}:
+            return details.get(name)
+        case _:
+            return None

@@ -9,7 +9,7 @@ import orjson
 
 from app.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
-from app.llm.base import Hear, ModelCall, Opened
+from app.llm.base import Hear, ModelCall, Opened, Repeated
 from app.llm.chat_stream import ChatStream
 from app.llm.connections import Answer, Connections
 from app.llm.refusals import first_words, refused, retry_after_seconds
@@ -47,7 +47,7 @@ class DirectModel:
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         await self.ready()
-        answer = await self._open(call)
+        answer = await self._open(call, hear)
         stream = ChatStream()
 
         def take(received: bytes) -> bool:
@@ -73,12 +73,12 @@ class DirectModel:
             _log(call, failure, cause or failure)
             raise failure from cause
 
-    async def _open(self, call: ModelCall) -> Answer:
+    async def _open(self, call: ModelCall, hear: Hear) -> Answer:
         """The provider's answer, once it has begun and promises a stream."""
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
         try:
-            answer = await self._post(endpoint, _body(endpoint, call))
+            answer = await self._post(endpoint, _body(endpoint, call), hear)
         except (OSError, ValueError) as error:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
@@ -92,13 +92,17 @@ class DirectModel:
         finally:
             answer.close()
 
-    async def _post(self, endpoint: ChatEndpoint, body: bytes) -> Answer:
+    async def _post(self, endpoint: ChatEndpoint, body: bytes, hear: Hear) -> Answer:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
+
+        def repeating() -> None:
+            hear((Repeated(),))
+
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._connections.post(url, body, headers)
+            answer = await self._connections.post(url, body, headers, repeating=repeating)
             if answer.status not in (307, 308):
                 return answer
             elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
@@ -106,7 +110,7 @@ class DirectModel:
                 return answer
             answer.close()
             url = elsewhere
-        return await self._connections.post(url, body, headers)
+        return await self._connections.post(url, body, headers, repeating=repeating)
 
     def _headers(self, endpoint: ChatEndpoint) -> dict[str, str]:
         headers = {

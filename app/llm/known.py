@@ -181,21 +181,22 @@ def _is_keyless(provider: str, environ: Mapping[str, str]) -> bool:
 
 
 def has_key(provider: str, environ: Mapping[str, str]) -> bool:
-    """Whether the environment holds this provider's credentials; never true for one that needs none."""
+    """Whether the environment holds this provider's credentials."""
     return any(all(environ.get(variable) for variable in way) for way in _ways(provider))
 
 
 def missing_variables(provider: str, environ: Mapping[str, str]) -> list[str]:
     """What has to be set before this provider can be called; empty if it can be."""
-    ways = _ways(provider)
-    if not ways or has_key(provider, environ):
+    if has_key(provider, environ):
         return []
-    return [variable for variable in ways[0] if not environ.get(variable)]
+    return [variable for variable in _ways(provider)[0] if not environ.get(variable)]
 
 
 def models_with_key(environ: Mapping[str, str]) -> list[str]:
-    """The models of the price table whose provider has credentials."""
-    configured = {provider for provider in _providers() if has_key(provider, environ)}
+    """The models of the price table whose provider has credentials; a server without a key has models of its own."""
+    configured = {
+        provider for provider in _providers() if has_key(provider, environ) and not _is_keyless(provider, environ)
+    }
     return [name for name, entry in _prices().items() if entry["provider"] in configured]
 
 
@@ -246,7 +247,7 @@ def _entry(target: str, provider: str) -> dict[str, Any]:
 
 
 def _ways(provider: str) -> Sequence[Sequence[str]]:
-    """The sets of variables that each make up one way to hold this provider's credentials; none needed if empty."""
+    """The sets of variables that each make up one way to hold this provider's credentials: an address at least."""
     return _providers()[provider]["credentials"]
 
 

@@ -18,6 +18,11 @@ def hung_up(error: Exception) -> bool:
     return not refused and any(isinstance(cause, httpx.ReadError | httpx.RemoteProtocolError) for cause in causes)
 
 
+def wants_images(error: Exception) -> bool:
+    """Whether an adapter would have fetched an image, which litellm must not."""
+    return any(type(cause).__name__ == "ImageFetchError" for cause in _causes(error))
+
+
 def translate(error: Exception, *, opened: bool, now: datetime) -> ModelError:
     """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
     causes = list(_causes(error))

@@ -1,14 +1,10 @@
 """Models through litellm: every provider that it knows, under one protocol."""
 
 import asyncio
-import importlib
 import logging
-import os
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -18,19 +14,27 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from app.clock import SYSTEM_CLOCK, Clock, utc
 from app.errors import ModelError, ProviderError, UpstreamTruncated
-from app.llm.base import Delta, Echo, Finished, Hear, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
-from app.llm.litellm_errors import hung_up, translate
+from app.llm.base import (
+    Delta,
+    Echo,
+    Finished,
+    Hear,
+    ModelCall,
+    Opened,
+    Reasoning,
+    Repeated,
+    TokenCount,
+    ToolCallDelta,
+)
+from app.llm.connections import REOPEN_SECONDS
+from app.llm.image_fetcher import ImageFetcher
+from app.llm.litellm_errors import hung_up, translate, wants_images
+from app.llm.litellm_setup import import_litellm
 from app.llm.refusals import first_words
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
 
 logger = logging.getLogger(__name__)
-
-_NEEDED_BY_THE_FIRST_CALL = (
-    "openai.resources",
-    "litellm.litellm_core_utils.llm_response_utils.response_metadata",
-)
-"""What litellm imports late, which would stop the event loop for two seconds."""
 
 _LONGER_THAN_ANY_TURN_SECONDS = 86_400.0
 """litellm's timeout is per read and would stand in the way of the engine's clocks."""
@@ -39,7 +43,9 @@ _users: Counter[int] = Counter()
 """How many of us use litellm's connections, by the `id` of the event loop that these belong to: litellm has one pool
 of them for the whole process."""
 
-_importing = threading.Lock()
+_WANT_IMAGES = {"gigachat", "ollama_chat"}
+"""Providers that want the bytes of images and whose adapters do not say so: one drops an image that it cannot have, the
+other takes its URL for base64."""
 
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
@@ -51,8 +57,11 @@ class LiteLLMModel:
     litellm is imported by `ready()`, in a thread: it takes seconds and 190 MB.
     """
 
-    def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK, *, images: ImageFetcher | None = None
+    ) -> None:
         self._environ = environ
+        self._images = images or ImageFetcher(clock=clock)
         self._clock = clock
         self._litellm: Any = None
         self._loading = anyio.Lock()
@@ -65,7 +74,7 @@ class LiteLLMModel:
         async with self._loading:
             if self._litellm is None:
                 # Whoever is cancelled need not wait: the import goes on, and the next one to ask waits for its lock.
-                self._litellm = await to_thread.run_sync(_import_litellm, abandon_on_cancel=True)
+                self._litellm = await to_thread.run_sync(import_litellm, abandon_on_cancel=True)
                 _users[id(asyncio.get_running_loop())] += 1
 
     async def close(self) -> None:
@@ -85,12 +94,16 @@ class LiteLLMModel:
         opened = False
         thoughts = _Thoughts()
         stream: Any = None
+        told: Any = None
+        """Of the stream, by litellm: its chunks, how it finished, through what it came."""
         litellm: Any = self._litellm
+        images = AsyncExitStack()
         try:
-            stream = await self._open(litellm, call)
+            stream = told = await self._open(litellm, call, hear, images)
             async for chunk in stream:
                 if not opened:
                     opened = True
+                    told = _unwrapped(stream)
                     hear((Opened(),))
                 if deltas := list(_deltas(chunk, thoughts)):
                     hear(deltas)
@@ -98,48 +111,63 @@ class LiteLLMModel:
             if thoughts.signed:
                 hear((Echo({"thinking_blocks": thoughts.signed}),))
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
-            if count := _token_count(stream):
+            if count := _token_count(told):
                 hear((count,))
-            hear((_finish(stream),))
-            self._note_reuse(call.model, stream)
+            hear((_finish(told),))
+            self._note_reuse(call.model, told)
         except ModelError:
             raise
         except Exception as error:
             # litellm raises what it likes, its provider adapters more: this is where foreign errors become ours.
             failure = translate(error, opened=opened, now=utc(self._clock))
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
-            if stream is not None and (count := _token_count(stream)):
+            if count := _token_count(told):
                 hear((count,))
             raise failure from error
         finally:
-            if stream is not None:
-                # Without this its connection stays open, and the provider goes on generating and billing.
-                with CancelScope(shield=True):
+            with CancelScope(shield=True):
+                await images.aclose()
+                if stream is not None:
+                    # Without this its connection stays open, and the provider goes on generating and billing.
                     await stream.aclose()
 
-    async def _open(self, litellm: Any, call: ModelCall) -> Any:
-        """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed,
-        the call is made once more: nobody has seen it."""
-        arguments = self._arguments(call)
+    async def _open(self, litellm: Any, call: ModelCall, hear: Hear, images: AsyncExitStack) -> Any:
+        """The provider's stream. Where its adapter wants the bytes of images, they are fetched, and are in use until
+        `images` is closed."""
+        if call.model.target.partition("/")[0] not in _WANT_IMAGES:
+            try:
+                return await self._ask(litellm, call, call.messages, hear)
+            except Exception as error:
+                if not wants_images(error):
+                    raise
+        messages = await images.enter_async_context(self._images.inlined(call.messages))
+        return await self._ask(litellm, call, messages, hear)
+
+    async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: Hear) -> Any:
+        """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed at
+        once, the request is made once more, as `app.llm.connections` does it."""
+        arguments = self._arguments(call, messages)
+        asked = self._clock.now()
         try:
             return await litellm.acompletion(**arguments)
         except Exception as error:
             host = _host(call.model)
-            if host not in self._reusable or not hung_up(error):
+            if host not in self._reusable or not hung_up(error) or self._clock.now() - asked > REOPEN_SECONDS:
                 raise
             self._reusable.discard(host)
+        hear((Repeated(),))
         return await litellm.acompletion(**arguments)
 
     def _note_reuse(self, model: ModelRef, stream: Any) -> None:
         response = _response(stream)
-        if response is not None and response.headers.get("connection", "").lower() != "close":
+        if response is None or response.headers.get("connection", "").lower() != "close":
             self._reusable.add(_host(model))
 
-    def _arguments(self, call: ModelCall) -> dict[str, Any]:
+    def _arguments(self, call: ModelCall, messages: Sequence[ChatMessage]) -> dict[str, Any]:
         model = call.model
         arguments: dict[str, Any] = {
             "model": model.target,
-            "messages": list(call.messages),
+            "messages": list(messages),
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_retries": 0,
@@ -172,54 +200,6 @@ async def _close_clients(litellm: Any, loop: int) -> None:
         names: dict[str, Any] = litellm.__dict__
         if shared := names.pop("module_level_aclient", None):
             await shared.close()
-
-
-@cache
-def _imported() -> Any:
-    """litellm, set up once for the process."""
-    # Read at import: without it litellm fetches its price list from the network.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    # Read at import, too: without it litellm loads the nearest .env file into this process.
-    os.environ["LITELLM_MODE"] = "PRODUCTION"
-    litellm: Any = importlib.import_module("litellm")
-    for name in _NEEDED_BY_THE_FIRST_CALL:
-        importlib.import_module(name)
-    litellm.telemetry = False
-    # It takes a model that draws a line of dashes for one that is stuck, and breaks the stream off.
-    litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
-    litellm.suppress_debug_info = True
-    # It asks an Ollama server about a model several times a call, and waits for the answer on the event loop.
-    ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils")
-    ollama.OllamaModelInfo.get_runtime_model_info = _free_of_charge
-    # It takes a delta that holds nothing but a refusal for an empty one, and drops it.
-    wrapper: Any = importlib.import_module("litellm.litellm_core_utils.streaming_handler").CustomStreamWrapper
-    wrapper.is_chunk_non_empty = _hearing_refusals(wrapper.is_chunk_non_empty)
-    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-        # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
-        its = logging.getLogger(name)
-        its.handlers.clear()
-        its.setLevel(logging.CRITICAL)
-    return litellm
-
-
-def _import_litellm() -> Any:
-    with _importing:
-        return _imported()
-
-
-def _hearing_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:
-    def judge(self: object, completion: object, chunk: Any, response: object) -> bool:
-        refuses = any(getattr(choice.delta, "refusal", None) for choice in chunk.choices)
-        return refuses or is_chunk_non_empty(self, completion, chunk, response)
-
-    return judge
-
-
-def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key: str | None = None) -> dict[str, Any]:
-    """What litellm says of an Ollama model when the server does not answer its question about it."""
-    costs = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-    limits = {"max_tokens": None, "max_input_tokens": None, "max_output_tokens": None}
-    return {"key": model, "litellm_provider": "ollama", "mode": "chat", **costs, **limits}
 
 
 def _called(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
@@ -267,9 +247,15 @@ def _extra(call: Any) -> dict[str, Any] | None:
     return {"provider_specific_fields": fields} if fields else None
 
 
+def _unwrapped(stream: Any) -> Any:
+    """litellm's own stream, also where one of its generators (those of models that complete texts) stands around it."""
+    frame = getattr(stream, "ag_frame", None)
+    return stream if frame is None else frame.f_locals.get("streamwrapper", stream)
+
+
 def _finish(stream: Any) -> Finished:
     """The provider's own finish reason; litellm invents one where the stream was cut off."""
-    if stream.received_finish_reason is None:
+    if getattr(stream, "received_finish_reason", None) is None:
         if (content_type := _content_type(stream)) and "event-stream" not in content_type:
             raise ProviderError("the provider answered with something that is no stream of tokens")
         raise UpstreamTruncated("the provider's answer was cut off")
@@ -283,7 +269,7 @@ def _content_type(stream: Any) -> str | None:
 
 
 def _response(stream: Any) -> httpx.Response | None:
-    response = getattr(stream.completion_stream, "response", None)
+    response = getattr(getattr(stream, "completion_stream", None), "response", None)
     return response if isinstance(response, httpx.Response) else None
 
 
@@ -292,15 +278,18 @@ def _host(model: ModelRef) -> str:
 
 
 def _token_count(stream: Any) -> TokenCount | None:
-    """The figures that the provider sent, not those that litellm makes up in their absence."""
-    for chunk in reversed(stream.chunks):
+    """The figures that the provider sent, not those that litellm makes up in their absence: of what is no figure it
+    makes a 0, and there is no call without input."""
+    for chunk in reversed(getattr(stream, "chunks", ())):  # there are none as long as it is not unwrapped
         if usage := getattr(chunk, "usage", None):
             prompt = getattr(usage, "prompt_tokens_details", None)
             completion = getattr(usage, "completion_tokens_details", None)
-            return TokenCount(
-                input_tokens=usage.prompt_tokens or 0,
-                output_tokens=usage.completion_tokens or 0,
-                cached_input_tokens=getattr(prompt, "cached_tokens", None) or 0,
-                reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+            count = TokenCount.of(
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                getattr(prompt, "cached_tokens", None),
+                getattr(completion, "reasoning_tokens", None),
             )
+            if count is not None and count.input_tokens:
+                return count
     return None

@@ -10,14 +10,14 @@ from app.errors import InvalidRequest, Location
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 _WEB_URL = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
-_SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
+_SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"))
 
 
 def image_url(image: str, *, location: Location) -> str:
     """The URL by which a provider is given an image; paths of files are never one.
 
-    A web URL is handed to the provider, or fetched by litellm where the provider wants bytes; litellm's guard then
-    refuses private addresses. Bare base64 may be wrapped and URL-safe.
+    A web URL is handed to the provider; where that one wants bytes, `app.llm.image_fetcher` fetches them. Bare base64
+    may be wrapped and URL-safe.
 
     Raises:
         InvalidRequest: it is neither a web URL, nor a data URL of an image, nor base64 of a known image format.
@@ -30,7 +30,18 @@ def image_url(image: str, *, location: Location) -> str:
     if _BASE64.fullmatch(encoded):
         with suppress(binascii.Error):
             head = base64.b64decode(encoded[:32])
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
-            return f"data:image/{kind};base64,{encoded}"
+    if kind := image_kind(head):
+        return f"data:image/{kind};base64,{encoded}"
     raise InvalidRequest("an image is an http(s) URL, a data:image/… URL or base64 of an image", location=location)
+
+
+def image_kind(head: bytes) -> str | None:
+    """The format of an image that begins so: `png`, `jpeg`, `gif`, `webp` or `bmp`; None for all else."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    return next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
+
+
+def is_web_url(image: str) -> bool:
+    """Whether an image is named by where it is, not by what it holds."""
+    return _WEB_URL.match(image) is not None

@@ -1,0 +1,169 @@
+"""litellm, imported once and kept to what it is here for: calling the model that it is told to call.
+
+It does more than that by itself: it fetches price lists, images, chat templates and tokenizers, loads a `.env` file,
+asks servers on this machine, repeats requests, switches the verification of certificates off, prints what providers
+say. Each of these is switched off here, by its own setting where it has one. `tests/test_egress.py` holds it to that,
+provider by provider.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any, NoReturn, cast
+
+_ENVIRONMENT = {
+    # Without it litellm fetches its price list from the network.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # Without it litellm loads the nearest .env file into this process.
+    "LITELLM_MODE": "PRODUCTION",
+    # Without it litellm downloads the images that clients name; those that are wanted are for `ImageFetcher`.
+    "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",
+}
+"""Read at import."""
+
+_NEEDED_BY_THE_FIRST_CALL = (
+    "openai.resources",
+    "litellm.litellm_core_utils.llm_response_utils.response_metadata",
+)
+"""What litellm imports late, which would stop the event loop for two seconds."""
+
+_importing = threading.Lock()
+
+
+def import_litellm() -> Any:
+    """litellm, set up once for the process; takes seconds."""
+    with _importing:
+        return _imported()
+
+
+@cache
+def _imported() -> Any:
+    os.environ.update(_ENVIRONMENT)
+    litellm: Any = importlib.import_module("litellm")
+    for name in _NEEDED_BY_THE_FIRST_CALL:
+        importlib.import_module(name)
+    litellm.telemetry = False
+    # It takes a model that draws a line of dashes for one that is stuck, and breaks the stream off.
+    litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
+    litellm.suppress_debug_info = True
+    _fetch_nothing(litellm)
+    _repeat_nothing()
+    _verify_always()
+    # It takes a delta that holds nothing but a refusal for an empty one, and drops it.
+    wrapper: Any = importlib.import_module("litellm.litellm_core_utils.streaming_handler").CustomStreamWrapper
+    wrapper.is_chunk_non_empty = _hearing_refusals(wrapper.is_chunk_non_empty)
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
+        its = logging.getLogger(name)
+        its.handlers.clear()
+        its.setLevel(logging.CRITICAL)
+    return litellm
+
+
+def _fetch_nothing(litellm: Any) -> None:
+    """Have nothing fetched that a client's model name or message points at."""
+    litellm.disable_hf_tokenizer_download = True
+    # It fetches a model's chat template by the name that the client gave, and runs it.
+    templates: Any = importlib.import_module("litellm.litellm_core_utils.prompt_templates.huggingface_template_handler")
+    for name in ("get_tokenizer_config", "get_chat_template_file"):
+        for variant in (name, f"_{name}"):
+            setattr(templates, variant, _no_template)
+        for variant in (f"a{name}", f"_a{name}"):
+            setattr(templates, variant, _no_template_either)
+    # It fetches a model's description by that name, to know how long its answers may be: we always say how long.
+    utils: Any = importlib.import_module("litellm.utils")
+    utils._get_max_position_embeddings = _unknown
+    anthropic: Any = importlib.import_module("litellm.llms.anthropic.chat.transformation")
+    anthropic.get_max_tokens = _unknown
+    # It asks an Ollama server about a model several times a call, and waits for the answer on the event loop.
+    ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils")
+    ollama.OllamaModelInfo.get_runtime_model_info = _free_of_charge
+    # Images for Bedrock, and those whose size it wants to know, it downloads whatever that variable says.
+    refuse, refuse_too = _without_images(litellm)
+    for name in ("prompt_templates.image_handling", "prompt_templates.factory", "token_counter"):
+        module: Any = importlib.import_module(f"litellm.litellm_core_utils.{name}")
+        module.safe_get = refuse
+        if hasattr(module, "async_safe_get"):
+            module.async_safe_get = refuse_too
+    # This adapter has a way of its own.
+    gigachat: Any = importlib.import_module("litellm.llms.gigachat.file_handler")
+    gigachat._download_image_sync = refuse
+    gigachat._download_image_async = refuse_too
+
+
+def _repeat_nothing() -> None:
+    """Leave a request that failed to the retry policy of the engine."""
+    # It forgets `max_retries` for a dozen of the providers that it calls through OpenAI's SDK, whose default is 2.
+    for name in ("litellm.llms.openai.openai", "litellm.llms.openai.completion.handler"):
+        module: Any = importlib.import_module(name)
+        module.AsyncOpenAI = _without_retries(module.AsyncOpenAI)
+    handler: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler").AsyncHTTPHandler
+    handler.single_connection_post_request = _not_again
+
+
+def _verify_always() -> None:
+    """Verify certificates for every provider: one adapter does not, and the environment could switch it off for all."""
+    http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    its: Callable[..., Any] = http.get_ssl_verify
+
+    def verify(ssl_verify: Any = None) -> Any:
+        return its(True if ssl_verify is False else ssl_verify) or its(True)
+
+    http.get_ssl_verify = verify
+
+
+def _no_template(hf_model_name: str) -> NoReturn:
+    raise LookupError(f"no chat template is fetched for {hf_model_name}")
+
+
+async def _no_template_either(hf_model_name: str) -> NoReturn:
+    _no_template(hf_model_name)
+
+
+def _unknown(*_: object, **__: object) -> None:
+    """What litellm takes for an answer that says nothing."""
+
+
+def _without_images(litellm: Any) -> tuple[Callable[..., NoReturn], Callable[..., Coroutine[Any, Any, NoReturn]]]:
+    """What stands in for its downloads of images: they fail in the way by which we know that one is wanted."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise litellm.ImageFetchError("litellm fetches no images here")
+
+    async def refuse_too(*_: object, **__: object) -> NoReturn:
+        refuse()
+
+    return refuse, refuse_too
+
+
+def _without_retries(client: Callable[..., Any]) -> type:
+    def begin(self: Any, **arguments: Any) -> None:
+        its(self, **{**arguments, "max_retries": 0})
+
+    kind = cast(type, client)
+    its: Callable[..., None] = kind.__dict__["__init__"]
+    return type(kind.__name__, (kind,), {"__init__": begin})
+
+
+async def _not_again(*_: object, **__: object) -> NoReturn:
+    """Called where a request has failed, to make it once more: raises what it has failed with."""
+    raise  # litellm calls this while it handles the error
+
+
+def _hearing_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:
+    def judge(self: object, completion: object, chunk: Any, response: object) -> bool:
+        refuses = any(getattr(choice.delta, "refusal", None) for choice in chunk.choices)
+        return refuses or is_chunk_non_empty(self, completion, chunk, response)
+
+    return judge
+
+
+def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key: str | None = None) -> dict[str, Any]:
+    """What litellm says of an Ollama model when the server does not answer its question about it."""
+    costs = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    limits = {"max_tokens": None, "max_input_tokens": None, "max_output_tokens": None}
+    return {"key": model, "litellm_provider": "ollama", "mode": "chat", **costs, **limits}
