@@ -9,14 +9,16 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from anyio import Event, create_task_group, move_on_after, sleep
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from fastapi import FastAPI
 
 from app import __version__
-from app.api.stream import ABORT
+from app.api.connection import Connection, http_protocol, set_user_timeout
+from app.api.gate import Gate, connection_limits
+from app.descriptors import raise_limit, shares_of
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
 from app.main import create_app, journal_of
@@ -34,6 +36,9 @@ _OBJECTS_A_COLLECTION = 10_000
 
 _USAGE_ERROR = 2
 
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+"""Of every answer."""
+
 _TRY_IT = {
     "name": "try-it",
     "swarm_type": "AgentRearrange",
@@ -49,30 +54,24 @@ _TRY_IT = {
 }
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with a way to hang up: nothing else ends a connection whose client takes nothing."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, Any] = {ABORT: self.transport.abort}
-        self.scope["extensions"] = extensions  # pyright: ignore[reportGeneralTypeIssues]
-
-
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: no new connections, an end for every run, then uvicorn's own shutdown.
 
     uvicorn by itself waits for open connections, and a stream's stays open as long as its run.
     """
 
-    def __init__(self, config: uvicorn.Config, *, drain_seconds: float, dev_key: str | None) -> None:
-        super().__init__(config)
-        self._drain_seconds = drain_seconds
+    def __init__(self, app: FastAPI, settings: Settings, *, max_connections: int, dev_key: str | None) -> None:
+        super().__init__(uvicorn_config(app, settings, max_connections=max_connections))
+        self._drain_seconds = settings.drain_seconds
+        self._send_seconds = settings.send_seconds
         self._dev_key = dev_key
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._forced = Event()
         await super().startup(sockets)
+        for server in self.servers:
+            set_user_timeout(server.sockets, self._send_seconds)
         # What is there by now stays: the garbage collector need not look at it again, a hundred milliseconds each time.
         # What comes is nearly all freed without it, so that it need not look after every request either.
         gc.collect()
@@ -97,14 +96,15 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _hang_up(self) -> None:
-        """Give clients a moment to take what is left, then close on those who do not: they neither read nor send."""
-        for connection in list(self.server_state.connections):
+        """Give clients a moment to take what is left, then break off: those who remain neither read nor send."""
+        connections = cast(set[Connection], self.server_state.connections)
+        for connection in list(connections):
             connection.shutdown()
         with move_on_after(_FLUSH_SECONDS):
-            while self.server_state.tasks:  # noqa: ASYNC110  # uvicorn keeps a set, no event
+            while connections:  # noqa: ASYNC110  # uvicorn keeps a set, no event
                 await sleep(_FLUSH_SECONDS / 20)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        for connection in list(connections):
+            connection.reset()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -117,6 +117,23 @@ class DrainingServer(uvicorn.Server):
         await supervisor.drain(0)
 
 
+def uvicorn_config(app: FastAPI, settings: Settings, *, max_connections: int | None = None) -> uvicorn.Config:
+    """How uvicorn serves this app, on so many connections at once."""
+    return uvicorn.Config(
+        app,
+        http=http_protocol(Gate(connection_limits(settings, max_connections))),
+        ws="none",
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=_HEADERS,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_FLUSH_SECONDS,
+    )
+
+
 def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int:
     """Serve until a signal; returns the process's exit code."""
     secrets = {key.get_secret_value() for key in settings.api_keys}
@@ -124,6 +141,12 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
     for name in sorted(unknown_settings(os.environ)):
         logger.info("%s is not a setting of this version", name)
+    limit = raise_limit()
+    shares = shares_of(limit, max_runs=settings.max_runs)
+    if shares.runs < settings.max_runs:
+        words = "The system gives %d file descriptors (ulimit -n): at most %d connections and %d runs at once, not %d"
+        logger.warning(words, limit, shares.connections, shares.runs, settings.max_runs)
+        settings = settings.model_copy(update={"max_runs": shares.runs})
     try:
         app = create_app(settings, journal=journal_of(settings), preload=preload)
     except ToolLoadError as error:
@@ -132,17 +155,7 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     except DirectoryInUse as error:
         print(f"{error}. Stop it, or set {ENV_PREFIX}DATA_DIR.", file=sys.stderr)
         return _USAGE_ERROR
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_FLUSH_SECONDS,
-    )
-    server = DrainingServer(config, drain_seconds=settings.drain_seconds, dev_key=dev_key)
+    server = DrainingServer(app, settings, max_connections=shares.connections, dev_key=dev_key)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _already_stopped)
     server.run()

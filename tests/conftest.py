@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from app.llm.base import ChatModel
 from app.main import create_app
 from app.runs.journal import Journal
-from app.server import Protocol
+from app.server import uvicorn_config
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,13 +102,12 @@ async def serving(
         "api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)),
         "drain_seconds": 0.0,
         "data_dir": None,
+        "port": 0,
         **settings,
     }
-    app = create_app(
-        Settings.model_construct(**values), environ=environ or {}, models=models, journal=journal, preload=preload
-    )
-    config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = TestServer(config)
+    configured = Settings.model_construct(**values)
+    app = create_app(configured, environ=environ or {}, models=models, journal=journal, preload=preload)
+    server = TestServer(uvicorn_config(app, configured))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
         with anyio.fail_after(40):

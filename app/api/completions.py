@@ -97,7 +97,6 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         run.reader if run else nullcontext,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
-        send_seconds=parts["settings"].send_seconds,
     )
     if not streams:
         return RunDocument(reader, request_id=job.request_id, headers=headers, may_be_repeated=job.claim is not None)

@@ -65,7 +65,6 @@ async def read_run(
         after=after,
         include_output=status.record.include_output if include_output is None else include_output,
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
-        send_seconds=settings.send_seconds,
         first_available=first_available,
         summary=deepcopy(status.summary) if first_available > 1 else None,
     )
