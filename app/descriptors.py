@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 _WANTED = 65_536
 """More would cost memory for nothing: other limits come first."""
-_RESERVE = 64
-"""For listeners, the event loop, the journal, the log, tools, MCP servers, and connections on their way out."""
+_RESERVE = 96
+"""For listeners, the event loop, the journal, the log, tools, MCP servers, and connections that were refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ def raise_limit() -> int:
 def shares_of(limit: int, *, max_runs: int) -> Shares:
     """How many connections and runs so many descriptors suffice for, at most `max_runs` runs.
 
-    Runs get two fifths of what the reserve leaves, at most: the connections that carry them, and some beside, have the
-    rest.
+    Runs get an eighth of what the reserve leaves, at most. The connections have the rest, because who is refused must
+    be connected to hear it: a client that is cut off while it sends its request may never read the 503.
     """
     left = max(limit - _RESERVE, limit // 2)
-    runs = min(max_runs, left * 2 // 5)
+    runs = min(max_runs, left // 8)
     return Shares(connections=left - runs, runs=runs)

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from app import __version__
 from app.api.connection import Connection, http_protocol, set_user_timeout
 from app.api.gate import Gate, connection_limits
+from app.clock import SYSTEM_CLOCK, Clock
 from app.descriptors import raise_limit, shares_of
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
@@ -117,11 +118,13 @@ class DrainingServer(uvicorn.Server):
         await supervisor.drain(0)
 
 
-def uvicorn_config(app: FastAPI, settings: Settings, *, max_connections: int | None = None) -> uvicorn.Config:
+def uvicorn_config(
+    app: FastAPI, settings: Settings, *, max_connections: int | None = None, clock: Clock = SYSTEM_CLOCK
+) -> uvicorn.Config:
     """How uvicorn serves this app, on so many connections at once."""
     return uvicorn.Config(
         app,
-        http=http_protocol(Gate(connection_limits(settings, max_connections))),
+        http=http_protocol(Gate(connection_limits(settings, max_connections), clock)),
         ws="none",
         host=settings.host,
         port=settings.port,

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel
 from app.main import create_app
 from app.runs.journal import Journal
@@ -95,6 +96,8 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    max_connections: int | None = None,
+    clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
 ) -> AsyncGenerator[str]:
     """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
@@ -107,7 +110,7 @@ async def serving(
     }
     configured = Settings.model_construct(**values)
     app = create_app(configured, environ=environ or {}, models=models, journal=journal, preload=preload)
-    server = TestServer(uvicorn_config(app, configured))
+    server = TestServer(uvicorn_config(app, configured, max_connections=max_connections, clock=clock))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
         with anyio.fail_after(40):

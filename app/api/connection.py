@@ -6,8 +6,8 @@ uvicorn leaves both to a proxy in front. What is added, and where:
   parser has no bound of its own and would keep it all. Its end is looked for here, so that a body in the same packet
   does not count. Of a body, all that `on_body` does not hand on counts: chunk extensions and trailers.
 - A clock runs while a head is awaited, another one while the client does not take what it is sent.
-- A refusal (431, 408, 400) is followed by a half-close. What still comes is dropped until the client has read it and
-  closes: an outright close would make the system reset the connection, and the refusal would be lost with it.
+- A refusal (431, 408, 400, 503) is followed by a half-close. What still comes is dropped until the client has read it
+  and closes: an outright close would make the system reset the connection, and the refusal would be lost with it.
 - An answer can be broken off so that its client knows: see `break_off`.
 
     state       ends with                            clock
@@ -50,6 +50,7 @@ _MAX_PIPELINED = 64
 """Requests that wait on one connection for the answer of an earlier one; after those it is closed."""
 _MAX_FRAMING_BYTES = 8192
 """Of one request: its trailers and chunk extensions."""
+_LEAST_PIECE_BYTES = 512
 _CHUNK_FRAMING_BYTES = 12
 """A chunk's size and two line ends: as much of each chunk is no extension."""
 _LINGER_SECONDS = 2.0
@@ -150,7 +151,8 @@ class Connection(HttpToolsProtocol):
     def _allowed(self, data: bytes, at: int) -> bytes:
         """The piece that the parser may have next."""
         if not self._in_head:
-            return data[at : at + _MAX_FRAMING_BYTES]
+            # The whole rest of what is allowed, and a little beyond it: a piece that is too small would go on for ever.
+            return data[at : at + max(_MAX_FRAMING_BYTES - self._framing_bytes, _LEAST_PIECE_BYTES)]
         end = data.find(b"\r\n\r\n", at) + 4
         most = at + self._gate.limits.max_head_bytes - self._head_bytes
         return data[at : min(end if end > 3 else len(data), most)]
@@ -170,7 +172,7 @@ class Connection(HttpToolsProtocol):
         self._framing_bytes = 0
         if self._timer is not None:
             self._set_timer(None)
-        self._gate.leave(self)
+        self._gate.go_on(self)
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes -= len(body)
@@ -255,7 +257,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = self._is_deaf = True
-        self._gate.leave(self)
+        self._gate.forget(self)
         self._set_timer(None)
         if self._answering is not None and not self._answering.response_complete:
             # uvicorn tells the newest request only, which is another one where several wait.
@@ -302,13 +304,15 @@ class Connection(HttpToolsProtocol):
         return unsent
 
     def make_room(self) -> None:
-        if self._answering is None and not self._is_deaf:
-            self._write(Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS))
         self._is_deaf = True
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
+        if self._answering is None:
+            self._say_and_leave(Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS))
         else:
-            self.transport.close()
+            self.hang_up()  # kept alive: an answer that nobody asked for might be taken for the next one's
+
+    def hang_up(self) -> None:
+        self._gate.forget(self)
+        self.transport.abort()
 
     def _on_head_overdue(self) -> None:
         self._timer = None
@@ -323,14 +327,19 @@ class Connection(HttpToolsProtocol):
         """Answer so and close. Where earlier answers are under way they come first, and the connection closes then."""
         self._is_deaf = True
         if not self._is_idle():
-            if self.cycle is not self._answering or self.cycle.response_started:
+            if self._in_head or self.cycle is not self._answering or self.cycle.response_started:
                 self.cycle.keep_alive = False
                 return
-            self._abandon(self.cycle)  # what is wrong is in this request's own body
-        self._gate.wait(self)
-        self._write(error)
+            self._abandon(self.cycle)  # it is this request's own body that is wrong
+        self._say_and_leave(error if self._in_head or not self.cycle.response_complete else None)
+
+    def _say_and_leave(self, error: AppError | None) -> None:
+        """Answer so, where there is something to answer, and close once the client does."""
+        self._gate.leave(self)
+        if error is not None:
+            self._write(error)
         self.transport.write_eof()
-        self._set_timer(_LINGER_SECONDS, self.transport.abort)
+        self._set_timer(_LINGER_SECONDS, self.hang_up)
 
     def _write(self, error: AppError) -> None:
         request_id = new_request_id()

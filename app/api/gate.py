@@ -1,8 +1,8 @@
 """The connections that are let in: how many there may be, and which one goes when there are too many.
 
-A connection waits while no whole head of a request has come on it: it is new, or kept alive, or was refused and may
-still read why. When the server is full, the one that has waited longest makes room. Only where none waits is a new one
-refused: what is under way is never cut for it.
+A connection waits while no whole head of a request has come on it: it is new, or kept alive. When the server is full,
+the one that has waited longest makes room. Only where none waits is a new one refused: what is under way is never cut
+for it. Those that were refused may still read why; they do not count, and the last few of them are kept.
 """
 
 from dataclasses import dataclass
@@ -36,10 +36,17 @@ def connection_limits(settings: Settings, max_connections: int | None = None) ->
     )
 
 
-class Waiting(Protocol):
-    """A connection on which no whole head of a request has come."""
+_MOST_LEAVING = 32
+
+
+class Guest(Protocol):
+    """A connection, as the gate sees it."""
 
     def make_room(self) -> None:
+        """Close, or tell the client why and leave."""
+        ...
+
+    def hang_up(self) -> None:
         """Close now."""
         ...
 
@@ -50,13 +57,15 @@ class Gate:
     def __init__(self, limits: ConnectionLimits, clock: Clock = SYSTEM_CLOCK) -> None:
         self.limits = limits
         self.clock = clock
-        self._waiting: dict[Waiting, None] = {}
+        self._waiting: dict[Guest, None] = {}
         """Longest first."""
+        self._leaving: dict[Guest, None] = {}
+        """Refused, longest ago first."""
 
     def has_room(self, connections: int) -> bool:
         """Whether one more may stay, of so many that are open with it; if need be, another one goes."""
         most = self.limits.max_connections
-        if most is None or connections <= most:
+        if most is None or connections - len(self._leaving) <= most:
             return True
         if (longest := next(iter(self._waiting), None)) is None:
             return False
@@ -64,10 +73,22 @@ class Gate:
         longest.make_room()
         return True
 
-    def wait(self, connection: Waiting) -> None:
+    def wait(self, guest: Guest) -> None:
         """From now on, this one waits."""
-        self._waiting[connection] = None
+        self._waiting[guest] = None
 
-    def leave(self, connection: Waiting) -> None:
-        """It waits no more: a head has come, or it is closed."""
-        self._waiting.pop(connection, None)
+    def go_on(self, guest: Guest) -> None:
+        """It waits no more: a whole head has come."""
+        self._waiting.pop(guest, None)
+
+    def leave(self, guest: Guest) -> None:
+        """It was refused, and closes soon."""
+        self._waiting.pop(guest, None)
+        self._leaving[guest] = None
+        if len(self._leaving) > _MOST_LEAVING:
+            next(iter(self._leaving)).hang_up()
+
+    def forget(self, guest: Guest) -> None:
+        """It is closed."""
+        self._waiting.pop(guest, None)
+        self._leaving.pop(guest, None)
