@@ -1,6 +1,7 @@
 """A reader who is let go before the end notices, whatever way the connection ends: a clean end would be a success."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -203,3 +204,53 @@ async def test_accepted_connections_inherit_the_time_that_a_client_may_acknowled
             accepted, _ = listener.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+
+
+@asynccontextmanager
+async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
+    """A network namespace, our address in front of it, and its end of the cable."""
+    name, ours, its = (f"{kind}{os.getpid()}" for kind in ("ss", "sa", "sb"))
+    prefix = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}"
+    commands = [
+        f"netns add {name}",
+        f"link add {ours} type veth peer name {its} netns {name}",
+        f"addr add {prefix}.1/24 dev {ours}",
+        f"link set {ours} up",
+        f"-n {name} addr add {prefix}.2/24 dev {its}",
+        f"-n {name} link set {its} up",
+    ]
+    try:
+        for command in commands:
+            await anyio.run_process(["ip", *command.split()])
+        yield name, f"{prefix}.1", its
+    finally:
+        await anyio.run_process(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None, reason="makes a network namespace"
+)
+async def test_a_client_whose_network_is_gone_has_left() -> None:
+    """No packet of its tells so: what it does not acknowledge does."""
+    quiet = payload(stream=True).replace(b"demo/A", b"gpt-4.1")
+    read = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+    read += f"s.sendall({post(quiet)!r})\nwhile b'word19' not in (got := s.recv(65536)): pass\n"
+    read += "print('all read', flush=True)\nsys.stdin.read()"
+    settings = {
+        "SWARMSTREAM_SEND_SECONDS": "0.5",
+        "SWARMSTREAM_HEARTBEAT_SECONDS": "0.2",
+        "SWARMSTREAM_DISCONNECT_GRACE_SECONDS": "0",
+    }
+    with anyio.fail_after(60):
+        async with (
+            _network_of_its_own() as (namespace, address, cable),
+            provider(_speak_and_wait) as upstream,
+            server_process("--host", address, environ=openai_environ(upstream, **settings)) as server,
+        ):
+            command = ["ip", "netns", "exec", namespace, sys.executable, "-c", read, address, server.url.split(":")[-1]]
+            async with await anyio.open_process(command) as reader:
+                assert reader.stdout is not None
+                assert await reader.stdout.receive() == b"all read\n"
+                await anyio.run_process(["ip", "-n", namespace, "link", "set", cable, "down"])
+                await upstream.exchanges[0].closed_by_client.wait()
+                reader.kill()
