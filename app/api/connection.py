@@ -87,6 +87,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
+        self._limits = gate.limits
         self._extensions = {BREAK_OFF: self.break_off}
         self._answering: RequestResponseCycle | None = None
         self._in_head = True
@@ -108,7 +109,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         if self._gate.has_room(len(self.connections)):
             self._gate.wait(self)
-            self._set_timer(self._gate.limits.head_seconds, self._on_head_overdue)
+            self._set_timer(self._limits.head_seconds, self._on_head_overdue)
         else:
             self.make_room()
 
@@ -122,8 +123,8 @@ class Connection(HttpToolsProtocol):
                 self._head_bytes += len(piece)
                 self._feed(piece)
                 self._framing_bytes = 0
-                if self._in_head and self._head_bytes >= self._gate.limits.max_head_bytes:
-                    words = f"the request's head is larger than {self._gate.limits.max_head_bytes} bytes"
+                if self._in_head and self._head_bytes >= self._limits.max_head_bytes:
+                    words = f"the request's head is larger than {self._limits.max_head_bytes} bytes"
                     self._refuse(HeadTooLarge(f"{words} ({ENV_PREFIX}MAX_HEAD_BYTES)"))
                 elif len(self.pipeline) >= _MAX_PIPELINED:
                     self._is_deaf = True
@@ -137,7 +138,7 @@ class Connection(HttpToolsProtocol):
                     self._refuse(HeadTooLarge(words))
         if self._timer is None and self._is_idle() and not self._is_deaf:
             # A head has begun, or the rest of a body comes whose request is answered already.
-            self._set_timer(self._gate.limits.head_seconds, self._on_head_overdue)
+            self._set_timer(self._limits.head_seconds, self._on_head_overdue)
 
     def _feed(self, piece: bytes) -> None:
         assert self.parser is not None, "it goes when the connection is lost"
@@ -154,7 +155,7 @@ class Connection(HttpToolsProtocol):
             # The whole rest of what is allowed, and a little beyond it: a piece that is too small would go on for ever.
             return data[at : at + max(_MAX_FRAMING_BYTES - self._framing_bytes, _LEAST_PIECE_BYTES)]
         end = data.find(b"\r\n\r\n", at) + 4
-        most = at + self._gate.limits.max_head_bytes - self._head_bytes
+        most = at + self._limits.max_head_bytes - self._head_bytes
         return data[at : min(end if end > 3 else len(data), most)]
 
     def on_message_begin(self) -> None:
@@ -226,7 +227,7 @@ class Connection(HttpToolsProtocol):
         self._gate.wait(self)
         if self._head_bytes:
             self._unset_keepalive_if_required()
-            self._set_timer(self._gate.limits.head_seconds, self._on_head_overdue)
+            self._set_timer(self._limits.head_seconds, self._on_head_overdue)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -243,7 +244,7 @@ class Connection(HttpToolsProtocol):
         if self._send_timer is not None:
             self._send_timer.cancel()
         self._unsent = self.transport.get_write_buffer_size()
-        self._send_timer = self._gate.clock.call_later(self._gate.limits.send_seconds, self._look_at_sending)
+        self._send_timer = self._gate.clock.call_later(self._limits.send_seconds, self._look_at_sending)
 
     def _look_at_sending(self) -> None:
         self._send_timer = None
@@ -317,7 +318,7 @@ class Connection(HttpToolsProtocol):
     def _on_head_overdue(self) -> None:
         self._timer = None
         if self._in_head and self._head_bytes:
-            seconds = self._gate.limits.head_seconds
+            seconds = self._limits.head_seconds
             words = f"the request's head did not arrive within {seconds:g} s ({ENV_PREFIX}HEAD_SECONDS)"
             self._refuse(HeadTimeout(words))
         else:
@@ -348,7 +349,7 @@ class Connection(HttpToolsProtocol):
         fields = [*self.server_state.default_headers, *response.raw_headers, (b"x-request-id", request_id.encode())]
         lines += [b"%b: %b\r\n" % field for field in fields if field[0] != b"connection"]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)]))
-        logger.info("%s: connection refused, %d %s", request_id, error.status, error.code)
+        logger.info("refused a connection: %d %s [%s]", error.status, error.code, request_id)
 
     def _is_idle(self) -> bool:
         """All that was asked is answered."""
