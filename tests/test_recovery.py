@@ -663,14 +663,19 @@ async def test_a_restart_is_a_hiccup_for_some_runs_and_the_end_of_others(tmp_pat
     finishing = anyio.Event()
     speaking = anyio.Semaphore(0)
 
+    broken: list[str] = []
+
     async def follow(http: httpx.AsyncClient, name: str) -> None:
         seen[name] = []
         async with http.stream("POST", SWARM, json=payloads[name]) as response:
             paths[name] = response.headers["location"]
-            async for event in events_of(response):
-                seen[name].append(event)
-                if event.event == "chunk":
-                    speaking.release()
+            try:
+                async for event in events_of(response):
+                    seen[name].append(event)
+                    if event.event == "chunk":
+                        speaking.release()
+            except httpx.RemoteProtocolError:
+                broken.append(name)
 
     with anyio.fail_after(30):
         async with provider(script) as upstream:
@@ -692,7 +697,8 @@ async def test_a_restart_is_a_hiccup_for_some_runs_and_the_end_of_others(tmp_pat
             async with server_process(environ=environ) as server:
                 rest = await read(server.url, paths["goes on"], seen["goes on"][-1].id or 0)
                 ended = await read(server.url, paths["ends"])
-    assert [event.event for event in seen["goes on"]][-1] == "chunk", "no end: the reader was let go"
+    assert broken == ["goes on"], "its reader was let go, and noticed"
+    assert [event.event for event in seen["goes on"]][-1] == "chunk"
     assert not [event for event in seen["goes on"] if event.event in ("agent_end", "error", "end")]
     assert (seen["ends"][-1].event, seen["ends"][-1].data["status"]) == ("end", "interrupted")
     assert (seen["finishes"][-1].event, seen["finishes"][-1].data["status"]) == ("end", "success")
