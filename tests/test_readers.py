@@ -115,7 +115,7 @@ async def read_on(http: httpx.AsyncClient, path: str, after: int = 0) -> list[Se
 async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others() -> None:
     talker = Talker()
     with anyio.fail_after(30):
-        async with provider(talker) as upstream, server(upstream, send_seconds="0.3") as (process, http):
+        async with provider(talker) as upstream, server(upstream, send_seconds="2") as (process, http):
             async with http.stream("POST", "/v1/swarm/completions", json=PAYLOAD) as response:
                 path = response.headers["location"]
                 staller = Staller(process.url)
