@@ -210,6 +210,21 @@ class UnpricedModel(AppError):
     status = 400
 
 
+class HeadTimeout(AppError):
+    """The request's line and header fields did not arrive in time."""
+
+    code = "head_timeout"
+    status = 408
+    retryable = True
+
+
+class HeadTooLarge(AppError):
+    """The request's line and header fields are more than the operator allows, or what is around its body is."""
+
+    code = "head_too_large"
+    status = 431
+
+
 class BodyTimeout(AppError):
     """The request's body did not arrive in time."""
 

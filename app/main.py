@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from app import __version__
-from app.api import catalog, completions, health, problems, runs
+from app.api import catalog, completions, docs_page, health, problems, runs
 from app.api.auth import KeyRing, owner_of
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
@@ -113,7 +113,7 @@ def create_app(
         title="swarmstream",
         version=__version__,
         lifespan=lifespan,
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
@@ -121,6 +121,8 @@ def create_app(
     )
     for module in (completions, runs, catalog, health):
         app.include_router(module.router)
+    if settings.docs:
+        app.include_router(docs_page.router)
     app.add_exception_handler(AppError, problems.on_app_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)

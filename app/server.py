@@ -9,15 +9,17 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from anyio import Event, create_task_group
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from fastapi import FastAPI
 
 from app import __version__
-from app.api.stream import ABORT
+from app.api.connection import Connection, http_protocol, set_user_timeout
+from app.api.gate import Gate, connection_limits
 from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
+from app.descriptors import raise_limit, shares_of
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
 from app.main import create_app, journal_of
@@ -35,6 +37,9 @@ _OBJECTS_A_COLLECTION = 10_000
 
 _USAGE_ERROR = 2
 
+_HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+"""Of every answer."""
+
 _TRY_IT = {
     "name": "try-it",
     "swarm_type": "AgentRearrange",
@@ -50,15 +55,6 @@ _TRY_IT = {
 }
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with a way to hang up: nothing else ends a connection whose client takes nothing."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        extensions: dict[str, Any] = {ABORT: self.transport.abort}
-        self.scope["extensions"] = extensions  # pyright: ignore[reportGeneralTypeIssues]
-
-
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: no new connections, an end for every run, then uvicorn's own shutdown.
 
@@ -67,21 +63,25 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        app: FastAPI,
+        settings: Settings,
         *,
-        drain_seconds: float,
+        max_connections: int,
         dev_key: str | None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(config)
+        super().__init__(uvicorn_config(app, settings, max_connections=max_connections, clock=clock))
         self._clock = clock
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = settings.drain_seconds
+        self._send_seconds = settings.send_seconds
         self._dev_key = dev_key
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._forced = Event()
         await super().startup(sockets)
+        for server in self.servers:
+            set_user_timeout(server.sockets, self._send_seconds)
         # What is there by now stays: the garbage collector need not look at it again, a hundred milliseconds each time.
         # What comes is nearly all freed without it, so that it need not look after every request either.
         gc.collect()
@@ -106,14 +106,15 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _hang_up(self) -> None:
-        """Give clients a moment to take what is left, then close on those who do not: they neither read nor send."""
-        for connection in list(self.server_state.connections):
+        """Give clients a moment to take what is left, then break off: those who remain neither read nor send."""
+        connections = cast(set[Connection], self.server_state.connections)
+        for connection in list(connections):
             connection.shutdown()
         with time_limit(self._clock, _FLUSH_SECONDS):
-            while self.server_state.tasks:  # uvicorn keeps a set, no event
+            while connections:  # uvicorn keeps a set, no event
                 await sleep(self._clock, _FLUSH_SECONDS / 20)
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        for connection in list(connections):
+            connection.reset()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -126,6 +127,25 @@ class DrainingServer(uvicorn.Server):
         await supervisor.drain(0)
 
 
+def uvicorn_config(
+    app: FastAPI, settings: Settings, *, max_connections: int | None = None, clock: Clock = SYSTEM_CLOCK
+) -> uvicorn.Config:
+    """How uvicorn serves this app, on so many connections at once."""
+    return uvicorn.Config(
+        app,
+        http=http_protocol(Gate(connection_limits(settings, max_connections), clock)),
+        ws="none",
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=_HEADERS,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_FLUSH_SECONDS,
+    )
+
+
 def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int:
     """Serve until a signal; returns the process's exit code."""
     secrets = {key.get_secret_value() for key in settings.api_keys}
@@ -135,6 +155,12 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
         logger.info("%s is not a setting of this version", name)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
+    limit = raise_limit()
+    shares = shares_of(limit, max_runs=settings.max_runs)
+    if shares.runs < settings.max_runs:
+        words = "The system gives %d file descriptors (ulimit -n): at most %d connections and %d runs at once, not %d"
+        logger.warning(words, limit, shares.connections, shares.runs, settings.max_runs)
+        settings = settings.model_copy(update={"max_runs": shares.runs})
     try:
         app = create_app(settings, journal=journal_of(settings), preload=preload)
     except ToolLoadError as error:
@@ -143,17 +169,7 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     except DirectoryInUse as error:
         print(f"{error}. Stop it, or set {ENV_PREFIX}DATA_DIR.", file=sys.stderr)
         return _USAGE_ERROR
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_FLUSH_SECONDS,
-    )
-    server = DrainingServer(config, drain_seconds=settings.drain_seconds, dev_key=dev_key)
+    server = DrainingServer(app, settings, max_connections=shares.connections, dev_key=dev_key)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _already_stopped)
     server.run()

@@ -88,7 +88,14 @@ class Settings(BaseSettings):
         description="How much finished runs may take, of the disk or of the memory; the oldest go first.",
     )
     send_seconds: Seconds = Field(
-        30.0, description="How long a reader may take nothing before it is let go; it may resume."
+        30.0, description="How long a client may take nothing of its answer before it is let go; a reader may resume."
+    )
+    head_seconds: Seconds = Field(
+        15.0, description="How long a request's head may take to arrive, and a new connection may send nothing."
+    )
+    keep_alive_seconds: Count = Field(75, description="How long a connection is kept open between two requests.")
+    max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
+        65_536, description="The largest head of a request: its line and its header fields, of which there may be 100."
     )
     max_body_bytes: Count = Field(1024 * 1024, description="The largest request body; images need more.")
     body_seconds: Seconds = Field(15.0, description="How long a request body may take to arrive.")

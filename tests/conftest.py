@@ -17,7 +17,7 @@ from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.base import ChatModel
 from app.main import create_app, journal_of
 from app.runs.journal import Journal
-from app.server import Protocol
+from app.server import uvicorn_config
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +96,7 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    max_connections: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
 ) -> AsyncGenerator[str]:
@@ -104,6 +105,7 @@ async def serving(
         "api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)),
         "drain_seconds": 0.0,
         "data_dir": None,
+        "port": 0,
         **settings,
     }
     configured = Settings.model_construct(**values)
@@ -117,8 +119,7 @@ async def serving(
         preload=preload,
         clock=clock,
     )
-    config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = TestServer(config)
+    server = TestServer(uvicorn_config(app, configured, max_connections=max_connections, clock=clock))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
         with anyio.fail_after(60):

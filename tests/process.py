@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import resource
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -83,8 +85,11 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def server_process(*arguments: str, environ: Mapping[str, str]) -> AsyncGenerator[ServerProcess]:
-    """`swarmstream serve` on a free port, ended at the end of the block if it is still there."""
+async def server_process(
+    *arguments: str, environ: Mapping[str, str], descriptors: tuple[int, int] | None = None
+) -> AsyncGenerator[ServerProcess]:
+    """`swarmstream serve` on a free port, ended at the end of the block if it is still there; with these limits, soft
+    and hard, on its file descriptors."""
     process = await asyncio.create_subprocess_exec(
         COMMAND,
         "serve",
@@ -94,6 +99,7 @@ async def server_process(*arguments: str, environ: Mapping[str, str]) -> AsyncGe
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=descriptors and partial(resource.setrlimit, resource.RLIMIT_NOFILE, descriptors),
     )
     server = ServerProcess(process)
     async with anyio.create_task_group() as tasks:

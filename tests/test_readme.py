@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import struct
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -113,8 +115,8 @@ ENDED = 'id: 3\nevent: end\ndata: {"status":"success","execution_time":1.5}\n\n'
 
 
 @asynccontextmanager
-async def answering(*frames: str) -> AsyncGenerator[str]:
-    """The URL of something that answers every request with these frames."""
+async def answering(*frames: str, cut: bool = False) -> AsyncGenerator[str]:
+    """The URL of something that answers every request with these frames, and then closes or is `cut` off."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -126,6 +128,9 @@ async def answering(*frames: str) -> AsyncGenerator[str]:
             + "".join(frames).encode()
         )
         await writer.drain()
+        if cut:
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
@@ -210,9 +215,10 @@ async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_
     async with answering(BEGUN, SPOKEN, ENDED) as url:
         out, _ = await run(sys.executable, "-c", example, url=url)
     assert out == "\n\nA:\na: b\n\n\nsuccess after 1.5 s\n"
-    async with answering(BEGUN, SPOKEN) as url:
-        _, err = await run(sys.executable, "-c", example, url=url, code=1)
-    assert err.endswith("ConnectionError: the stream broke off before its end\n")
+    for cut in (False, True):
+        async with answering(BEGUN, SPOKEN, cut=cut) as url:
+            _, err = await run(sys.executable, "-c", example, url=url, code=1)
+        assert err.startswith("the stream broke off before its end: ")
 
 
 def _script() -> str:

@@ -674,15 +674,15 @@ async def test_a_restart_is_a_hiccup_for_some_runs_and_the_end_of_others(tmp_pat
 
     async def follow(http: httpx.AsyncClient, name: str) -> None:
         seen[name] = []
-        try:
-            async with http.stream("POST", SWARM, json=payloads[name]) as response:
-                paths[name] = response.headers["location"]
+        async with http.stream("POST", SWARM, json=payloads[name]) as response:
+            paths[name] = response.headers["location"]
+            try:
                 async for event in events_of(response):
                     seen[name].append(event)
                     if event.event == "chunk":
                         speaking.release()
-        except httpx.TransportError:
-            cut.append(name)
+            except httpx.RemoteProtocolError:
+                cut.append(name)
 
     with anyio.fail_after(30):
         async with provider(script) as upstream:

@@ -100,7 +100,6 @@ async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *,
         run.reader if run else nullcontext,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
-        send_seconds=parts["settings"].send_seconds,
         clock=parts["clock"],
     )
     if not streams:

@@ -44,10 +44,11 @@ _REFUSALS = {
     "400": "the payload cannot be run as it is",
     "401": "the key is missing or wrong",
     "403": "a tool is not for this key",
-    "408": "the body did not arrive in time",
+    "408": "the head or the body did not arrive in time",
     "413": "the body is too large",
     "415": "the body is not JSON",
     "422": "the body has the wrong shape",
+    "431": "the head is too large",
     "503": "the server is full or about to stop; see Retry-After",
 }
 _FAILURES = {

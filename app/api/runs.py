@@ -61,7 +61,7 @@ async def read_run(
         if runs.journal.is_open:
             raise
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
-        reader = Reader(await runs.journal.tail(job_id), after=after, send_seconds=settings.send_seconds)
+        reader = Reader(await runs.journal.tail(job_id), after=after, clock=parts_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
@@ -74,7 +74,6 @@ async def read_run(
         after=after,
         include_output=status.record.include_output if include_output is None else include_output,
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
-        send_seconds=settings.send_seconds,
         first_available=first_available,
         summary=deepcopy(status.summary) if first_available > 1 else None,
         clock=parts_of(request)["clock"],

@@ -20,8 +20,8 @@ from app.runs.summary import Summary
 from app.wire import answers
 from app.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
 
-ABORT = "swarmstream.abort"
-"""The extension of the ASGI scope by which our server lets us hang up on a client."""
+BREAK_OFF = "swarmstream.break_off"
+"""The extension of the ASGI scope by which an answer ends without its end, so that its client notices."""
 _MANY_EVENTS = 64
 
 
@@ -46,8 +46,6 @@ class Reader:
     """The last event that this reader has already."""
     include_output: bool = True
     coalesce_ms: int = 0
-    send_seconds: float = 30.0
-    """How long it may take nothing before it is let go."""
     first_available: int = 1
     """The first event that the log still has."""
     summary: Summary | None = None
@@ -81,7 +79,7 @@ class RunStream(EventSourceResponse):
         self._client_is_gone = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._abort = scope.get("extensions", {}).get(ABORT, _nothing)
+        self._break_off = scope.get("extensions", {}).get(BREAK_OFF, _nothing)
         with self._reader.presence():
             # Followed in a task of its own: each token that woke this one would go through all that stands around it.
             async with asyncio.TaskGroup() as tasks:
@@ -99,13 +97,13 @@ class RunStream(EventSourceResponse):
             body = preamble + gap(framing, requested=reader.after + 1, first_available=reader.first_available)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             preamble = b""
-        with _Heart(tail, self._heartbeat_seconds, reader.send_seconds, self._abort, reader.clock) as heart:
+        with _Heart(tail, self._heartbeat_seconds, reader.clock) as heart:
             ended = False
             while not (ended or self._client_is_gone):
                 try:
                     entries = await tail.read()
                 except Suspended:
-                    self._abort()  # without an end: the run goes on, elsewhere or later, and so may its reader
+                    self._break_off()  # the run goes on, elsewhere or later, and so may its reader
                     return
                 if reader.coalesce_ms and entries:
                     entries = await self._gather(entries)
@@ -116,7 +114,6 @@ class RunStream(EventSourceResponse):
                     heart.beat()
                     await send({"type": "http.response.body", "body": preamble + block, "more_body": True})
                     preamble = b""
-                heart.rest()
                 ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
                 if len(entries) >= _MANY_EVENTS:
                     # Perhaps more wait, and a send to a client that is gone does not: let the news of it be heard.
@@ -200,23 +197,17 @@ async def _departure(receive: Receive) -> None:
 
 
 class _Heart:
-    """Wakes a waiting reader when nothing was sent for a while, and hangs up when nothing was taken: one timer, not one
-    a frame."""
+    """Wakes a waiting reader when nothing was sent for a while: one timer, not one a frame."""
 
-    def __init__(
-        self, tail: Tail, seconds: float, send_seconds: float, abort: Callable[[], None], clock: Clock
-    ) -> None:
+    def __init__(self, tail: Tail, seconds: float, clock: Clock) -> None:
         self._tail = tail
         self._seconds = seconds
-        self._send_seconds = send_seconds
-        self._abort = abort
-        self._is_sending = False
         self._clock = clock
         self._now = clock.now
         self._last_beat = clock.now()
 
     def __enter__(self) -> "_Heart":
-        self._timer = self._clock.call_later(min(self._seconds, self._send_seconds), self._look)
+        self._timer = self._clock.call_later(self._seconds, self._look)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,27 +215,14 @@ class _Heart:
 
     def beat(self) -> None:
         """Something is being sent."""
-        self._is_sending = True
         self._last_beat = self._now()
-
-    def rest(self) -> None:
-        """It has been taken."""
-        self._is_sending = False
 
     def is_due(self) -> bool:
         return self._now() - self._last_beat >= self._seconds
 
     def _look(self) -> None:
-        if self._is_sending:
-            left = self._last_beat + self._send_seconds - self._now()
-            if left <= 0:
-                self._abort()  # whoever takes nothing is let go, and may resume
-            else:
-                self._timer = self._clock.call_later(left, self._look)
-        elif self.is_due():
+        left = self._last_beat + self._seconds - self._now()
+        if left <= 0:
             self._tail.wake()
-            self._timer = self._clock.call_later(self._seconds, self._look)
-        else:
-            # What is sent in the meantime is looked at in time, too, where that is sooner than the next beat.
-            left = min(self._last_beat + self._seconds - self._now(), self._send_seconds)
-            self._timer = self._clock.call_later(left, self._look)
+            left = self._seconds
+        self._timer = self._clock.call_later(left, self._look)
