@@ -246,7 +246,7 @@ async def connections() -> AsyncGenerator[Connections]:
 
 
 async def post(connections: Connections, url: str) -> Answer:
-    return await connections.post(url, b"{}", HEADERS)
+    return await connections.post(url, [b"{}"], HEADERS)
 
 
 async def ask(connections: Connections, url: str) -> list[bytes]:

@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import anyio
 from anyio import CancelScope
@@ -13,12 +13,13 @@ from anyio import CancelScope
 from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
+from app.engine.run_calls import RunCalls
 from app.errors import ModelError, TurnTimeout
 from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
-from app.swarm.conversation import ChatMessage
+from app.swarm.conversation import ChatMessage, content_bytes
 from app.swarm.models import ModelRef, Price
 from app.tools.schema import JsonObject
 
@@ -28,6 +29,8 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _BYTES_PER_TOKEN = 4
+_IMAGE_TOKENS = 1000
+"""Providers count an image by its size in pixels: some hundreds to some thousands."""
 _MAX_REASON_LENGTH = 40
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -63,6 +66,7 @@ class Speech:
         models: Mapping[str, ChatModel],
         clocks: TurnClocks,
         budget: Budget | None = None,
+        calls: RunCalls | None = None,
     ) -> None:
         self.attempts = 0
         """Of the present call."""
@@ -76,6 +80,9 @@ class Speech:
         self._budget = budget
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
+        self._calls = calls or RunCalls()
+        self._held = 0
+        """What the present call holds of the room for prompts."""
         self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
         self._candidates: Sequence[ModelRef] = agent.models
         """The models that are left to try: one that has answered speaks for the rest of the turn."""
@@ -201,16 +208,24 @@ class Speech:
             self._settle()
 
     async def _reserve(self, model: ModelRef) -> None:
-        """Take the call's share of the run's budget, if there is one; waits for siblings to leave something over."""
-        if self._budget is None:
-            return
+        """Take the call's share of the run's budget, if there is one, and room for its prompt; waits for others to
+        leave something over."""
         wanted = self._agent.sampling.max_tokens_of(model)
-        with CancelScope(deadline=self.ends) as scope:
-            self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
+        try:
+            with CancelScope(deadline=self.ends) as scope:
+                if self._budget is not None:
+                    self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
+                self._held = await self._calls.begin(self._asked)
+        except BaseException:
+            self._settle()
+            raise
         if scope.cancelled_caught:
+            self._settle()
             raise self.overtime()
 
     def _settle(self) -> None:
+        held, self._held = self._held, 0
+        self._calls.end(held)
         if self._budget is None or self._reservation is None:
             return
         reservation, self._reservation = self._reservation, None
@@ -292,7 +307,7 @@ class Speech:
         return TokenCount(input_tokens=self._estimated_input(), output_tokens=said)
 
     def _estimated_input(self) -> int:
-        asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
+        asked = sum(_estimated_input(message.get("content")) for message in self._asked)
         return asked + sum(_estimated_tokens(str(tool)) for tool in self._offered)
 
 
@@ -319,6 +334,14 @@ def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> U
     if price is not None and not is_estimated:
         return usage
     return replace(usage, priced=price is not None, estimated=is_estimated)
+
+
+def _estimated_input(content: object) -> int:
+    """Of a message's content: its texts by their length, an image as one."""
+    if isinstance(content, list):
+        parts = cast("list[dict[str, object]]", content)
+        return sum(_IMAGE_TOKENS if "image_url" in part else _estimated_input(part.get("text")) for part in parts)
+    return -(-content_bytes(content) // _BYTES_PER_TOKEN)
 
 
 def _estimated_tokens(text: str) -> int:

@@ -7,7 +7,7 @@ are: a limit would queue calls silently.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -75,8 +75,8 @@ class Connections:
         self._idle: dict[_Route, list[_Connection]] = {}
         self._all: set[_Connection] = set()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer, as soon as its head is there; a redirect is an answer.
+    async def post(self, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Answer:
+        """The answer, as soon as its head is there; a redirect is an answer. The body's pieces are not copied here.
 
         A connection that waited for reuse and proves to be closed is no failure: the request is posted once more on a
         new one, for the provider has not seen it.
@@ -193,7 +193,7 @@ class _Connection(asyncio.Protocol):
 
     # What its user calls.
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: Sequence[bytes]) -> Answer:
         """Send a request; the answer's head."""
         if self._timer is not None:
             self._timer.cancel()
@@ -204,7 +204,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._answer = self._loop.create_future()
         try:
-            self._transport.write(request)
+            self._transport.writelines(request)
             return await self._answer
         except BaseException:
             self.hang_up()
@@ -344,7 +344,9 @@ class _Connection(asyncio.Protocol):
             self._end.set_result(None)
 
 
-def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy: str | None) -> bytes:
+def _request(
+    target: SplitResult, body: Sequence[bytes], headers: Mapping[str, str], proxy: str | None
+) -> Sequence[bytes]:
     """The request as it goes over the wire; a proxy that forwards it is told the whole address (RFC 9112, 3.2.2)."""
     host = target.netloc.rpartition("@")[2]
     path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}"
@@ -353,8 +355,9 @@ def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy
         f"host: {host}",
         *(f"{name}: {value}" for name, value in headers.items()),
         *(proxy_authorization(urlsplit(proxy)) if proxy else ()),
-        f"content-length: {len(body)}",
+        f"content-length: {sum(map(len, body))}",
     ]
     if any(char in line for line in lines for char in "\r\n\0"):
         raise ValueError("a header must not hold a line break or NUL")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return [head + body[0]] if len(body) == 1 else [head, *body]

@@ -14,6 +14,7 @@ from anyio import CancelScope
 from app.engine.budget import Budget
 from app.engine.execute import Execution
 from app.engine.past import Past, past_of
+from app.engine.run_calls import RunCalls
 from app.engine.turn import Speaker, as_failure
 from app.errors import (
     BudgetExceeded,
@@ -49,7 +50,7 @@ class Run:
 
     _log: Log
 
-    def __init__(self, job: Job, *, grace_seconds: float) -> None:
+    def __init__(self, job: Job, *, grace_seconds: float, calls: RunCalls | None = None) -> None:
         self._record = _record(job)
         self.job_id = self._record.job_id
         self.job = job
@@ -59,6 +60,7 @@ class Run:
         self._stopped_by: RunError | None = None
         self._is_suspended = False
         self._past = Past()
+        self.calls = calls or RunCalls(owner=job.owner)
         self._grace_seconds = grace_seconds
         self._readers = 0
         self._leaving: asyncio.TimerHandle | None = None
@@ -116,7 +118,7 @@ class Run:
         """Why a run that was resumed must end at once; None if it goes on."""
         if self.summary.stopped is not None:
             failure = self.summary.stopped.failure
-            error = error_of(failure.code, failure.message)
+            error = error_of(failure.code, failure.message, RunError)
             return error if isinstance(error, RunError) else InternalError(failure.message)
         if any(turn.status == "cancelled" for turn in self.summary.answers):
             return RunCancelled("the run was cancelled")
@@ -167,7 +169,7 @@ class Run:
         """Write the first two events."""
         self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
         try:
-            self.record(_description(self._record, self.job))
+            self.record(_description(self._record, self.job, self.calls.max_calls))
             started = RunStarted(self.now_ms())
             if self.job.on_disconnect == "continue":
                 await self.commit(started)  # whoever is told of it may leave, and find it whatever happens
@@ -196,7 +198,10 @@ class Run:
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         job = self.job
-        execution = Execution(job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self._past)
+        self.calls.resume(self._past.calls, on_limit=self.stop)
+        execution = Execution(
+            job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self.calls, self._past
+        )
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
             self._scope.deadline = anyio.current_time() + timeout - has_had
@@ -274,7 +279,7 @@ def _record(job: Job) -> RunRecord:
     )
 
 
-def _description(record: RunRecord, job: Job) -> RunDescribed:
+def _description(record: RunRecord, job: Job, max_calls: int) -> RunDescribed:
     return RunDescribed(
         t_ms=0,
         job_id=record.job_id,
@@ -288,4 +293,5 @@ def _description(record: RunRecord, job: Job) -> RunDescribed:
         created_at=record.created_at,
         warnings=job.warnings,
         metadata=job.metadata,
+        max_calls=max_calls,
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from app.engine.clocks import TurnClocks
+from app.engine.prompt_room import DEFAULT_BYTES, PromptRoom
+from app.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
 from app.engine.turn import Speaker
 from app.errors import (
     AppError,
@@ -40,6 +42,10 @@ class RunLimits:
     max_runs: int = 1000
     run_seconds: float = 3600.0
     disconnect_grace_seconds: float = 10.0
+    max_calls: int = DEFAULT_MAX_CALLS
+    """Of models, in one run."""
+    max_prompt_bytes: int = DEFAULT_BYTES
+    """Of prompts on their way to models, all runs together."""
     clocks: TurnClocks = field(default_factory=TurnClocks)
 
 
@@ -52,6 +58,7 @@ class Supervisor:
         self.journal = journal
         self._speaker = Speaker(models, limits.clocks, mcp)
         self._limits = limits
+        self._room = PromptRoom(limits.max_prompt_bytes)
         self._live: dict[str, Run] = {}
         self._admitting = 0
         self._draining = False
@@ -76,6 +83,7 @@ class Supervisor:
         """Admit a job and set it going. Its first two events are in the journal when this returns.
 
         Raises:
+            LimitExceeded: its prompts are larger than they may be.
             Unavailable: the server is full or about to stop.
             StorageUnavailable: nothing can be written down at present.
             AlreadyClaimed, IdempotencyMismatch: the job's claim has a run.
@@ -88,11 +96,15 @@ class Supervisor:
             raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
         if len(self._live) + self._admitting >= self._limits.max_runs:
             raise Unavailable("the server is full", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS)
+        calls = RunCalls(self._limits.max_calls, self._room, job.owner, job.prompt_bytes)
         self._admitting += 1
         try:
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, calls=calls)
             await run.begin(self.journal)
             self._live[run.job_id] = run
+        except BaseException:
+            calls.close()
+            raise
         finally:
             self._admitting -= 1
             self._look_whether_drained()
@@ -115,10 +127,12 @@ class Supervisor:
                 logger.warning("run %s cannot go on: %s", record.job_id, error)
                 await run.finish(InternalError(f"the run cannot go on: {error.detail}"), succeeded=False)
                 continue
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds)
+            calls = RunCalls(self._limits.max_calls, self._room, job.owner)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, calls=calls)
             run.resume(found)
             if reason := run.unfinished_business():
                 await run.finish(reason, succeeded=False)
+                calls.close()
                 continue
             self._live[run.job_id] = run
             self._begin(run)
@@ -159,6 +173,7 @@ class Supervisor:
 
     def _forget(self, run: Run) -> None:
         self._live.pop(run.job_id, None)
+        run.calls.close()
         self._look_whether_drained()
 
     async def _own(self, run: Run) -> None:
