@@ -186,7 +186,7 @@ BROKEN: dict[str, tuple[bytes, int, str]] = {
     "lists 99,000 deep": (b'{"metadata": {"a": ' + b"[" * 99_000 + b"]" * 99_000 + b"}}", 422, "invalid_json"),
     "objects 33,000 deep": (b'{"a":' * 33_000 + b"1" + b"}" * 33_000, 422, "invalid_json"),
     "a level too many": (b'{"metadata": {"a": ' + b"[" * 99 + b"]" * 99 + b"}}", 422, "invalid_json"),
-    "lists 200,000 deep": (b"[" * 200_000, 413, "body_too_large"),
+    "lists 200,001 deep": (b"[" * 200_001, 413, "body_too_large"),
     "too many parts": (b'{"task": "go", "agents": [' + b"1," * 200_000 + b"1]}", 413, "body_too_large"),
     "a member twice": (b'{"task": "go", "metadata": {"a": 1, "b": ":", "a": 2}}', 422, "invalid_json"),
     "an integer of 65 bits": (b'{"task": "go", "metadata": {"a": 18446744073709551616}}', 422, "invalid_json"),
