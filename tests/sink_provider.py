@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from typing import Any, cast
 
 import uvloop
 
-_CHUNKS = [
+_CHUNKS: list[dict[str, Any]] = [
     {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]},
     {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}},
 ]
@@ -21,7 +22,7 @@ class Sink(asyncio.Protocol):
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
 
     def data_received(self, data: bytes) -> None:
         if not self._left:
@@ -33,7 +34,7 @@ class Sink(asyncio.Protocol):
             self._left = int(lengths[0].partition(b":")[2])
         self._left -= len(data)
         if not self._left:
-            self._transport.write(_ANSWER)  # pyright: ignore[reportAttributeAccessIssue]  # uvloop's are no subclasses
+            self._transport.write(_ANSWER)
 
 
 async def _serve() -> None:

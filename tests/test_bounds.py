@@ -5,15 +5,13 @@ A new field of a payload needs an entry here.
 
 import asyncio
 import json
-import math
 import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,6 +70,10 @@ def part(**fields: Any) -> tuple[str, dict[str, Any]]:
     return message(content=[fields])
 
 
+def calling(**fields: Any) -> tuple[str, dict[str, Any]]:
+    return message(role="assistant", tool_calls=[{**CALL, **fields}])
+
+
 def tool(parameters: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "t", "parameters": parameters}}
 
@@ -85,12 +87,15 @@ def named(specs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def handed_off(depth: int) -> list[dict[str, Any]]:
-    return named([{"handoffs": handed_off(depth - 1)} if depth else {} for _ in range(28)])
+    below: dict[str, Any] = {"handoffs": handed_off(depth - 1)} if depth else {}
+    return named([below] * 28)
 
 
 ANCHORED = {"$defs": {"x": {"$anchor": "a"}}, "type": "object", "allOf": [{"$ref": "#a"}] * 15_000}
-POINTED = {"$defs": {"x": {}}, "type": "object", "allOf": [{"$ref": "#/$defs/x"}] * 8_000}
+POINTED: dict[str, Any] = {"$defs": {"x": {}}, "type": "object", "allOf": [{"$ref": "#/$defs/x"}] * 8_000}
 PATTERNS = {"properties": {f"p{number}": {"pattern": f"\\w{{{30 + number}}}"} for number in range(200)}}
+NOTHING: dict[str, Any] = {}
+PICTURE = {"type": "image_url", "image_url": "https://x.y"}
 CALL = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
 
 WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -115,7 +120,7 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "AgentRequest.tools_enabled": [single(tools_enabled=MANY), single(tools_enabled=["calculator"] * 50_000)],
     "SwarmRequest.name": [swarm(name=LONG)],
     "SwarmRequest.description": [swarm(description=WORDS, stream=True)],
-    "SwarmRequest.agents": [swarm(agents=named([{}] * 10_000)), swarm(agents=WRONG), team(64, stream=True)],
+    "SwarmRequest.agents": [swarm(agents=named([NOTHING] * 10_000)), swarm(agents=WRONG), team(64, stream=True)],
     "SwarmRequest.swarm_type": [swarm(swarm_type=WORDS)],
     "SwarmRequest.rearrange_flow": [swarm(rearrange_flow="A->" * 300_000), swarm(rearrange_flow="A," * 450_000)],
     "SwarmRequest.task": [team(task=LONG), team(task="A" * 19_000_000)],
@@ -166,17 +171,26 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "McpConfig.timeout": [mcp(timeout=1e308)],
     "McpConfigs.connections": [agent(mcp_configs={"connections": [{}] * 60_000})],
     "Message.role": [message(role=LONG)],
-    "Message.content": [message(content=LONG), message(content=[{"type": "text", "text": "a"}] * 13_000)],
+    "Message.content": [
+        message(content=LONG),
+        message(content=[{"type": "text", "text": "a"}] * 13_000),
+        team(task=None, messages=[{"role": "user", "content": [{"type": "text", "text": "a"}] * 1000}] * 13),
+    ],
     "Message.name": [message(name=LONG)],
     "Message.refusal": [message(refusal=LONG)],
-    "Message.tool_calls": [message(role="assistant", tool_calls=[CALL] * 9_000), message(tool_calls=WRONG)],
+    "Message.tool_calls": [
+        message(role="assistant", tool_calls=[CALL] * 9_000),
+        message(tool_calls=WRONG),
+        team(task=None, messages=[{"role": "assistant", "tool_calls": [CALL] * 650}] * 11),
+    ],
     "Message.tool_call_id": [message(role="tool", tool_call_id=LONG)],
     "TextPart.type": [part(type=LONG, text="a")],
     "TextPart.text": [part(type="text", text=LONG)],
     "ImagePart.type": [part(type=LONG, image_url="a")],
     "ImagePart.image_url": [
-        (SWARM, {"agents": [{"agent_name": "A"}], "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": IMAGE}]}]}),
-        message(content=[{"type": "image_url", "image_url": "https://x.y"}] * 11_000),
+        swarm(task=None, messages=[{"role": "user", "content": [PICTURE | {"image_url": IMAGE}]}]),
+        message(content=[PICTURE] * 11_000),
+        team(task=None, messages=[{"role": "user", "content": [PICTURE] * 900}] * 12),
     ],
     "ImageUrl.url": [part(type="image_url", image_url={"url": "https://" + LONG})],
     "ImageUrl.detail": [part(type="image_url", image_url={"url": "https://x.y", "detail": LONG})],
@@ -186,7 +200,9 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "InputAudio.format": [part(type="input_audio", input_audio={"data": "a", "format": LONG})],
     "RefusalPart.type": [part(type=LONG, refusal="a")],
     "RefusalPart.refusal": [message(role="assistant", content=[{"type": "refusal", "refusal": LONG}])],
-    "FunctionCall.name": [message(role="assistant", tool_calls=[{**CALL, "function": {"name": LONG, "arguments": ""}}])],
+    "FunctionCall.name": [
+        message(role="assistant", tool_calls=[{**CALL, "function": {"name": LONG, "arguments": ""}}])
+    ],
     "FunctionCall.arguments": [
         message(role="assistant", tool_calls=[{**CALL, "function": {"name": "f", "arguments": LONG}}])
     ],
@@ -195,7 +211,11 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ToolCall.function": [message(role="assistant", tool_calls=[{**CALL, "function": WIDE}])],
     "StreamOptions.include_output": [swarm(stream_options={"include_output": LONG})],
     "StreamOptions.coalesce_ms": [swarm(stream_options={"coalesce_ms": 2**63})],
-    "a field that nobody knows": [swarm(**{"u" * 900_000: 1}), swarm(**WIDE), swarm(agents=[{"agent_name": "A", **WIDE}])],
+    "a field that nobody knows": [
+        swarm(**{"u" * 900_000: 1}),
+        swarm(**WIDE),
+        swarm(agents=[{"agent_name": "A", **WIDE}]),
+    ],
 }
 
 
@@ -211,7 +231,9 @@ def models() -> Generator[type[Payload]]:
 
 def test_every_field_of_every_payload_has_its_worst() -> None:
     assert {RunSpec, AgentSpec, Message} <= set(models())
-    fields = {f"{model.__name__}.{name}" for model in models() for name in model.__annotations__ if name != "model_config"}
+    fields = {
+        f"{model.__name__}.{name}" for model in models() for name in model.__annotations__ if name != "model_config"
+    }
     assert fields == {name for name in WORST if "." in name}
 
 
@@ -313,22 +335,19 @@ async def test_the_worst_of_every_field_stops_nobody_and_takes_four_times_its_si
                 health.look()
                 await anyio.sleep(0.5)
                 idle = health.look()
-                for name, payloads in WORST.items():
-                    for number, (path, payload) in zip(count(1), payloads, strict=False):
-                        body = json.dumps(payload).encode()
-                        before = memory(pid, "VmRSS")
-                        forget_peak(pid)
-                        health.look()
-                        began = time.monotonic()
-                        status, answer = await to_thread.run_sync(post, server.url, path, body)
-                        took = time.monotonic() - began
-                        assert status < 500 or status == 503, (name, number, status, answer[:500])
-                        stall, grown = health.look(), memory(pid, "VmHWM") - before
-                        said = f"{name} {number}: {len(body):,} B, {status}, {took:.2f} s, health {stall * 1000:.0f} ms, +{grown / MIB:.0f} MiB"
-                        print(said, answer[:0])
-                        if stall > max(HEALTH_SECONDS * slowness(), 5 * idle):
-                            too_slow.append(said)
-                        if grown > 4 * len(body) + 50 * MIB:
-                            too_large.append(said)
+                for name, path, payload in ((name, *each) for name, payloads in WORST.items() for each in payloads):
+                    body = json.dumps(payload).encode()
+                    before = memory(pid, "VmRSS")
+                    forget_peak(pid)
+                    health.look()
+                    status, answer = await to_thread.run_sync(post, server.url, path, body)
+                    assert status < 500, (name, status, answer[:500])
+                    stall, grown = health.look(), memory(pid, "VmHWM") - before
+                    figures = f"{len(body):,} B, {status}, /health {stall * 1000:.0f} ms, +{grown / MIB:.0f} MiB"
+                    print(f"{name}: {figures}")
+                    if stall > max(HEALTH_SECONDS * slowness(), 5 * idle):
+                        too_slow.append(f"{name}: {figures}")
+                    if grown > 4 * len(body) + 50 * MIB:
+                        too_large.append(f"{name}: {figures}")
             assert not too_slow, "\n".join(too_slow)
             assert not too_large, "\n".join(too_large)

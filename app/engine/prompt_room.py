@@ -17,15 +17,16 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from app.errors import LimitExceeded, Unavailable
-from app.swarm.conversation import ChatMessage, prompt_bytes
+from app.swarm.conversation import ChatMessage
+from app.swarm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_BYTES: Final = 256 * 1024 * 1024
 SHARES: Final = 4
 """One key may take one of these."""
 
 _LARGE_BYTES = 64 * 1024
-_MANY_MESSAGES = 256
-"""To count their bytes takes longer than a moment."""
+_MANY = 256
+"""Messages, or tool calls of one: to count their bytes takes longer than a moment."""
 _RETRY_AFTER_SECONDS = 5.0
 
 
@@ -83,20 +84,25 @@ class PromptRoom:
         if not share.users:
             del self._shares[share.owner]
 
-    async def take(self, share: Share, messages: Sequence[ChatMessage]) -> int:
-        """Wait until there is room for this prompt; how many bytes it takes, to be given back with `free`.
+    async def measure(self, share: Share, messages: Sequence[ChatMessage], sizes: PromptSizes) -> PromptSize:
+        """The prompt's size. Of large prompts, one is begun in each round of the event loop."""
+        if not _are_many(messages) and (size := sizes.of(messages)).bytes <= _LARGE_BYTES:
+            return size
+        async with share.beginning:
+            await checkpoint()
+            return sizes.of(messages)
+
+    async def take(self, share: Share, size: int) -> None:
+        """Wait until there is room for so many bytes, which are to be given back with `free`.
 
         Raises:
             LimitExceeded: a key never has as much.
         """
-        if len(messages) <= _MANY_MESSAGES and (size := prompt_bytes(messages)) <= _LARGE_BYTES:
-            await self._take(share, size)
-            return size
-        async with share.beginning:
-            await checkpoint()
-            size = prompt_bytes(messages)
-            await self._take(share, size)
-        return size
+        self._check(size)
+        while self._taken + size > self._max_bytes or share.taken + size > self.max_share_bytes:
+            await self._more.wait()
+        share.taken += size
+        self._taken += size
 
     def free(self, share: Share, size: int) -> None:
         """The call is over."""
@@ -113,13 +119,10 @@ class PromptRoom:
                 "(a quarter of SWARMSTREAM_MAX_PROMPT_BYTES)"
             )
 
-    async def _take(self, share: Share, size: int) -> None:
-        self._check(size)
-        while self._taken + size > self._max_bytes or share.taken + size > self.max_share_bytes:
-            await self._more.wait()
-        share.taken += size
-        self._taken += size
-
     def _promise(self, share: Share, size: int) -> None:
         share.promised += size
         self._promised += size
+
+
+def _are_many(messages: Sequence[ChatMessage]) -> bool:
+    return len(messages) > _MANY or any(len(message.get("tool_calls") or ()) > _MANY for message in messages)

@@ -8,6 +8,7 @@ import anyio
 from app.engine.prompt_room import PromptRoom
 from app.errors import LimitExceeded, RunError, RunLimitReached
 from app.swarm.conversation import ChatMessage
+from app.swarm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_MAX_CALLS: Final = 2000
 
@@ -41,13 +42,18 @@ class RunCalls:
         self._promised = expected_bytes
         self._share = self._room.admit(owner, expected_bytes)
         self._is_closed = False
+        self._sizes = PromptSizes()
 
     def resume(self, made: int, on_limit: Callable[[RunError], None]) -> None:
         """The run begins, or goes on after so many calls. `on_limit` is called once it may make no more: it ends it."""
         self._made = made
         self._on_limit = on_limit
 
-    async def begin(self, messages: Sequence[ChatMessage]) -> int:
+    async def measure(self, messages: Sequence[ChatMessage]) -> PromptSize:
+        """How large a prompt is; waits for its turn if it is large."""
+        return await self._room.measure(self._share, messages, self._sizes)
+
+    async def begin(self, prompt: PromptSize) -> int:
         """Wait until a call with this prompt may be made; what it holds until `end`.
 
         Where the run has reached a limit, it is ended, and this returns only by being cancelled.
@@ -57,10 +63,10 @@ class RunCalls:
             await self._stop(f"the run has made {self.max_calls} model calls, all that SWARMSTREAM_MAX_CALLS allows")
         self._keep_promise()
         try:
-            return await self._room.take(self._share, messages)
+            await self._room.take(self._share, prompt.bytes)
         except LimitExceeded as error:
             await self._stop(error.detail)
-            raise
+        return prompt.bytes
 
     def end(self, held: int) -> None:
         """The call is over."""

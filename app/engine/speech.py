@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Protocol
 
 import anyio
 from anyio import CancelScope
@@ -19,8 +19,9 @@ from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
-from app.swarm.conversation import ChatMessage, content_bytes
+from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
+from app.swarm.prompt_size import BYTES_PER_TOKEN, PromptSize
 from app.tools.schema import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,6 @@ logger = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
-_BYTES_PER_TOKEN = 4
-_IMAGE_TOKENS = 1000
-"""Providers count an image by its size in pixels: some hundreds to some thousands."""
 _MAX_REASON_LENGTH = 40
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -81,6 +79,8 @@ class Speech:
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
         self._calls = calls or RunCalls()
+        self._size = PromptSize()
+        """Of what the present call asks."""
         self._held = 0
         """What the present call holds of the room for prompts."""
         self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
@@ -213,9 +213,10 @@ class Speech:
         wanted = self._agent.sampling.max_tokens_of(model)
         try:
             with CancelScope(deadline=self.ends) as scope:
+                self._size = await self._calls.measure(self._asked)
                 if self._budget is not None:
                     self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
-                self._held = await self._calls.begin(self._asked)
+                self._held = await self._calls.begin(self._size)
         except BaseException:
             self._settle()
             raise
@@ -237,7 +238,7 @@ class Speech:
         """Providers need not keep to `max_tokens`: whether, by our own count, the call has gone beyond its share."""
         if self._budget is None or self._reservation is None:
             return False
-        return self._budget.watch(self._reservation, self._call.length // _BYTES_PER_TOKEN)
+        return self._budget.watch(self._reservation, self._call.length // BYTES_PER_TOKEN)
 
     def _model_call(self, model: ModelRef) -> ModelCall:
         """What the model is asked; one that cannot be held to a format is told it in words."""
@@ -303,12 +304,11 @@ class Speech:
 
     def _estimate(self) -> TokenCount:
         call = self._call
-        said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // _BYTES_PER_TOKEN
+        said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // BYTES_PER_TOKEN
         return TokenCount(input_tokens=self._estimated_input(), output_tokens=said)
 
     def _estimated_input(self) -> int:
-        asked = sum(_estimated_input(message.get("content")) for message in self._asked)
-        return asked + sum(_estimated_tokens(str(tool)) for tool in self._offered)
+        return self._size.tokens + sum(_estimated_tokens(str(tool)) for tool in self._offered)
 
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:
@@ -336,17 +336,9 @@ def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> U
     return replace(usage, priced=price is not None, estimated=is_estimated)
 
 
-def _estimated_input(content: object) -> int:
-    """Of a message's content: its texts by their length, an image as one."""
-    if isinstance(content, list):
-        parts = cast("list[dict[str, object]]", content)
-        return sum(_IMAGE_TOKENS if "image_url" in part else _estimated_input(part.get("text")) for part in parts)
-    return -(-content_bytes(content) // _BYTES_PER_TOKEN)
-
-
 def _estimated_tokens(text: str) -> int:
     """Four bytes a token: the rule of thumb that providers give for their tokenizers."""
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def _pause_seconds(retry: int, retry_after_seconds: float | None) -> float:

@@ -13,10 +13,14 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from app.swarm.conversation import ChatMessage, content_bytes
+from app.swarm.conversation import ChatMessage
+from app.swarm.prompt_size import text_bytes
 
 LONG_MESSAGE: Final = 16 * 1024
 """Characters of a message that is worth sharing."""
+_FEW_PARTS = 8
+_FEW_FIELDS = 2
+"""The role and the content."""
 
 
 class _Encoded:
@@ -42,6 +46,11 @@ class SharedMessages:
 
     def __init__(self) -> None:
         self._encoded: WeakValueDictionary[int, _Encoded] = WeakValueDictionary()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._encoded)
 
     def body(self, request: dict[str, Any], messages: Sequence[ChatMessage]) -> Body:
         """The request with its messages."""
@@ -70,9 +79,13 @@ class SharedMessages:
 
 def _is_long(message: ChatMessage) -> bool:
     content = message.get("content")
-    if isinstance(content, str):
-        return len(content) >= LONG_MESSAGE
-    return isinstance(content, list) and content_bytes(cast("list[object]", content)) >= LONG_MESSAGE
+    if isinstance(content, str) and len(content) >= LONG_MESSAGE:
+        return True
+    # To look whether many parts are long together takes as long as to encode them.
+    parts = cast("list[object]", content) if isinstance(content, list) else ()
+    if len(parts) > _FEW_PARTS or len(message.get("tool_calls") or ()) > _FEW_PARTS:
+        return True
+    return (isinstance(content, list) or len(message) > _FEW_FIELDS) and text_bytes(message) >= LONG_MESSAGE
 
 
 def _plain(message: ChatMessage) -> ChatMessage:

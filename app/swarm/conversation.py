@@ -1,8 +1,8 @@
 """What an agent is told: the messages of a turn, from the task and the turns before it (ENGINE.md, "Hand-off")."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 ChatMessage: TypeAlias = dict[str, Any]
 """One message in OpenAI's chat format."""
@@ -27,24 +27,6 @@ class Said:
         if self.agent == to and self.failure is None:
             return {"role": "assistant", "content": self.output}
         return self._quoted
-
-
-def prompt_bytes(messages: Iterable[ChatMessage]) -> int:
-    """How long the messages' texts and images are, as UTF-8: about what a request with them takes."""
-    return sum(content_bytes(message.get("content")) + _called_bytes(message) for message in messages)
-
-
-def content_bytes(content: object) -> int:
-    """The same of a message's content: a text, a list of parts, or nothing."""
-    if isinstance(content, str):
-        return len(content) if content.isascii() else len(content.encode(errors="surrogatepass"))
-    if isinstance(content, dict):
-        return sum(map(content_bytes, cast("dict[str, object]", content).values()))
-    return sum(map(content_bytes, cast("list[object]", content))) if isinstance(content, list) else 0
-
-
-def _called_bytes(message: ChatMessage) -> int:
-    return content_bytes(message["tool_calls"]) if "tool_calls" in message else 0
 
 
 def prompt(

@@ -16,10 +16,11 @@ from app.errors import (
     quote,
 )
 from app.swarm.agents import Agent, AgentCompiler, count_agents
-from app.swarm.conversation import ChatMessage, content_bytes, prompt_bytes
+from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
 from app.swarm.images import image_url
 from app.swarm.models import ModelRegistry
+from app.swarm.prompt_size import PromptSizes, text_bytes
 from app.swarm.spec import (
     AgentRequest,
     AgentSpec,
@@ -74,7 +75,8 @@ class Plan:
 
     def prompt_bytes(self) -> int:
         """What the prompts of its widest stage take at once, without what its agents will have said by then."""
-        opening = max(map(prompt_bytes, self.openings), default=0)
+        sizes = PromptSizes()
+        opening = max((sizes.of(opening).bytes for opening in self.openings), default=0)
         return max((sum(opening + _own_bytes(agent) for agent in stage.agents) for stage in self.stages), default=0)
 
 
@@ -145,7 +147,7 @@ SWARM_TYPES = {
 
 def _own_bytes(agent: Agent) -> int:
     """Of what an agent alone is told."""
-    return content_bytes(agent.rules) + content_bytes(agent.system_prompt)
+    return text_bytes([agent.rules, agent.system_prompt])
 
 
 def compile_swarm(

@@ -45,6 +45,8 @@ _WITHOUT_EFFECT = frozenset(
 _METADATA_BYTES = 4096
 
 MAX_COALESCE_MS = 10_000
+MAX_PARTS = 1000
+"""Of a message, and images of a task."""
 MAX_HEADERS = 64
 """Of an MCP server."""
 MAX_LOOPS = 1_000_000
@@ -169,10 +171,10 @@ class Message(Payload):
     """One message of a conversation, in OpenAI's chat format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Items[ContentPart] | None = None
+    content: str | Annotated[Items[ContentPart], Field(max_length=MAX_PARTS)] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: Items[ToolCall] | None = None
+    tool_calls: Annotated[Items[ToolCall], Field(max_length=MAX_PARTS)] | None = None
     tool_call_id: str | None = None
 
 
@@ -261,7 +263,7 @@ class AgentRequest(RunSpec):
     agent_config: AgentSpec
     task: str | None = None
     history: Annotated[Items[Message], BeforeValidator(_as_list)] = []
-    imgs: Items[str] = []
+    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
     tools_enabled: Items[str] = []
 
     @property
