@@ -126,7 +126,7 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "SwarmRequest.task": [team(task=LONG), team(task="A" * 19_000_000)],
     "SwarmRequest.tasks": [swarm(task=None, tasks=MANY), swarm(tasks=WRONG), team(15, task=None, tasks=["a"] * 66)],
     "SwarmRequest.messages": [team(task=None, messages=[{"role": "user", "content": "a"}] * 13_000)],
-    "SwarmRequest.max_loops": [swarm(max_loops=10**18), swarm(max_loops=1000)],
+    "SwarmRequest.max_loops": [swarm(max_loops=10**18), swarm(max_loops=200)],
     "SwarmRequest.rules": [team(rules=LONG), swarm(agents=handed_off(2), rules="r" * 500_000)],
     "SwarmRequest.service_tier": [swarm(service_tier=WORDS)],
     "SwarmRequest.return_history": [swarm(return_history=DEEP)],

@@ -15,7 +15,7 @@ from app.api.body import TIMES_IN_ALL, read_body
 from app.api.payload_text import PayloadLimits
 from app.engine.past import past_of
 from app.engine.prompt_room import PromptRoom
-from app.errors import BodyTimeout, InvalidTool, LimitExceeded, Unavailable
+from app.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
 from app.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
 from app.llm.request_body import LONG_MESSAGE, SharedMessages
 from app.swarm.plan import PlanLimits, compile_agent, compile_swarm
@@ -76,7 +76,7 @@ class Watched(dict[str, Any]):
 
 def test_an_anchor_is_found_without_looking_through_the_schema_each_time() -> None:
     """Eighteen thousand references to one made the server stand still for two minutes."""
-    schema = Watched({"allOf": [{"$ref": "#a"}] * 50, "$defs": {"x": {"$anchor": "a"}}})
+    schema = Watched({"allOf": [{"$ref": "#a"} for _ in range(50)], "$defs": {"x": {"$anchor": "a"}}})
     Scale(schema).weight()
     assert schema.looks == 1
 
@@ -168,6 +168,14 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
         TurnRestarted(0, "B", 2, 2, 9),
     ]
     assert past_of(enumerate(events, start=1)).calls == 2 + 2 + 3 + 1
+
+
+def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:
+    """A run that is taken up after it was stopped ends by what stopped it."""
+    assert error_of("limit_exceeded", "d").status == 400
+    stopped = error_of("limit_exceeded", "d", RunError)
+    assert isinstance(stopped, RunError)
+    assert (stopped.status, stopped.end_status) == (409, "failed")
 
 
 # --- Prompts --------------------------------------------------------------------------------------------------------

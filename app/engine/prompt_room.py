@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from app.errors import LimitExceeded, Unavailable
 from app.swarm.conversation import ChatMessage
@@ -89,7 +88,6 @@ class PromptRoom:
         if not _are_many(messages) and (size := sizes.of(messages)).bytes <= _LARGE_BYTES:
             return size
         async with share.beginning:
-            await checkpoint()
             return sizes.of(messages)
 
     async def take(self, share: Share, size: int) -> None:
