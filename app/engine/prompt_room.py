@@ -5,7 +5,7 @@ has bytes until it is over, out of what the process has and out of the quarter o
 is none, it waits. A run that would not find room is not begun. From its admission to its first call it holds what its
 widest stage will take: else those that come at once would all find the same room.
 
-Large prompts of a key are begun one after another, each in a step of the event loop of its own, for making requests of
+Large prompts of a key are begun one after another, with rounds of the event loop between them, for making requests of
 them takes milliseconds.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from app.errors import LimitExceeded, Unavailable
 from app.swarm.conversation import ChatMessage
@@ -26,6 +27,8 @@ SHARES: Final = 4
 _LARGE_BYTES = 64 * 1024
 _MANY = 256
 """Messages, or tool calls of one: to count their bytes takes longer than a moment."""
+_ROUNDS = 3
+"""Of the event loop between two large prompts: a small request takes about as many."""
 _RETRY_AFTER_SECONDS = 5.0
 
 
@@ -84,10 +87,12 @@ class PromptRoom:
             del self._shares[share.owner]
 
     async def measure(self, share: Share, messages: Sequence[ChatMessage], sizes: PromptSizes) -> PromptSize:
-        """The prompt's size. Of large prompts, one is begun in each round of the event loop."""
+        """The prompt's size. Large prompts are begun one after another, with time for others between them."""
         if not _are_many(messages) and (size := sizes.of(messages)).bytes <= _LARGE_BYTES:
             return size
         async with share.beginning:
+            for _ in range(_ROUNDS):
+                await checkpoint()
             return sizes.of(messages)
 
     async def take(self, share: Share, size: int) -> None:

@@ -14,13 +14,11 @@ from weakref import WeakValueDictionary
 import orjson
 
 from app.swarm.conversation import ChatMessage
-from app.swarm.prompt_size import text_bytes
+from app.swarm.prompt_size import FEW_FIELDS, text_bytes
 
 LONG_MESSAGE: Final = 16 * 1024
 """Characters of a message that is worth sharing."""
 _FEW_PARTS = 8
-_FEW_FIELDS = 2
-"""The role and the content."""
 
 
 class _Encoded:
@@ -79,13 +77,13 @@ class SharedMessages:
 
 def _is_long(message: ChatMessage) -> bool:
     content = message.get("content")
-    if isinstance(content, str) and len(content) >= LONG_MESSAGE:
-        return True
+    if isinstance(content, str) and (len(message) <= FEW_FIELDS or len(content) >= LONG_MESSAGE):
+        return len(content) >= LONG_MESSAGE
     # To look whether many parts are long together takes as long as to encode them.
     parts = cast("list[object]", content) if isinstance(content, list) else ()
     if len(parts) > _FEW_PARTS or len(message.get("tool_calls") or ()) > _FEW_PARTS:
         return True
-    return (isinstance(content, list) or len(message) > _FEW_FIELDS) and text_bytes(message) >= LONG_MESSAGE
+    return text_bytes(message) >= LONG_MESSAGE
 
 
 def _plain(message: ChatMessage) -> ChatMessage:

@@ -11,6 +11,10 @@ IMAGE_TOKENS: Final = 1000
 """Providers count an image by its size in pixels: some hundreds to some thousands."""
 
 
+FEW_FIELDS: Final = 2
+"""Of a message: its role and its content."""
+
+
 class PromptSize(NamedTuple):
     """`bytes` is about what a request takes, images included; `tokens` what a provider counts."""
 
@@ -35,7 +39,8 @@ class PromptSizes:
                 size += measured.bytes
                 tokens += measured.tokens
             else:
-                length = text_bytes(message)
+                # Most have no other text: there may be thousands.
+                length = text_bytes(content if len(message) <= FEW_FIELDS else message)
                 size += length
                 tokens += -(-length // BYTES_PER_TOKEN)
         return PromptSize(size, tokens)
