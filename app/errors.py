@@ -52,9 +52,9 @@ class AppError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-def error_of(code: str, detail: str) -> AppError:
-    """The error that has this code, as it was told."""
-    waiting: list[type[AppError]] = [AppError]
+def error_of(code: str, detail: str, kind: "type[AppError] | None" = None) -> AppError:
+    """The error of this kind that has this code, as it was told."""
+    waiting: list[type[AppError]] = [kind or AppError]
     while waiting:
         kind = waiting.pop(0)
         if kind.__dict__.get("code") == code:
@@ -405,6 +405,13 @@ class BudgetExceeded(RunError):
     code = "budget_exceeded"
     status = 402
     end_status = "budget_exceeded"
+
+
+class RunLimitReached(RunError):
+    """The run has grown to what the operator allows one."""
+
+    code = "limit_exceeded"
+    status = 409
 
 
 class StorageUnavailable(RunError):

@@ -67,6 +67,8 @@ class RunDescribed:
     created_at: datetime
     warnings: tuple[str, ...]
     metadata: dict[str, Any] | None
+    max_calls: int | None = None
+    """Of models; None in the records of releases that did not bound them."""
 
 
 @dataclass(frozen=True, slots=True)

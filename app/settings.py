@@ -97,11 +97,19 @@ class Settings(BaseSettings):
     max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="The largest head of a request: its line and its header fields, of which there may be 100."
     )
-    max_body_bytes: Count = Field(1024 * 1024, description="The largest request body; images need more.")
-    body_seconds: Seconds = Field(15.0, description="How long a request body may take to arrive.")
-    max_agents: Count = Field(64, description="Agents in one swarm.")
+    max_body_bytes: Count = Field(20 * 1024 * 1024, description="The largest request body, images included.")
+    max_payload_bytes: Count = Field(1024 * 1024, description="The same without its images.")
+    body_seconds: Seconds = Field(
+        15.0, description="How long 64 kB of a request body may take to arrive; all of it, eight times that."
+    )
+    max_agents: Count = Field(64, description="Agents in one request, those to hand off to included.")
     max_stages: Count = Field(256, description="Stages in one flow.")
     max_turns: Count = Field(1000, description="Turns of one run: agents × loops × tasks.")
+    max_calls: Count = Field(2000, description="Model calls of one run, retries included.")
+    max_prompt_bytes: Count = Field(
+        256 * 1024 * 1024,
+        description="Prompts on their way to models at once; one key may have a quarter. More waits, or gets 503.",
+    )
     max_runs: Count = Field(
         1000,
         description="Runs at once; the next one is refused with 503. With two keys or more, the last quarter is for "

@@ -253,7 +253,7 @@ async def connections() -> AsyncGenerator[Connections]:
 
 
 async def post(connections: Connections, url: str) -> Answer:
-    return await connections.post(url, b"{}", HEADERS)
+    return await connections.post(url, [b"{}"], HEADERS)
 
 
 async def ask(connections: Connections, url: str) -> list[bytes]:
@@ -977,7 +977,7 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
         await ask(its, provider.http)
         provider.talk = answering(whole())
         try:
-            answer = await its.post(provider.http, b"{}", HEADERS, repeating=lambda: repeated.append(True))
+            answer = await its.post(provider.http, [b"{}"], HEADERS, repeating=lambda: repeated.append(True))
             answer.close()
         except Disconnected:
             assert requests == 1

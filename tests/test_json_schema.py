@@ -177,7 +177,7 @@ def test_the_weight_of_a_schema_counts_every_way_to_its_parts() -> None:
     for levels in (3, 6):
         assert Scale(doubling("allOf", levels)).weight() > 2**levels
         assert Scale(doubling("prefixItems", levels)).weight() < 10 * levels  # one way to each part
-    assert Scale(PERSON).weight() < 20
+    assert Scale(PERSON).weight() < 70, "50 of them to compare numbers"
 
 
 ATTACKS = """

@@ -21,6 +21,7 @@ from app.errors import (
 )
 from app.llm.registry import Registry
 from app.swarm.agents import Agent
+from app.swarm.conversation import prompt as prompt_of
 from app.swarm.models import ModelRegistry
 from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, AgentSpec, Message, SwarmRequest
@@ -294,8 +295,7 @@ def test_as_many_agents_as_the_limit_says_and_not_one_more() -> None:
     limits = PlanLimits(max_agents=2)
     assert names(swarm_of({"agents": agents("A", "B")}, limits=limits)) == [["A"], ["B"]]
     detail = refused(LimitExceeded, {"agents": agents("A", "B", "C")}, at=("agents",), limits=limits)
-    assert "3" in detail
-    assert "2" in detail
+    assert "2 (SWARMSTREAM_MAX_AGENTS)" in detail
 
 
 def test_as_many_stages_as_the_limit_says_and_not_one_more() -> None:
@@ -464,12 +464,17 @@ def test_what_an_agent_says_of_itself_reaches_its_plan() -> None:
     ],
 )
 def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, told: str | None) -> None:
-    assert one({"system_prompt": prompt}, rules=rules).system_prompt == told
+    agent = one({"system_prompt": prompt}, rules=rules)
+    messages = prompt_of(agent="A", rules=agent.rules, system_prompt=agent.system_prompt, opening=(), said=())
+    assert messages == ([{"role": "system", "content": told}] if told else [])
 
 
-def test_rules_are_told_to_all_agents() -> None:
-    compiled = swarm_of({"rules": "Be kind."})
-    assert [stage.agents[0].system_prompt for stage in compiled.plan.stages] == ["Be kind.", "Be kind."]
+def test_rules_are_one_text_for_all_agents() -> None:
+    """A copy for each would make gigabytes of a request of a megabyte."""
+    rules = "Be kind."
+    compiled = swarm_of({"agents": [{"agent_name": "A", "handoffs": agents("C")}, *agents("B")], "rules": rules})
+    first, second = (stage.agents[0] for stage in compiled.plan.stages)
+    assert all(agent.rules is rules for agent in (first, second, *first.handoffs))
 
 
 # --- Images ---------------------------------------------------------------------------------------------------------

@@ -397,7 +397,8 @@ async def test_the_table_of_codes_is_that_of_the_code() -> None:
     for kind in _kinds(AppError):
         # A subclass that shares its parent's code is told apart in the row's words.
         if "code" in vars(kind):
-            own[kind.code] = (kind.status, "yes" if kind.retryable else "no")
+            # So is the run's error of a refusal's code.
+            own.setdefault(kind.code, (kind.status, "yes" if kind.retryable else "no"))
     async with serving() as url, client(url) as http:
         framework = [
             await http.post("/v1/swarm/completions", json={"agents": 1}),

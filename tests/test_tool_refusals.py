@@ -91,12 +91,6 @@ CASES: dict[str, Case] = {
         "invalid_tool",
         ["tools_list_dictionary", 0, "function", "parameters"],
     ),
-    "parameters that are nested too deep": (
-        {"tools_list_dictionary": [function(parameters=nested(100))]},
-        400,
-        "invalid_tool",
-        ["tools_list_dictionary", 0, "function", "parameters"],
-    ),
     "parameters that are no object": (
         {"tools_list_dictionary": [{"name": "f", "parameters": {"type": "string"}}]},
         400,

@@ -1,6 +1,7 @@
 """How a request's body is read: within limits of size and time, as strict JSON."""
 
 import re
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import orjson
@@ -8,72 +9,105 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from app.clock import Clock, time_limit
+from app.api.payload_text import PayloadLimits, check_size, check_text, count_members, image_bytes
+from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.errors import BodyTimeout, BodyTooLarge, InvalidJson, NotJson
-from app.swarm.spec import Payload
+from app.swarm.spec import RunSpec
 
-SpecT = TypeVar("SpecT", bound=Payload)
+SpecT = TypeVar("SpecT", bound=RunSpec)
+
+TIMES_IN_ALL = 8
+"""A body may take so many times what 64 kB of it may."""
+
+_PROGRESS_BYTES = 64 * 1024
+_DROPPED_BODIES = 4
+"""What is too large is read on for this many times the limit at most."""
 
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
-async def read_spec(
-    request: Request, model: type[SpecT], *, max_bytes: int, seconds: float, clock: Clock
-) -> tuple[SpecT, bytes]:
-    """The body as a payload of this kind, and as JSON that is the same for the same payload.
+async def read_body(request: Request, limits: PayloadLimits, *, seconds: float, clock: Clock = SYSTEM_CLOCK) -> bytes:
+    """The body. Each 64 kB of it, and its end, have to come within `seconds`, and all of it within eight times that.
 
     Raises:
         NotJson: the content type says that it is something else.
         BodyTooLarge, BodyTimeout: there is more of it, or it takes longer to come, than the operator allows.
-        InvalidJson: it is not JSON that we accept.
-        RequestValidationError: it is of the wrong shape.
     """
     content_type = request.headers.get("content-type")
     if content_type is not None and not _JSON.fullmatch(content_type.strip()):
         raise NotJson("send the payload as application/json")
-    with time_limit(clock, seconds) as deadline:
-        body = await _read(request, max_bytes)
-    if deadline.cancelled_caught:
-        raise BodyTimeout(f"the request's body did not arrive within {seconds:g} s")
-    value = _parse(body)  # pyright: ignore[reportPossiblyUnboundVariable]
+    with time_limit(clock, TIMES_IN_ALL * seconds):
+        return await _read(request, limits.max_body_bytes, seconds, clock)
+    raise BodyTimeout(f"the request's body did not arrive within {TIMES_IN_ALL * seconds:g} s")
+
+
+def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[SpecT, bytes]:
+    """The body as a payload of this kind, and as JSON that is the same for the same payload.
+
+    Raises:
+        BodyTooLarge: it is more than a payload may be without its images.
+        InvalidJson: it is not JSON that we accept.
+        RequestValidationError: it is of the wrong shape.
+    """
+    if not body:
+        raise InvalidJson("the request has no body")
+    value = _parse(body, members=check_text(body, limits))
     try:
         spec = model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError(_tidy(error, value)) from None
-    try:
-        return spec, orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes
-        return spec, body  # pyright: ignore[reportPossiblyUnboundVariable]
+    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if len(canonical) > limits.max_payload_bytes:
+        check_size(len(canonical) - image_bytes(spec), limits)
+    return spec, canonical
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    too_large = BodyTooLarge(f"the request's body is larger than this server's {max_bytes} bytes")
+async def _read(request: Request, max_bytes: int, seconds: float, clock: Clock) -> bytes:
+    too_large = BodyTooLarge(
+        f"the request's body is larger than this server's {max_bytes} bytes (SWARMSTREAM_MAX_BODY_BYTES)"
+    )
     declared = request.headers.get("content-length", "")
     waits = "100-continue" in request.headers.get("expect", "")
-    if waits and declared.isdecimal() and int(declared) > max_bytes:
+    announced = int(declared) if declared.isdecimal() else 0
+    if announced > (max_bytes if waits else _DROPPED_BODIES * max_bytes):
         raise too_large
     body = bytearray()
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        # What is too much is read all the same and let go: a client that is cut off while it
-        # sends sees a broken connection, not our answer.
-        if size <= max_bytes:
+    parts = aiter(request.stream())
+    while True:
+        with time_limit(clock, seconds) as window:
+            came = await _some(parts, body, room=max_bytes - size if announced <= max_bytes else 0)
+        if window.cancelled_caught:
+            raise BodyTimeout(f"{_PROGRESS_BYTES // 1024} kB of the request's body took longer than {seconds:g} s")
+        size += came
+        if size > _DROPPED_BODIES * max_bytes or (came < _PROGRESS_BYTES and size > max_bytes):
+            raise too_large
+        if came < _PROGRESS_BYTES:
+            return bytes(body)
+
+
+async def _some(parts: AsyncIterator[bytes], body: bytearray, *, room: int) -> int:
+    """Read the next 64 kB or more, or less at the end; how much came. What there is no room for is read all the same
+    and let go: a client that is cut off while it sends sees a broken connection, not our answer."""
+    came = 0
+    async for part in parts:
+        came += len(part)
+        if came <= room:
             body += part
-    if size > max_bytes:
-        raise too_large
-    return bytes(body)
+        if came >= _PROGRESS_BYTES:
+            break
+    return came
 
 
-def _parse(body: bytes) -> Any:
-    if not body:
-        raise InvalidJson("the request has no body")
+def _parse(body: bytes, *, members: int) -> Any:
     try:
-        # Refuses NaN, lone surrogates, broken UTF-8 and nesting beyond 1,024 levels.
+        # Refuses NaN, lone surrogates and broken UTF-8.
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidJson(f"the body is not valid JSON: {error.msg} ({where})") from None
+    if count_members(value) != members:
+        raise InvalidJson("an object has two members of one name")
     if rb"\u0000" in body and _has_nul(value):
         raise InvalidJson("strings must not contain NUL characters")
     return value

@@ -6,15 +6,19 @@ long as everything that we do between the request and the first call of a model.
 
 import re
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Generic
 
 import orjson
 from anyio import TaskHandle, create_task_group
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.deps import Parts, body_of, caller_of, parts_of
+from app.api.aside import aside
+from app.api.body import SpecT, payload_of, read_body
+from app.api.deps import Parts, caller_of, parts_of
+from app.api.payload_text import PayloadLimits
 from app.api.problems import waiting_run
 from app.api.stream import Reader, RunDocument, RunStream, framing_for
 from app.errors import InvalidRequest, Location, McpHostRefused
@@ -38,22 +42,51 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 async def complete_agent(request: Request) -> Response:
     """One agent, streamed where `stream` or `agent_config.streaming_on` is true."""
     parts, caller = parts_of(request), await caller_of(request)
-    payload, body = await body_of(request, AgentRequest)
-    compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
-    await _look_at_servers(compiled, parts["mcp"])
-    job = _asked_by(request, body, payload, agent_job(payload, compiled, owner=caller))
-    return await _answer(job, payload, request, parts, streams=payload.streams)
+    body = await _body(request, parts)
+
+    def prepare() -> _Prepared[AgentRequest]:
+        payload, canonical = payload_of(body, AgentRequest, _payload_limits(parts))
+        compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
+        return _Prepared(payload, canonical, compiled, agent_job(payload, compiled, owner=caller))
+
+    prepared = await aside(body, prepare)
+    return await _answer(prepared, request, parts, streams=prepared.payload.streams)
 
 
 @router.post("/swarm/completions", summary="Run a swarm of agents")
 async def complete_swarm(request: Request) -> Response:
     """A team of agents, streamed where `stream` is true."""
     parts, caller = parts_of(request), await caller_of(request)
-    payload, body = await body_of(request, SwarmRequest)
-    compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
-    await _look_at_servers(compiled, parts["mcp"])
-    job = _asked_by(request, body, payload, swarm_job(payload, compiled, owner=caller))
-    return await _answer(job, payload, request, parts, streams=payload.stream)
+    body = await _body(request, parts)
+
+    def prepare() -> _Prepared[SwarmRequest]:
+        payload, canonical = payload_of(body, SwarmRequest, _payload_limits(parts))
+        compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
+        return _Prepared(payload, canonical, compiled, swarm_job(payload, compiled, owner=caller))
+
+    prepared = await aside(body, prepare)
+    return await _answer(prepared, request, parts, streams=prepared.payload.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Generic[SpecT]):
+    """A payload, and what it came to."""
+
+    payload: SpecT
+    body: bytes
+    compiled: Compiled
+    job: Job
+
+
+async def _body(request: Request, parts: Parts) -> bytes:
+    return await read_body(
+        request, _payload_limits(parts), seconds=parts["settings"].body_seconds, clock=parts["clock"]
+    )
+
+
+def _payload_limits(parts: Parts) -> PayloadLimits:
+    settings = parts["settings"]
+    return PayloadLimits(settings.max_body_bytes, settings.max_payload_bytes)
 
 
 async def _look_at_servers(compiled: Compiled, mcp: McpHub) -> None:
@@ -61,11 +94,12 @@ async def _look_at_servers(compiled: Compiled, mcp: McpHub) -> None:
     run, which goes on without it."""
     if not compiled.mcp_servers:
         return
-    servers = dict(reversed(compiled.mcp_servers))
     looks: list[tuple[TaskHandle[McpHostRefused | None], Location]] = []
     async with create_task_group() as tasks:
-        looks += [(tasks.create_task(_refusal(mcp, server)), location) for server, location in servers.items()]
-    for look, location in reversed(looks):
+        looks += [
+            (tasks.create_task(_refusal(mcp, server)), location) for server, location in compiled.mcp_servers.items()
+        ]
+    for look, location in looks:
         if (refusal := look.return_value) is not None:
             refusal.location = location
             raise refusal
@@ -79,7 +113,10 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
     return None
 
 
-async def _answer(job: Job, payload: RunSpec, request: Request, parts: Parts, *, streams: bool) -> Response:
+async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *, streams: bool) -> Response:
+    payload = prepared.payload
+    await _look_at_servers(prepared.compiled, parts["mcp"])
+    job = _asked_by(request, prepared.body, payload, prepared.job)
     runs = parts["supervisor"]
     headers: dict[str, str] = {}
     try:

@@ -6,7 +6,6 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Request
 
 from app.api.auth import KeyRing
-from app.api.body import SpecT, read_spec
 from app.clock import Clock
 from app.llm.registry import Registry
 from app.runs.supervisor import Supervisor
@@ -65,12 +64,3 @@ Models = Annotated[Registry, Depends(_registry)]
 Runs = Annotated[Supervisor, Depends(_supervisor)]
 Caller = Annotated[str, Depends(caller_of)]
 Tools = Annotated[ToolAccess, Depends(_tool_access)]
-
-
-async def body_of(request: Request, model: type[SpecT]) -> tuple[SpecT, bytes]:
-    """The request's body as a payload of this kind, and as bytes; see `read_spec` for how it can fail."""
-    parts = parts_of(request)
-    settings, clock = parts["settings"], parts["clock"]
-    return await read_spec(
-        request, model, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, clock=clock
-    )

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from app.engine.budget import Budget
 from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from app.engine.past import Past
+from app.engine.run_calls import RunCalls
 from app.engine.speech import Recorder
 from app.engine.turn import Speaker, Turn, TurnResult
 from app.events import TurnEnded
@@ -30,6 +31,7 @@ class Execution:
     before_stage: Callable[[], Awaitable[None]]
     """Waits while no new turn may start."""
     budget: Budget | None = None
+    calls: RunCalls = field(default_factory=RunCalls)
     past: Past = field(default_factory=Past)
     """What an earlier process has done of it."""
     _numbers: Iterator[int] = field(init=False)
@@ -113,8 +115,11 @@ class Execution:
         if turn.past is not None and turn.past.ended is not None:
             return _result_of(turn, turn.past.ended)
         await checkpoint_if_cancelled()  # what was cancelled starts nothing more
-        messages = prompt(agent=turn.agent.name, system_prompt=turn.agent.system_prompt, opening=opening, said=said)
-        return await self.speaker.take_turn(turn, messages, self.recorder, self.budget)
+        agent = turn.agent
+        messages = prompt(
+            agent=agent.name, rules=agent.rules, system_prompt=agent.system_prompt, opening=opening, said=said
+        )
+        return await self.speaker.take_turn(turn, messages, self.recorder, self.budget, self.calls)
 
 
 def _result_of(turn: Turn, ended: TurnEnded) -> TurnResult:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from app.events import Event, TurnEnded, TurnFailed, TurnRestarted, TurnStarted
+from app.events import Event, TextDelta, ToolEnded, ToolStarted, TurnEnded, TurnFailed, TurnRestarted, TurnStarted
 
 
 @dataclass(slots=True)
@@ -26,6 +26,9 @@ class Past:
     """The turns so far, by number; none for a run that begins now."""
 
     turns: dict[int, PastTurn] = field(default_factory=dict[int, PastTurn])
+    calls: int = 0
+    """Of models, as far as the events tell: of a call's attempts one, and those that left neither words nor tools only
+    where others came after them."""
 
     @property
     def next_number(self) -> int:
@@ -50,7 +53,9 @@ def past_of(entries: Iterable[tuple[int, Event]]) -> Past:
     words: dict[tuple[str, int, int, int | None], list[int]] = {}
     """The turns that passed the word, by the receiver's name and place, until it takes it. Siblings may pass it to the
     same name: who was first to pass it is first to be answered."""
+    calls = _CallCount()
     for number, event in entries:
+        calls.observe(event)
         match event:
             case TurnStarted():
                 passed = words.get((event.agent, event.stage, event.loop, event.task_index))
@@ -69,4 +74,37 @@ def past_of(entries: Iterable[tuple[int, Event]]) -> Past:
                     words.setdefault((event.handed_to, its.stage, its.loop, its.task_index), []).append(event.turn)
             case _:
                 pass
+    past.calls = calls.count
     return past
+
+
+class _CallCount:
+    """Counts model calls by what they left in the events."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._steps: dict[int, int] = {}
+        """The call that each turn has come to."""
+        self._acting: set[int] = set()
+        """The turns whose last event is a tool's beginning: more of them belong to the same call."""
+
+    def observe(self, event: Event) -> None:
+        match event:
+            case TurnStarted() | TurnRestarted():
+                self._steps[event.turn] = 1
+                self.count += 1
+            case TextDelta():
+                self._come_to(event.turn, event.step)
+            case ToolStarted() if event.turn not in self._acting:
+                self._come_to(event.turn, self._steps[event.turn] + 1)
+                self._acting.add(event.turn)
+            case ToolEnded():
+                self._acting.discard(event.turn)
+            case _:
+                pass
+
+    def _come_to(self, turn: int, step: int) -> None:
+        more = step - self._steps[turn]
+        if more > 0:
+            self._steps[turn] = step
+            self.count += more

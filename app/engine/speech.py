@@ -11,6 +11,7 @@ from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
+from app.engine.run_calls import RunCalls
 from app.errors import ModelError, TurnTimeout, without_frames
 from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
@@ -18,6 +19,7 @@ from app.swarm.agents import Agent
 from app.swarm.answer_format import AnswerFormat
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef, Price
+from app.swarm.prompt_size import BYTES_PER_TOKEN, PromptSize
 from app.tools.schema import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,6 @@ logger = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
-_BYTES_PER_TOKEN = 4
 _MAX_REASON_LENGTH = 40
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
@@ -62,6 +63,7 @@ class Speech:
         clocks: TurnClocks,
         budget: Budget | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        calls: RunCalls | None = None,
     ) -> None:
         self.clock = clock
         self.attempts = 0
@@ -76,6 +78,11 @@ class Speech:
         self._budget = budget
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
+        self._calls = calls or RunCalls()
+        self._size = PromptSize()
+        """Of what the present call asks."""
+        self._held = 0
+        """What the present call holds of the room for prompts."""
         self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
         self._candidates: Sequence[ModelRef] = agent.models
         """The models that are left to try: one that has answered speaks for the rest of the turn."""
@@ -204,16 +211,25 @@ class Speech:
             self._settle()
 
     async def _reserve(self, model: ModelRef) -> None:
-        """Take the call's share of the run's budget, if there is one; waits for siblings to leave something over."""
-        if self._budget is None:
-            return
+        """Take the call's share of the run's budget, if there is one, and room for its prompt; waits for others to
+        leave something over."""
         wanted = self._agent.sampling.max_tokens_of(model)
-        with time_limit(self.clock, self.ends - self.clock.now()) as scope:
-            self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
+        try:
+            with time_limit(self.clock, self.ends - self.clock.now()) as scope:
+                self._size = await self._calls.measure(self._asked)
+                if self._budget is not None:
+                    self._reservation = await self._budget.reserve(self._estimated_input(), wanted, model.price)
+                self._held = await self._calls.begin(self._size)
+        except BaseException:
+            self._settle()
+            raise
         if scope.cancelled_caught:
+            self._settle()
             raise self.overtime()
 
     def _settle(self) -> None:
+        held, self._held = self._held, 0
+        self._calls.end(held)
         if self._budget is None or self._reservation is None:
             return
         reservation, self._reservation = self._reservation, None
@@ -225,7 +241,7 @@ class Speech:
         """Providers need not keep to `max_tokens`: whether, by our own count, the call has gone beyond its share."""
         if self._budget is None or self._reservation is None:
             return False
-        return self._budget.watch(self._reservation, self._call.length // _BYTES_PER_TOKEN)
+        return self._budget.watch(self._reservation, self._call.length // BYTES_PER_TOKEN)
 
     def _model_call(self, model: ModelRef) -> ModelCall:
         """What the model is asked; one that cannot be held to a format is told it in words."""
@@ -293,12 +309,11 @@ class Speech:
 
     def _estimate(self) -> TokenCount:
         call = self._call
-        said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // _BYTES_PER_TOKEN
+        said = _estimated_tokens(self.text) + (call.thought_length + call.arguments_length) // BYTES_PER_TOKEN
         return TokenCount(input_tokens=self._estimated_input(), output_tokens=said)
 
     def _estimated_input(self) -> int:
-        asked = sum(_estimated_tokens(str(message.get("content") or "")) for message in self._asked)
-        return asked + sum(_estimated_tokens(str(tool)) for tool in self._offered)
+        return self._size.tokens + sum(_estimated_tokens(str(tool)) for tool in self._offered)
 
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:
@@ -328,7 +343,7 @@ def _charged(count: TokenCount, price: Price | None, *, is_estimated: bool) -> U
 
 def _estimated_tokens(text: str) -> int:
     """Four bytes a token: the rule of thumb that providers give for their tokenizers."""
-    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 def _pause_seconds(retry: int, retry_after_seconds: float | None) -> float:

@@ -15,6 +15,7 @@ from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
 from app.engine.last_word import last_word
 from app.engine.past import PastTurn
+from app.engine.run_calls import RunCalls
 from app.engine.speech import Recorder, Speech
 from app.engine.tool_use import ToolUse
 from app.errors import AppError, InternalError, InvalidOutput, ModelError
@@ -70,10 +71,15 @@ class Speaker:
         self._clock = clock
 
     async def take_turn(
-        self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, budget: Budget | None = None
+        self,
+        turn: Turn,
+        messages: Sequence[ChatMessage],
+        recorder: Recorder,
+        budget: Budget | None = None,
+        calls: RunCalls | None = None,
     ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock)
+        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock, calls)
         return await _Course(turn, messages, recorder, speech, self._mcp).take()
 
 

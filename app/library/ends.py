@@ -1,6 +1,6 @@
 """How a run can end other than well, as exceptions."""
 
-from app.errors import AppError, error_of
+from app.errors import AppError, RunError, error_of
 from app.runs.summary import Summary
 
 
@@ -96,6 +96,6 @@ def check_end(summary: Summary) -> None:
         code=code,
         elapsed_seconds=turn.elapsed_seconds if turn else seconds,
         agent=turn.agent if turn else None,
-        exception=error_of(code, message),
+        exception=error_of(code, message, RunError if stopped else None),
         attempts=turn.attempts if turn else 0,
     )

@@ -33,7 +33,7 @@ one for each task that is cancelled), no frame that an exception passes through 
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -107,9 +107,14 @@ class Connections:
         self._all: set[_Connection] = set()
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, repeating: Callable[[], object] = lambda: None
+        self,
+        url: str,
+        body: Sequence[bytes],
+        headers: Mapping[str, str],
+        *,
+        repeating: Callable[[], object] = lambda: None,
     ) -> Answer:
-        """The answer, as soon as its head is there; a redirect is an answer.
+        """The answer, as soon as its head is there; a redirect is an answer. The body's pieces are not copied here.
 
         `repeating` is called before the request is posted a second time, on a new connection, where a kept one proves
         to be closed (see above).
@@ -187,7 +192,7 @@ class Connections:
             self._idle.pop(connection.route, None)
 
 
-async def _exchange(connection: "_Connection", request: bytes) -> Answer:
+async def _exchange(connection: "_Connection", request: Sequence[bytes]) -> Answer:
     """Send a request; the answer, once its head is there."""
     try:
         return await connection.send(request)
@@ -257,7 +262,7 @@ class _Connection(asyncio.Protocol):
 
     # What its user calls.
 
-    def send(self, request: bytes) -> "asyncio.Future[Answer]":
+    def send(self, request: Sequence[bytes]) -> "asyncio.Future[Answer]":
         """Send a request; what the answer will come through."""
         assert self._transport is not None
         self._stop_timer()
@@ -267,7 +272,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._state = _State.HEAD
         answer = self._answer = self._loop.create_future()
-        self._transport.write(request)
+        self._transport.writelines(request)
         return answer
 
     def pass_on(self, take: Callable[[bytes], bool]) -> "asyncio.Future[None]":
@@ -435,7 +440,9 @@ class _Connection(asyncio.Protocol):
                 self.let_go()
 
 
-def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy: str | None) -> bytes:
+def _request(
+    target: SplitResult, body: Sequence[bytes], headers: Mapping[str, str], proxy: str | None
+) -> Sequence[bytes]:
     """The request as it goes over the wire; a proxy that forwards it is told the whole address (RFC 9112, 3.2.2)."""
     host = target.netloc.rpartition("@")[2]
     path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}"
@@ -444,8 +451,9 @@ def _request(target: SplitResult, body: bytes, headers: Mapping[str, str], proxy
         f"host: {host}",
         *(f"{name}: {value}" for name, value in headers.items()),
         *(proxy_authorization(urlsplit(proxy)) if proxy else ()),
-        f"content-length: {len(body)}",
+        f"content-length: {sum(map(len, body))}",
     ]
     if any(char in line for line in lines for char in "\r\n\0"):
         raise ValueError("a header must not hold a line break or NUL")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return [head + body[0]] if len(body) == 1 else [head, *body]

@@ -2,10 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import cast
 from urllib.parse import urljoin, urlsplit
-
-import orjson
 
 from app.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
@@ -13,7 +10,7 @@ from app.llm.base import Hear, ModelCall, Opened, Repeated
 from app.llm.chat_stream import ChatStream
 from app.llm.connections import Answer, Connections
 from app.llm.refusals import first_words, refused, retry_after_seconds
-from app.swarm.conversation import ChatMessage
+from app.llm.request_body import Body, SharedMessages
 from app.swarm.models import ChatEndpoint
 
 logger = logging.getLogger(__name__)
@@ -34,6 +31,7 @@ class DirectModel:
         self._environ = environ
         self._clock = clock
         self._connections: Connections | None = None
+        self._shared = SharedMessages()
 
     async def ready(self) -> None:
         if self._connections is None:
@@ -78,7 +76,7 @@ class DirectModel:
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
         try:
-            answer = await self._post(endpoint, _body(endpoint, call), hear)
+            answer = await self._post(endpoint, self._body(endpoint, call), hear)
         except (OSError, ValueError) as error:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
@@ -92,7 +90,15 @@ class DirectModel:
         finally:
             answer.close()
 
-    async def _post(self, endpoint: ChatEndpoint, body: bytes, hear: Hear) -> Answer:
+    def _body(self, endpoint: ChatEndpoint, call: ModelCall) -> Body:
+        fields = call.fields()
+        for name, theirs in endpoint.renames:
+            if name in fields:
+                fields[theirs] = fields.pop(name)
+        request = {"model": endpoint.model, "stream": True, **dict(endpoint.extra), **fields}
+        return self._shared.body(request, call.messages)
+
+    async def _post(self, endpoint: ChatEndpoint, body: Body, hear: Hear) -> Answer:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
 
@@ -102,7 +108,7 @@ class DirectModel:
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._connections.post(url, body, headers, repeating=repeating)
+            answer = await self._connections.post(url, body.pieces, headers, repeating=repeating)
             if answer.status not in (307, 308):
                 return answer
             elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
@@ -110,7 +116,7 @@ class DirectModel:
                 return answer
             answer.close()
             url = elsewhere
-        return await self._connections.post(url, body, headers, repeating=repeating)
+        return await self._connections.post(url, body.pieces, headers, repeating=repeating)
 
     def _headers(self, endpoint: ChatEndpoint) -> dict[str, str]:
         headers = {
@@ -125,27 +131,6 @@ class DirectModel:
             key = self._environ[endpoint.key_env]
             headers[endpoint.key_header] = f"Bearer {key}" if endpoint.key_header == "authorization" else key
         return headers
-
-
-def _body(endpoint: ChatEndpoint, call: ModelCall) -> bytes:
-    fields = call.fields()
-    for name, theirs in endpoint.renames:
-        if name in fields:
-            fields[theirs] = fields.pop(name)
-    messages = [_plain(message) for message in call.messages]
-    return orjson.dumps(
-        {"model": endpoint.model, "messages": messages, "stream": True, **dict(endpoint.extra), **fields}
-    )
-
-
-def _plain(message: ChatMessage) -> ChatMessage:
-    """The message as every provider takes it: OpenAI's own take the newer forms, and the older as well."""
-    role, content = message["role"], message.get("content")
-    if isinstance(content, list) and all(part.get("type") == "text" for part in cast(list[ChatMessage], content)):
-        content = "".join(part["text"] for part in cast(list[ChatMessage], content))
-    elif role != "developer":
-        return message
-    return {**message, "role": "system" if role == "developer" else role, "content": content}
 
 
 def _within_its_origin(url: str, location: str) -> str | None:

@@ -38,6 +38,8 @@ class Job:
     coalesce_ms: int = 0
     request_id: str = ""
     traceparent: str | None = None
+    prompt_bytes: int = 0
+    """What the prompts of its widest stage will take, without what its agents will have said by then."""
     body: bytes = b""
     """The payload, as JSON."""
     claim: Claim | None = None
@@ -100,4 +102,5 @@ def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job
         max_total_tokens=payload.max_total_tokens,
         include_output=payload.stream_options.include_output,
         coalesce_ms=payload.stream_options.coalesce_ms,
+        prompt_bytes=compiled.plan.prompt_bytes(),
     )

@@ -18,6 +18,8 @@ def run_limits(settings: Settings) -> RunLimits:
         keys=len({key.get_secret_value() for key in settings.api_keys}),
         run_seconds=settings.run_seconds,
         disconnect_grace_seconds=settings.disconnect_grace_seconds,
+        max_calls=settings.max_calls,
+        max_prompt_bytes=settings.max_prompt_bytes,
         clocks=TurnClocks(
             first_token_seconds=settings.first_token_seconds,
             idle_seconds=settings.idle_seconds,

@@ -13,6 +13,7 @@ from app.clock import SYSTEM_CLOCK, Clock, Timer, time_limit, utc
 from app.engine.budget import Budget
 from app.engine.execute import Execution
 from app.engine.past import Past, past_of
+from app.engine.run_calls import RunCalls
 from app.engine.turn import Speaker, as_failure
 from app.errors import (
     BudgetExceeded,
@@ -53,7 +54,9 @@ class Run:
 
     _log: Log
 
-    def __init__(self, job: Job, *, grace_seconds: float = 0, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, job: Job, *, grace_seconds: float = 0, clock: Clock = SYSTEM_CLOCK, calls: RunCalls | None = None
+    ) -> None:
         self._clock = clock
         self._record = _record(job, clock)
         self.job_id = self._record.job_id
@@ -66,6 +69,7 @@ class Run:
         self._is_suspended = False
         self._is_withdrawn = False
         self._past = Past()
+        self.calls = calls or RunCalls(owner=job.owner)
         self._grace_seconds = grace_seconds
         self._readers = 0
         self._leaving: Timer | None = None
@@ -132,7 +136,7 @@ class Run:
         """Why a run that was resumed must end at once; None if it goes on."""
         if self.summary.stopped is not None:
             failure = self.summary.stopped.failure
-            error = error_of(failure.code, failure.message)
+            error = error_of(failure.code, failure.message, RunError)
             return error if isinstance(error, RunError) else InternalError(failure.message)
         if any(turn.status == "cancelled" for turn in self.summary.answers):
             return RunCancelled("the run was cancelled")
@@ -182,7 +186,7 @@ class Run:
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
         self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
-        self.record(_description(self._record, self.job))
+        self.record(_description(self._record, self.job, self.calls.max_calls))
         self.record(RunStarted(self.now_ms()))
 
     async def kept(self) -> None:
@@ -222,7 +226,10 @@ class Run:
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         job = self.job
-        execution = Execution(job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self._past)
+        self.calls.resume(self._past.calls, on_limit=self.stop)
+        execution = Execution(
+            job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self.calls, self._past
+        )
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
             with self._scope, time_limit(self._clock, timeout - has_had):
@@ -299,7 +306,7 @@ def _record(job: Job, clock: Clock) -> RunRecord:
     )
 
 
-def _description(record: RunRecord, job: Job) -> RunDescribed:
+def _description(record: RunRecord, job: Job, max_calls: int) -> RunDescribed:
     return RunDescribed(
         t_ms=0,
         job_id=record.job_id,
@@ -313,4 +320,5 @@ def _description(record: RunRecord, job: Job) -> RunDescribed:
         created_at=record.created_at,
         warnings=job.warnings,
         metadata=job.metadata,
+        max_calls=max_calls,
     )

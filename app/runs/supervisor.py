@@ -13,6 +13,8 @@ import anyio
 
 from app.clock import SYSTEM_CLOCK, Clock, time_limit
 from app.engine.clocks import TurnClocks
+from app.engine.prompt_room import DEFAULT_BYTES, PromptRoom
+from app.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
 from app.engine.turn import Speaker
 from app.errors import (
     RunInterrupted,
@@ -43,6 +45,10 @@ class RunLimits:
     """How many owners of runs share them, and the threads of tools."""
     run_seconds: float = 3600.0
     disconnect_grace_seconds: float = 10.0
+    max_calls: int = DEFAULT_MAX_CALLS
+    """Of models, in one run."""
+    max_prompt_bytes: int = DEFAULT_BYTES
+    """Of prompts on their way to models, all runs together."""
     clocks: TurnClocks = field(default_factory=TurnClocks)
 
 
@@ -62,6 +68,7 @@ class Supervisor:
         self._recovery: Recovery | None = None
         self._speaker = Speaker(models, limits.clocks, mcp, clock)
         self._limits = limits
+        self._room = PromptRoom(limits.max_prompt_bytes)
         self._live: dict[str, Run] = {}
         self._shares = Shares(limits.max_runs)
         self._admitting = 0
@@ -87,6 +94,7 @@ class Supervisor:
         """Admit a job and set it going. Its first two events are in the journal when this returns.
 
         Raises:
+            LimitExceeded: its prompts are larger than they may be.
             Unavailable: the server is full or about to stop.
             StorageUnavailable: nothing can be written down at present.
             AlreadyClaimed, IdempotencyMismatch: the job's claim has a run.
@@ -103,13 +111,17 @@ class Supervisor:
                 f"the server is full{kept}: {ENV_PREFIX}MAX_RUNS is {self._limits.max_runs}",
                 retry_after_seconds=_RETRY_AFTER_FULL_SECONDS,
             )
+        calls: RunCalls | None = None
         self._admitting += 1
         try:
-            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock)
+            calls = RunCalls(self._limits.max_calls, self._room, job.owner, job.prompt_bytes)
+            run = Run(job, grace_seconds=self._limits.disconnect_grace_seconds, clock=self._clock, calls=calls)
             await run.begin(self.journal)
             self._begin(run)
         except BaseException:
             self._shares.give_back(job.owner)
+            if calls is not None:
+                calls.close()
             raise
         finally:
             self._admitting -= 1
@@ -133,6 +145,7 @@ class Supervisor:
     def _begin_again(self, run: Run) -> None:
         """Set a run going that another process has left, however many there are."""
         self._shares.take_anyway(run.job.owner)
+        run.calls = RunCalls(self._limits.max_calls, self._room, run.job.owner)
         self._begin(run)
 
     def _begin(self, run: Run) -> None:
@@ -177,6 +190,7 @@ class Supervisor:
     def _forget(self, run: Run) -> None:
         if self._live.pop(run.job_id, None) is not None:
             self._shares.give_back(run.job.owner)
+            run.calls.close()
         self._look_whether_drained()
 
     async def _own(self, run: Run) -> None:

@@ -19,7 +19,7 @@ from app.swarm.answer_format import AnswerFormat, answer_format
 from app.swarm.models import ModelRef, ModelRegistry
 from app.swarm.spec import DEFAULT_MAX_TOKENS, AgentSpec, McpConfig, McpConfigs
 from app.tools.access import ToolAccess
-from app.tools.json_schema import SchemaError, check_schema
+from app.tools.json_schema import SchemaError, SchemaSteps, check_schema
 from app.tools.mcp import McpServer
 from app.tools.registry import RESERVED_NAMES
 from app.tools.schema import JsonObject, is_name
@@ -28,6 +28,8 @@ from app.tools.tool import Tool
 MAX_TOOLS = 128
 """Of one agent: as many as OpenAI takes."""
 MAX_MCP_SERVERS = 8
+MAX_MCP_SERVERS_OF_A_REQUEST = 16
+"""Distinct ones, of all its agents together."""
 MAX_HANDOFFS = 32
 _MAX_HANDOFF_DEPTH = 8
 
@@ -101,6 +103,8 @@ class Agent:
 
     name: str
     description: str | None
+    rules: str | None
+    """What stands before its system prompt: the swarm's, one text for all agents."""
     system_prompt: str | None
     models: tuple[ModelRef, ...]
     sampling: Sampling
@@ -129,8 +133,10 @@ class AgentCompiler:
     """More tools, by the name of the agent that has them: those of a program that calls us."""
     needs_prices: bool = False
     """Whether the run has a budget in USD, which a model of unknown price would make meaningless."""
-    mcp_servers: list[tuple[McpServer, Location]] = field(default_factory=list[tuple[McpServer, Location]])
-    """All that its agents name, and where."""
+    mcp_servers: dict[McpServer, Location] = field(default_factory=dict[McpServer, Location])
+    """All that its agents name, and where each is named first."""
+    schema_steps: SchemaSteps = field(default_factory=SchemaSteps)
+    """What the schemas of all its agents may take to be looked at."""
 
     def agent(self, spec: AgentSpec, at: Location, *, depth: int = 0) -> Agent:
         """The agent.
@@ -157,7 +163,8 @@ class AgentCompiler:
         return Agent(
             name=spec.agent_name,
             description=spec.description,
-            system_prompt="\n\n".join(text for text in (self.rules, spec.system_prompt) if text) or None,
+            rules=self.rules or None,
+            system_prompt=spec.system_prompt or None,
             models=(own, *fallbacks),
             sampling=Sampling(
                 max_tokens=spec.max_tokens if "max_tokens" in spec.model_fields_set else None,
@@ -173,7 +180,7 @@ class AgentCompiler:
             caller_tools=tuple(self._caller_tools(spec, at, taken={tool.name for tool in tools})),
             mcp_servers=tuple(self._mcp_servers(spec, at)),
             handoffs=self._handoffs(spec, at, depth),
-            answer_format=answer_format(spec.response_format, at=(*at, "response_format"))
+            answer_format=answer_format(spec.response_format, at=(*at, "response_format"), steps=self.schema_steps)
             if spec.response_format
             else None,
         )
@@ -244,7 +251,7 @@ class AgentCompiler:
                 whose = "a tool of this server" if name in ours else "another tool of the agent"
                 raise InvalidTool(f"{quote(name)} is the name of {whose}; choose another", location=(*where, "name"))
             taken.add(name)
-            yield {"type": "function", "function": {**function, **_described(function, where)}}
+            yield {"type": "function", "function": {**function, **_described(function, where, self.schema_steps)}}
 
     def _mcp_servers(self, spec: AgentSpec, at: Location) -> Iterator[McpServer]:
         configs: list[tuple[McpConfig, Location]] = []
@@ -285,7 +292,12 @@ class AgentCompiler:
                 raise InvalidRequest(f"{quote(name)} cannot be sent as a header", location=(*at, "headers"))
         limit = {} if config.timeout is None else {"timeout_seconds": config.timeout}
         server = McpServer(config.url, tuple(headers.items()), **limit)
-        self.mcp_servers.append((server, url_at))
+        self.mcp_servers.setdefault(server, url_at)
+        if len(self.mcp_servers) > MAX_MCP_SERVERS_OF_A_REQUEST:
+            raise LimitExceeded(
+                f"the agents of a request may have {MAX_MCP_SERVERS_OF_A_REQUEST} MCP servers, all together",
+                location=url_at,
+            )
         return server
 
     def _handoffs(self, spec: AgentSpec, at: Location, depth: int) -> tuple[Agent, ...]:
@@ -309,6 +321,16 @@ class AgentCompiler:
         return tuple(agents)
 
 
+def count_agents(specs: Iterable[AgentSpec], *, limit: int) -> int:
+    """How many there are, those that they may hand off to included; counting ends soon after the limit."""
+    count = 0
+    pending = list(specs)
+    while pending and count <= limit:
+        count += 1
+        pending += pending.pop().handoffs or ()
+    return count
+
+
 def _function_in(schema: JsonObject, at: Location) -> tuple[JsonObject, Location]:
     """What a caller's tool says of its function, without nulls, and where: under `function` as in OpenAI's chat
     completions, or beside `type`, as in its Responses API."""
@@ -320,7 +342,7 @@ def _function_in(schema: JsonObject, at: Location) -> tuple[JsonObject, Location
     return {key: value for key, value in function.items() if value is not None}, where
 
 
-def _described(function: JsonObject, at: Location) -> JsonObject:
+def _described(function: JsonObject, at: Location, steps: SchemaSteps) -> JsonObject:
     """The description and the parameters of a caller's tool, checked."""
     description = function.get("description")
     if description is not None and not isinstance(description, str):
@@ -329,7 +351,7 @@ def _described(function: JsonObject, at: Location) -> JsonObject:
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
         raise InvalidTool('a tool\'s parameters are a JSON schema of type "object"', location=(*at, "parameters"))
     try:
-        check_schema(parameters)
+        check_schema(parameters, steps)
     except SchemaError as error:
         raise InvalidTool(f"the parameters cannot be used: {error}", location=(*at, "parameters")) from error
     return {"parameters": {"type": "object", **parameters}}

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from app.errors import InvalidTool, Location
-from app.tools.json_schema import JsonSchema, SchemaError, compiled
+from app.tools.json_schema import JsonSchema, SchemaError, SchemaSteps, compiled
 from app.tools.schema import JsonObject, is_name
 
 _ANY_OBJECT: JsonObject = {"type": "object"}
@@ -39,7 +39,7 @@ class AnswerFormat:
         )
 
 
-def answer_format(given: JsonObject, *, at: Location) -> AnswerFormat | None:
+def answer_format(given: JsonObject, *, at: Location, steps: SchemaSteps | None = None) -> AnswerFormat | None:
     """The format that is asked for: OpenAI's `response_format`, or a JSON schema as it is. None for plain text.
 
     Raises:
@@ -49,7 +49,7 @@ def answer_format(given: JsonObject, *, at: Location) -> AnswerFormat | None:
         case {"type": "text"}:
             return None
         case {"type": "json_object", **rest} if not rest:
-            return _checked({"type": "json_object"}, _ANY_OBJECT, at)
+            return _checked({"type": "json_object"}, _ANY_OBJECT, at, steps)
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)} as named}:
             name = named.get("name", "answer")
             if not isinstance(name, str) or not is_name(name):
@@ -57,15 +57,16 @@ def answer_format(given: JsonObject, *, at: Location) -> AnswerFormat | None:
                     "a format's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*at, "json_schema", "name")
                 )
             request: JsonObject = {"type": "json_schema", "json_schema": {**named, "name": name}}
-            return _checked(request, cast(JsonObject, schema), (*at, "json_schema", "schema"))
+            return _checked(request, cast(JsonObject, schema), (*at, "json_schema", "schema"), steps)
         case {"type": "json_schema"}:
             raise InvalidTool("json_schema needs a schema", location=(*at, "json_schema"))
         case _:
-            return _checked({"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}, given, at)
+            wrapped: JsonObject = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}
+            return _checked(wrapped, given, at, steps)
 
 
-def _checked(request: JsonObject, schema: JsonObject, at: Location) -> AnswerFormat:
+def _checked(request: JsonObject, schema: JsonObject, at: Location, steps: SchemaSteps | None) -> AnswerFormat:
     try:
-        return AnswerFormat(request, schema, compiled(schema))
+        return AnswerFormat(request, schema, compiled(schema, steps))
     except SchemaError as error:
         raise InvalidTool(f"the response format cannot be used: {error}", location=at) from error

@@ -1,7 +1,7 @@
 """What will run: every kind of swarm compiles to one `Plan`; whatever can be wrong is found here, before any byte."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -15,13 +15,15 @@ from app.errors import (
     UnknownSwarmType,
     quote,
 )
-from app.swarm.agents import Agent, AgentCompiler
+from app.swarm.agents import Agent, AgentCompiler, count_agents
 from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
 from app.swarm.images import image_url
 from app.swarm.models import ModelRegistry
+from app.swarm.prompt_size import PromptSizes, text_bytes
 from app.swarm.spec import (
     AgentRequest,
+    AgentSpec,
     ImagePart,
     Message,
     Payload,
@@ -39,7 +41,8 @@ _MAX_WARNING_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
-    """What the operator allows a payload to ask for. `max_turns` counts every agent's every invocation."""
+    """What the operator allows a payload to ask for. `max_agents` counts also those that agents may hand off to,
+    `max_turns` every agent's every invocation."""
 
     max_agents: int = 64
     max_stages: int = 256
@@ -70,6 +73,12 @@ class Plan:
     def turns(self) -> int:
         return sum(len(stage.agents) for stage in self.stages) * self.loops * len(self.openings)
 
+    def prompt_bytes(self) -> int:
+        """What the prompts of its widest stage take at once, without what its agents will have said by then."""
+        sizes = PromptSizes()
+        opening = max((sizes.of(opening).bytes for opening in self.openings), default=0)
+        return max((sum(opening + _own_bytes(agent) for agent in stage.agents) for stage in self.stages), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -78,7 +87,7 @@ class Compiled:
     plan: Plan
     swarm_type: str | None
     warnings: tuple[str, ...]
-    mcp_servers: tuple[tuple[McpServer, Location], ...] = ()
+    mcp_servers: Mapping[McpServer, Location] = field(default_factory=dict[McpServer, Location])
     """The MCP servers that its agents need, and which field names each."""
 
 
@@ -136,6 +145,11 @@ SWARM_TYPES = {
 }
 
 
+def _own_bytes(agent: Agent) -> int:
+    """Of what an agent alone is told."""
+    return text_bytes([agent.rules, agent.system_prompt])
+
+
 def compile_swarm(
     request: SwarmRequest,
     models: ModelRegistry,
@@ -152,10 +166,7 @@ def compile_swarm(
     swarm_type = _swarm_type(request)
     if not request.agents:
         raise InvalidRequest("a swarm needs at least one agent", location=("agents",))
-    if len(request.agents) > limits.max_agents:
-        raise LimitExceeded(
-            f"{len(request.agents)} agents are more than this server's {limits.max_agents}", location=("agents",)
-        )
+    _few_agents(limits, request.agents, ("agents",))
     compiler = AgentCompiler(
         models, tools or ToolAccess(), request.rules, own_tools or {}, request.max_cost_usd is not None
     )
@@ -176,7 +187,7 @@ def compile_swarm(
     )
     _within(limits, plan)
     notes = [*_ignored(request, swarm_type), *_silent(plan, agents)]
-    return Compiled(plan, swarm_type.name, _warnings(request, notes), tuple(compiler.mcp_servers))
+    return Compiled(plan, swarm_type.name, _warnings(request, notes), compiler.mcp_servers)
 
 
 def compile_agent(
@@ -193,6 +204,7 @@ def compile_agent(
     """
     if not _given(request.task) and not request.history:
         raise NoTask("give a task, or a history that ends with one", location=("task",))
+    _few_agents(limits, [request.agent_config], ("agent_config", "handoffs"))
     needs_prices = request.max_cost_usd is not None
     compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {}, needs_prices)
     agent = compiler.agent(request.agent_config, ("agent_config",))
@@ -207,7 +219,7 @@ def compile_agent(
         raise NoTask("images need a task", location=("task",))
     plan = Plan(stages=(Stage((agent,)),), openings=(tuple(opening),))
     _within(limits, plan)
-    return Compiled(plan, None, _warnings(request, []), tuple(compiler.mcp_servers))
+    return Compiled(plan, None, _warnings(request, []), compiler.mcp_servers)
 
 
 def _swarm_type(request: SwarmRequest) -> SwarmType:
@@ -291,6 +303,16 @@ def _known(part: Payload) -> dict[str, Any]:
 def _image(image: str, at: Location, *, detail: str | None = None) -> dict[str, Any]:
     url = {"url": image_url(image, location=at)}
     return {"type": "image_url", "image_url": {**url, "detail": detail} if detail else url}
+
+
+def _few_agents(limits: PlanLimits, specs: Sequence[AgentSpec], at: Location) -> None:
+    """Refuse too many before anything is made of them."""
+    if count_agents(specs, limit=limits.max_agents) > limits.max_agents:
+        raise LimitExceeded(
+            f"there are more agents, with those to hand off to, than this server's {limits.max_agents} "
+            "(SWARMSTREAM_MAX_AGENTS)",
+            location=at,
+        )
 
 
 def _within_sight(limits: PlanLimits, flow: str) -> None:

@@ -45,6 +45,15 @@ _WITHOUT_EFFECT = frozenset(
 _METADATA_BYTES = 4096
 
 MAX_COALESCE_MS = 10_000
+MAX_PARTS = 1000
+"""Of a message, and images of a task."""
+MAX_HEADERS = 64
+"""Of an MCP server."""
+MAX_LOOPS = 1_000_000
+MAX_TOKENS = 1_000_000_000
+MAX_SECONDS = 1_000_000_000
+"""Thirty years."""
+MAX_COST_USD = 1_000_000_000
 MAX_FALLBACKS = 8
 
 DEFAULT_MAX_TOKENS = 8192
@@ -55,6 +64,13 @@ def _without_controls(name: str) -> str:
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
         raise ValueError("must not contain control characters or line separators")
     return name
+
+
+def _few_headers(headers: Any) -> Any:
+    """Refused before they are looked at: each wrong one would be a complaint."""
+    if isinstance(headers, dict) and len(headers) > MAX_HEADERS:  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"must be at most {MAX_HEADERS} headers")
+    return headers  # pyright: ignore[reportUnknownVariableType]
 
 
 def _as_list(history: Any) -> Any:
@@ -72,7 +88,9 @@ Name = Annotated[
 ]
 OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Loops = Annotated[int, Field(ge=1, le=MAX_LOOPS)]
+Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 ItemT = TypeVar("ItemT")
 Items = Annotated[list[ItemT], Field(fail_fast=True)]
@@ -153,10 +171,10 @@ class Message(Payload):
     """One message of a conversation, in OpenAI's chat format."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Items[ContentPart] | None = None
+    content: str | Annotated[Items[ContentPart], Field(max_length=MAX_PARTS)] | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: Items[ToolCall] | None = None
+    tool_calls: Annotated[Items[ToolCall], Field(max_length=MAX_PARTS)] | None = None
     tool_call_id: str | None = None
 
 
@@ -167,7 +185,7 @@ class McpConfig(Payload):
     transport: str = "streamable_http"
     type: str = "mcp"
     authorization_token: str | None = None
-    headers: dict[str, str] = {}
+    headers: Annotated[dict[str, str], BeforeValidator(_few_headers)] = {}
     timeout: Seconds | None = None
     """Of one call of a tool."""
 
@@ -186,12 +204,12 @@ class AgentSpec(Payload):
     system_prompt: str | None = None
     model_name: ModelName | None = None
     role: str = "worker"
-    max_loops: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
+    max_loops: Loops | Literal["auto"] = 1
+    max_tokens: Tokens = DEFAULT_MAX_TOKENS
     temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
     llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
     reasoning_effort: str | None = None
-    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    thinking_tokens: Tokens | None = None
     streaming_on: bool = False
     timeout: Seconds | None = None
     num_retries: Annotated[int, Field(ge=0, le=5)] = 2
@@ -234,8 +252,8 @@ class RunSpec(Payload):
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
     stream_options: StreamOptions = StreamOptions()
     background: bool = False
-    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_total_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
+    max_total_tokens: Tokens | None = None
     img: str | None = None
 
 
@@ -245,7 +263,7 @@ class AgentRequest(RunSpec):
     agent_config: AgentSpec
     task: str | None = None
     history: Annotated[Items[Message], BeforeValidator(_as_list)] = []
-    imgs: Items[str] = []
+    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
     tools_enabled: Items[str] = []
 
     @property
@@ -264,7 +282,7 @@ class SwarmRequest(RunSpec):
     task: str | None = None
     tasks: Items[str] = []
     messages: Items[Message] = []
-    max_loops: Annotated[int, Field(ge=1)] = 1
+    max_loops: Loops = 1
     rules: str | None = None
     service_tier: str = "standard"
     return_history: bool | None = None

@@ -12,12 +12,12 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from app.errors import quote
 from app.text import whole
-from app.tools.schema_weight import Scale, SchemaError, measured, patterns
+from app.tools.schema_weight import Scale, SchemaError, SchemaSteps, measured, patterns
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
-__all__ = ["JsonSchema", "SchemaError", "compiled"]
+__all__ = ["JsonSchema", "SchemaError", "SchemaSteps", "check_schema", "compiled"]
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_NESTING: Final = 128
@@ -75,11 +75,11 @@ class JsonSchema:
         return "; ".join([*shown, *more])
 
 
-def compiled(schema: JsonValue) -> JsonSchema:
+def compiled(schema: JsonValue, steps: SchemaSteps | None = None) -> JsonSchema:
     """The schema, ready for use; of draft 2020-12 unless its `$schema` says otherwise. Nothing is ever fetched.
 
     Formats are not checked. Regular expressions are those that can be matched in linear time: they have no look-around
-    and no back-references.
+    and no back-references. Schemas that are given the same `steps` share one bound on their parts.
 
     Raises:
         SchemaError: it is no schema, refers to something outside itself, or could cost more than a check may.
@@ -87,7 +87,7 @@ def compiled(schema: JsonValue) -> JsonSchema:
     import jsonschema_rs
 
     schema = _copied(schema)
-    weight = Scale(schema).weight()
+    weight = Scale(schema, steps).weight()
     if weight > MAX_WEIGHT:
         raise SchemaError("its parts refer to one another so often that a check would take too long")
     pattern_bytes = min(MAX_PATTERN_BYTES, MAX_PATTERNS_BYTES // max(1, len(set(patterns(schema)))))
@@ -106,7 +106,7 @@ def compiled(schema: JsonValue) -> JsonSchema:
     return JsonSchema(schema, validator, weight)
 
 
-def check_schema(schema: JsonValue) -> None:
+def check_schema(schema: JsonValue, steps: SchemaSteps | None = None) -> None:
     """Whether it is a schema, by its form alone: one that nothing is held against here need not be made ready.
 
     Raises:
@@ -115,7 +115,7 @@ def check_schema(schema: JsonValue) -> None:
     import jsonschema_rs
 
     schema = _copied(schema)
-    Scale(schema).weight()
+    Scale(schema, steps).weight()
     try:
         jsonschema_rs.meta.validate(cast("dict[str, Any] | bool", schema))
     except jsonschema_rs.ValidationError as error:

@@ -11,7 +11,7 @@ from ssl import SSLContext
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from anyio import create_task_group, get_cancelled_exc_class, to_thread
+from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class, to_thread
 from anyio.abc import TaskGroup
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -35,6 +35,8 @@ MAX_REMEMBERED: Final = 64
 MAX_LISTING_SECONDS: Final = 10.0
 MAX_LINKS: Final = 5
 """To one server in one turn, one after the other."""
+MAX_OPENINGS: Final = 32
+"""Sessions that are begun at once in the process; the next one waits, within its time limit."""
 MAX_PROGRESS_EVENTS: Final = 100
 """Of one call."""
 
@@ -86,6 +88,8 @@ class McpHub:
         self._offers: OrderedDict[bytes, tuple[float, Offer]] = OrderedDict()
         """With the time that each is remembered until; the least recently asked for first."""
         self._links: ModuleType | None = None
+        self.openings = CapacityLimiter(MAX_OPENINGS)
+        """Who begins a session holds one of these."""
 
     def admit(self, url: str) -> None:
         """Raises `McpHostRefused` if this URL's host is not allowed, or the URL is not one of an MCP server."""
@@ -214,10 +218,14 @@ class _Connection:
         if not self._links or self._links[-1].is_lost:
             if len(self._links) == MAX_LINKS:
                 raise LinkError("was lost too often")
-            self._links.append(self._hub.link(self.server))
-            self._tasks.start_soon(self._links[-1].live, name=f"session with {self.origin}")
-        link = self._links[-1]
-        await link.ready()
+            link = self._hub.link(self.server)
+            self._links.append(link)
+            async with self._hub.openings:
+                self._tasks.start_soon(link.live, name=f"session with {self.origin}")
+                await link.ready()
+        else:
+            link = self._links[-1]
+            await link.ready()
         return await action(link)
 
 

@@ -12,7 +12,7 @@ from app.errors import quote
 MAX_REFERENCES_DEEP: Final = 150
 """Subschemas inside one another once references are followed."""
 MAX_SUBSCHEMAS: Final = 50_000
-"""That are looked at."""
+"""That are looked at, references included: of one schema, or of all schemas of a request together."""
 MANY: Final = 10**9
 """Weights end here."""
 
@@ -27,6 +27,9 @@ _MAPS = {"dependentSchemas", "dependencies", "properties", "patternProperties"}
 _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
 _TIMES_UNEVALUATED = 4
 """They look into the subschemas beside them again."""
+_STEPS_OF_A_NUMBER = 50
+"""A number that a value is compared with: an integer and a fraction are compared digit by digit."""
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 _UNSUPPORTED = ("$dynamicRef", "$recursiveRef")
 
 _Object: TypeAlias = dict[str, Any]
@@ -34,6 +37,25 @@ _Object: TypeAlias = dict[str, Any]
 
 class SchemaError(ValueError):
     """Nothing can be held against it. The text is for whoever wrote the schema."""
+
+
+class SchemaSteps:
+    """What is left of the subschemas and references that may be looked at; schemas that share it share the bound."""
+
+    def __init__(self) -> None:
+        self._left = MAX_SUBSCHEMAS
+
+    def take(self) -> None:
+        """One more is looked at.
+
+        Raises:
+            SchemaError: none was left.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise SchemaError(
+                f"a request's schemas may have {MAX_SUBSCHEMAS} subschemas and references in all, and they have more"
+            )
 
 
 def measured(value: Any, *, size_limit: int, depth_limit: int) -> tuple[int, int]:
@@ -76,8 +98,9 @@ def patterns(schema: Any) -> Iterator[str]:
 class Scale:
     """Weighs a schema: how many steps it takes for one part of a value, at most. Each method is called once."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, steps: SchemaSteps | None = None) -> None:
         self._root = schema
+        self._steps = steps or SchemaSteps()
         old = isinstance(schema, dict) and "draft-04" in str(cast(_Object, schema).get("$schema"))
         self._id: Literal["id", "$id"] = "id" if old else "$id"
         self._weights: dict[tuple[int, int | None], int] = {}
@@ -86,6 +109,7 @@ class Scale:
         self._depth = 0
         self._cycles: dict[int, Any] = {}
         self._has_unevaluated = False
+        self._anchors: dict[str, Any] | None = None
 
     def weight(self) -> int:
         """For finding out whether a value fits: what a reference comes back to is held against each part but once.
@@ -123,8 +147,9 @@ class Scale:
         if entered is not None and left is None:
             self._cycles[id(schema)] = schema
             return 1
-        if self._depth > MAX_REFERENCES_DEEP or len(self._weights) > MAX_SUBSCHEMAS:
+        if self._depth > MAX_REFERENCES_DEEP:
             raise SchemaError("its parts refer to one another too deeply")
+        self._steps.take()
         self._path[id(schema)] = level
         self._depth += 1
         weight = self._weights[id(schema), left] = min(self._sum(schema, level, left), MANY)
@@ -158,6 +183,7 @@ class Scale:
     def _target(self, reference: str) -> Any:
         if not reference.startswith("#"):
             raise SchemaError(f"{quote(reference)} refers to something outside the schema")
+        self._steps.take()
         pointer = unquote(reference[1:])
         found = self._pointed(pointer) if pointer.startswith("/") or not pointer else self._anchored(pointer)
         if found is None:
@@ -178,17 +204,26 @@ class Scale:
         return found
 
     def _anchored(self, anchor: str) -> Any:
-        pending: list[Any] = [self._root]
-        while pending:
-            part = pending.pop()
-            if isinstance(part, dict):
-                entries = cast(_Object, part)
-                if anchor in (entries.get("$anchor"), entries.get("$dynamicAnchor")):
-                    return entries
-                pending.extend(entries.values())
-            elif isinstance(part, list):
-                pending.extend(cast("list[Any]", part))
-        return None
+        if self._anchors is None:
+            self._anchors = _anchors(self._root)
+        return self._anchors.get(anchor)
+
+
+def _anchors(schema: Any) -> dict[str, Any]:
+    """Whatever in it has a name, by that."""
+    found: dict[str, Any] = {}
+    pending: list[Any] = [schema]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            entries = cast(_Object, part)
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := entries.get(keyword), str):
+                    found.setdefault(name, entries)
+            pending.extend(entries.values())
+        elif isinstance(part, list):
+            pending.extend(cast("list[Any]", part))
+    return found
 
 
 def _parts(schema: _Object, names: Iterable[str]) -> Iterator[Any]:
@@ -206,5 +241,22 @@ def _parts(schema: _Object, names: Iterable[str]) -> Iterator[Any]:
 def _steps(name: str, value: Any) -> int:
     """What a keyword takes by itself."""
     if name in {"enum", "const"}:
-        return measured(value, size_limit=MANY, depth_limit=MANY)[0]
+        return measured(value, size_limit=MANY, depth_limit=MANY)[0] + _STEPS_OF_A_NUMBER * _numbers(value)
+    if name in _BOUNDS:
+        return _STEPS_OF_A_NUMBER
     return len(cast("list[Any] | _Object", value)) if isinstance(value, list | dict) else 0
+
+
+def _numbers(value: Any) -> int:
+    """How many numbers it holds."""
+    count = 0
+    pending: list[Any] = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, dict):
+            pending.extend(cast(_Object, part).values())
+        elif isinstance(part, list):
+            pending.extend(cast("list[Any]", part))
+        elif isinstance(part, int | float) and not isinstance(part, bool):
+            count += 1
+    return count

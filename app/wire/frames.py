@@ -140,6 +140,7 @@ def _swarm_metadata(event: RunDescribed) -> SwarmMetadataFrame:
         service_tier=event.service_tier,
         warnings=list(event.warnings),
         metadata=event.metadata,
+        max_calls=event.max_calls,
         t=event.t_ms,
     )
 
@@ -156,6 +157,7 @@ def _agent_metadata(event: RunDescribed) -> AgentMetadataFrame:
         stream=True,
         warnings=list(event.warnings),
         metadata=event.metadata,
+        max_calls=event.max_calls,
         t=event.t_ms,
     )
 

@@ -148,6 +148,8 @@ class SwarmMetadataFrame(Frame):
     service_tier: str
     warnings: list[str]
     metadata: dict[str, Any] | None
+    max_calls: int | None
+    """How many model calls the run may make."""
 
 
 class AgentMetadataFrame(Frame):
@@ -163,6 +165,8 @@ class AgentMetadataFrame(Frame):
     stream: Literal[True]
     warnings: list[str]
     metadata: dict[str, Any] | None
+    max_calls: int | None
+    """How many model calls the run may make."""
 
 
 class StartFrame(Frame):
