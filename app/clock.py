@@ -34,9 +34,7 @@ class Clock(Protocol):
         """Seconds since 1970. Operators and time servers set it, also back."""
         ...
 
-    def call_later(
-        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
-    ) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
         """Call back in this event loop once so many seconds are over."""
         ...
 
@@ -50,9 +48,7 @@ class SystemClock:
     def unix(self) -> float:
         return time.time()
 
-    def call_later(
-        self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs
-    ) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
         return asyncio.get_running_loop().call_later(seconds, callback, *args)
 
 

@@ -136,7 +136,12 @@ def journal_of(settings: Settings) -> Journal:
     # Imported here: a server that keeps its runs in memory does without.
     from app.runs.sqlite_journal import SqliteJournal
 
-    return SqliteJournal(settings.data_dir, retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes)
+    return SqliteJournal(
+        settings.data_dir,
+        retain_seconds=settings.retain_seconds,
+        retain_bytes=settings.retain_bytes,
+        expires_all=settings.expire,
+    )
 
 
 def tool_grants(settings: Settings) -> ToolGrants:

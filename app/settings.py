@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         1024 * 1024 * 1024,
         description="How much finished runs may take, of the disk or of the memory; the oldest go first.",
     )
+    expire: bool = Field(
+        False,
+        description="Whether a start deletes runs for their age also where that is every finished run that there is: "
+        "after a long stop, if the clock is right.",
+    )
     send_seconds: Seconds = Field(
         30.0, description="How long a reader may take nothing before it is let go; it may resume."
     )

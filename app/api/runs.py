@@ -15,7 +15,7 @@ from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token
-from app.errors import InvalidRequest, InvalidToken, NotFound
+from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable
 from app.events import RunEnded
 from app.runs.journal import Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
@@ -197,6 +197,8 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
 
 async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:
     status = await _status(runs, job_id, caller)
+    if status.fault is not None:
+        raise StorageUnavailable("what is stored of this run is damaged and cannot be read")
     return answers.run_answer(status.summary, status)
 
 

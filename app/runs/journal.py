@@ -54,6 +54,8 @@ class RunStatus:
     last_event_id: int = 0
     first_event_id: int = 1
     """The first event that can still be read."""
+    fault: str | None = None
+    """Why what is stored of the run cannot be read; the rest then says no more than that there is such a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Unfinished:
     go_on: Callable[[Callable[[], None], Callable[[], None]], Log]
     """Takes what `submit` takes, `on_cancel` and `on_failure`: where the run goes on. The next event's number is higher
     than any that a reader can have seen."""
+    fault: str | None = None
+    """Why it cannot go on, where what is stored of it is damaged; the entries are those before the damage."""
 
 
 class Journal(Protocol):

@@ -26,6 +26,7 @@ from app.events import (
     TurnStarted,
     UsageTotalled,
 )
+from app.runs.checksums import Damaged
 
 _KINDS: tuple[type[Event], ...] = (
     TextDelta,
@@ -66,11 +67,32 @@ def pack(events: Iterable[Noted]) -> bytes:
     return _encode([(run, number, _NUMBERS[type(event)], event) for run, number, event in events])
 
 
-def unpack(batch: bytes, runs: Sequence[int] | None = None) -> list[Noted]:
-    """The events of a batch, or those of these runs."""
+def unpack(batch: bytes | memoryview, runs: Sequence[int] | None = None) -> list[Noted]:
+    """The events of a batch, or those of these runs.
+
+    Raises:
+        Damaged: they cannot be decoded.
+    """
     wanted = None if runs is None else set(runs)
-    return [
-        (packed.run, packed.number, _decoders[packed.kind].decode(packed.event))
-        for packed in _packed.decode(batch)
-        if wanted is None or packed.run in wanted
-    ]
+    try:
+        return [
+            (packed.run, packed.number, _decoders[packed.kind].decode(packed.event))
+            for packed in _packed.decode(batch)
+            if wanted is None or packed.run in wanted
+        ]
+    except (msgspec.MsgspecError, IndexError, UnicodeDecodeError) as error:
+        raise Damaged(f"events cannot be decoded: {error}") from error
+
+
+def without(batch: bytes | memoryview, run: int) -> bytes | None:
+    """The batch without the events of this run; None where it has none.
+
+    Raises:
+        Damaged: it cannot be decoded.
+    """
+    try:
+        events = _packed.decode(batch)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"events cannot be decoded: {error}") from error
+    left = [event for event in events if event.run != run]
+    return _encode(left) if len(left) < len(events) else None

@@ -5,41 +5,40 @@ in one transaction. When a run ends, its events are written once more, together,
 """
 
 import asyncio
-import fcntl
 import logging
 import os
-import sqlite3
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from anyio import to_thread
 
+from app.clock import SYSTEM_CLOCK, Clock
 from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
 from app.runs.book import Book, nothing
+from app.runs.checksums import Damaged
+from app.runs.data_directory import take_lock
 from app.runs.journal import Claim, DirectoryInUse, Entry, Log, Page, RunRecord, RunState, RunStatus, Tail, Unfinished
-from app.runs.memory_journal import CLAIM_SECONDS, Claims
+from app.runs.memory_journal import Claims
 from app.runs.packing import Noted
-from app.runs.sqlite_store import Ending, Store, StoredRun
+from app.runs.sqlite_reader import Reader
+from app.runs.sqlite_store import Ending, Store
+from app.runs.sqlite_upkeep import RetentionLimits, Upkeep
 from app.runs.sqlite_writer import Task, Writer
+from app.runs.stored_run import StoredRun
 from app.runs.summary import Summary
 
 logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256
-_SWEEP_SECONDS = 60.0
 _NUMBERS_SKIPPED = 1_000_000
 """Between the last event that was written of a run and the first after its recovery: more than readers can have seen
 that was not."""
-_RUNS_A_SWEEP = 1000
-"""Whoever commits waits for a sweep."""
 _OPENED_RUNS = 16
 """Finished runs that are kept in memory for their next reader."""
 _LEFT_OUT = (TextDelta, ReasoningDelta, ToolStarted, ToolEnded, CustomEvent)
@@ -57,10 +56,16 @@ class SqliteJournal:
 
     survives = True
 
-    def __init__(self, folder: Path, *, retain_seconds: float, retain_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        retain_seconds: float,
+        retain_bytes: int,
+        expires_all: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._folder = folder
-        self._retain_seconds = retain_seconds
-        self._retain_bytes = retain_bytes
         self._live: dict[str, _LiveBook] = {}
         self._opened: OrderedDict[str, Book] = OrderedDict()
         self._claims = Claims()
@@ -70,16 +75,22 @@ class SqliteJournal:
         """What writes the runs down that have begun since the last batch."""
         self._pending: list[Noted] = []
         self._flush_timer: asyncio.TimerHandle | None = None
-        self._sweep_timer: asyncio.TimerHandle | None = None
         self._opening: _Opening | None = None
         self._recovered: Sequence[tuple[StoredRun, list[Entry]]] = ()
         self._lock: int | None = None
         try:
-            self._lock = _locked(folder)
+            self._lock = take_lock(folder)
         except OSError as error:
             logger.warning("the data directory cannot be used: %s", error)
-        self._readers: Store | None = None
-        self._reading = threading.Lock()
+        self._reader = Reader(folder)
+        self._upkeep = Upkeep(
+            folder,
+            RetentionLimits(retain_seconds, retain_bytes, expires_all),
+            clock,
+            put=lambda task: self._writer.put(task),
+            is_healthy=lambda: self.healthy,
+            forget=self._forget,
+        )
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -89,7 +100,6 @@ class SqliteJournal:
             await self._write(self._begin, is_tried_again=True, done=self._take_over)
         except StorageUnavailable:
             logger.warning("the data directory %s cannot be written: no run can begin", self._folder)
-        self._sweep()
 
     @property
     def healthy(self) -> bool:
@@ -118,7 +128,7 @@ class SqliteJournal:
     async def status(self, job_id: str) -> RunStatus:
         if (live := self._live.get(job_id)) is not None:
             return live.book.status()
-        stored = await self._read(lambda store: store.run(job_id))
+        stored = await self._read(lambda store: store.run(job_id), of=job_id)
         if stored is None:
             raise _no_such_run()
         return self._status(stored)
@@ -150,13 +160,24 @@ class SqliteJournal:
         status = await self.status(job_id)
         if status.state == "running":
             raise StillRunning("the run goes on; cancel it first")
-        await self._write(lambda store: store.delete_run(job_id))
-        self._forget(status.record)
+        damages: list[Damaged] = []
+
+        def delete(store: Store) -> None:
+            try:
+                store.delete_run(job_id)
+            except Damaged as damage:
+                damages.append(damage)
+            store.space.truncate_soon()
+
+        await self._write(delete)
+        if damages:
+            raise _unreadable(job_id, str(damages[0]))
+        self._forget(job_id, status.record.claim)
 
     async def trim(self, job_id: str, before: int) -> None:
         book = await self._book(job_id)
         book.trim(before)
-        stored = await self._read(lambda store: store.run(job_id))
+        stored = await self._read(lambda store: store.run(job_id), of=job_id)
         if stored is not None and stored.state != "running":
             entries = list(book.entries)
             await self._write(lambda store: store.trim_run(stored.no, entries))
@@ -169,7 +190,9 @@ class SqliteJournal:
             last = entries[-1][0] if entries else 0
             book.restore(entries, next_number=last + _NUMBERS_SKIPPED)
             live = self._live[run.record.job_id] = _LiveBook(run.no, book, nothing)
-            claimed.append(Unfinished(run.record, list(entries), self._go_on(live)))
+            if run.fault is not None:
+                logger.error("run %s was in progress and cannot go on: %s", run.record.job_id, run.fault)
+            claimed.append(Unfinished(run.record, list(entries), self._go_on(live), run.fault))
         return claimed
 
     def _go_on(self, live: "_LiveBook") -> Callable[[Callable[[], None], Callable[[], None]], Log]:
@@ -180,13 +203,12 @@ class SqliteJournal:
         return go_on
 
     async def close(self) -> None:
-        for timer in (self._flush_timer, self._sweep_timer):
-            if timer is not None:
-                timer.cancel()
+        self._upkeep.stop()
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         self.flush()
+        await to_thread.run_sync(self._reader.close)  # first: whoever closes last folds the WAL in, and must be able to
         await to_thread.run_sync(self._writer.stop)
-        if self._readers is not None:
-            self._readers.close()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -250,8 +272,17 @@ class SqliteJournal:
             outline=[entry for entry in entries if not isinstance(entry[1], _LEFT_OUT)],
             next_batch=self._next_batch,
         )
-        let_go = partial(self._live.pop, book.record.job_id, None)
-        await self._write(lambda store: store.end_run(ending), is_tried_again=True, done=let_go)
+        size = 0
+
+        def write(store: Store) -> None:
+            nonlocal size
+            size = store.end_run(ending)
+
+        def let_go() -> None:
+            self._live.pop(book.record.job_id, None)
+            self._upkeep.ended(size)
+
+        await self._write(write, is_tried_again=True, done=let_go)
 
     # Its own.
 
@@ -259,10 +290,12 @@ class SqliteJournal:
         """What the writer does first, as soon as it can."""
         if self._lock is None:
             try:
-                self._lock = _locked(self._folder)
+                self._lock = take_lock(self._folder)
             except DirectoryInUse as error:
                 raise OSError(str(error)) from error
-        self._found = _Opening(store.next_epoch(), store.last_numbers(), store.in_progress(), store.claims())
+        self._found = _Opening(
+            store.next_epoch(), store.last_numbers(), store.in_progress(), store.claims(), store.retention.finished()
+        )
 
     def _take_over(self) -> None:
         """What the writer found is ours."""
@@ -273,6 +306,7 @@ class SqliteJournal:
         self._recovered = opening.in_progress
         for claim, job_id in opening.claims:
             self._claims.take(claim, job_id)
+        self._upkeep.begin(*opening.finished)
 
     async def _book(self, job_id: str) -> Book:
         if (live := self._live.get(job_id)) is not None:
@@ -285,9 +319,9 @@ class SqliteJournal:
             run = store.run(job_id)
             if run is None:
                 raise _no_such_run()
-            return run, store.events(run.no)
+            return run, store.events(run)
 
-        run, entries = await self._read(read)
+        run, entries = await self._read(read, of=job_id)
         book = Book(run.record)
         book.restore(entries, next_number=run.last_event_id + 1)
         self._opened[job_id] = book
@@ -298,59 +332,35 @@ class SqliteJournal:
     def _status(self, run: StoredRun) -> RunStatus:
         if (live := self._live.get(run.record.job_id)) is not None:
             return live.book.status()
+        if run.fault is not None:
+            logger.error("run %s cannot be read: %s", run.record.job_id, run.fault)
         summary = Summary()
         for _, event in run.outline:
             summary.observe(event)
-        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id)
+        return RunStatus(run.record, run.state, summary, run.last_event_id, run.first_event_id, run.fault)
 
-    async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
-        def in_thread() -> ResultT:
-            with self._reading:
-                if self._readers is None:
-                    self._readers = Store(self._folder, writes=False)
-                return read(self._readers)
+    async def _read(self, read: Callable[[Store], ResultT], *, of: str = "") -> ResultT:
+        """What is stored, `of` a run or of many.
 
+        Raises:
+            StorageUnavailable: it cannot be read.
+        """
         try:
-            return await to_thread.run_sync(in_thread)
-        except (sqlite3.Error, OSError) as error:
-            logger.warning("the data directory cannot be read: %s", error)
-            raise StorageUnavailable("what is stored cannot be read at present") from error
+            return await self._reader.read(read)
+        except Damaged as damage:
+            raise _unreadable(of, str(damage)) from damage
 
     async def _write(
-        self, write: Callable[[Store], None], *, is_tried_again: bool = False, done: Callable[[], object] = nothing
+        self, write: Callable[[Store], object], *, is_tried_again: bool = False, done: Callable[[], object] = nothing
     ) -> None:
         written: asyncio.Future[Any] = self._loop.create_future()
         self._writer.put(Task(write, written, is_tried_again, done))
         await written
 
-    def _sweep(self) -> None:
-        """Forget what is old or too much, now and then."""
-        if self.healthy:
-            self._sweep_some()
-        self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-
-    def _sweep_some(self) -> None:
-        now = time.time()
-        expired: list[StoredRun] = []
-
-        def sweep(store: Store) -> None:
-            store.drop_claims(now - CLAIM_SECONDS)
-            expired[:] = store.expired(now - self._retain_seconds, max_bytes=self._retain_bytes, limit=_RUNS_A_SWEEP)
-            for run in expired:
-                store.delete_run(run.record.job_id)
-
-        def forget() -> None:
-            for run in expired:
-                self._forget(run.record)
-            if len(expired) == _RUNS_A_SWEEP:
-                self._sweep_some()
-
-        self._writer.put(Task(sweep, None, is_tried_again=False, done=forget))
-
-    def _forget(self, record: RunRecord) -> None:
+    def _forget(self, job_id: str, claim: Claim | None) -> None:
         """The run is not in the file any more."""
-        self._opened.pop(record.job_id, None)
-        self._claims.drop(record.claim, record.job_id)
+        self._opened.pop(job_id, None)
+        self._claims.drop(claim, job_id)
 
     def _on_health(self, is_healthy: bool) -> None:
         """The writer has begun to fail, or to succeed."""
@@ -370,6 +380,8 @@ class _Opening:
     last_numbers: tuple[int, int]
     in_progress: Sequence[tuple[StoredRun, list[Entry]]]
     claims: Sequence[tuple[Claim, str]]
+    finished: tuple[int, float | None]
+    """The bytes of all runs that have ended, and when the last of them did."""
 
 
 @dataclass(slots=True, eq=False)
@@ -412,22 +424,10 @@ class _Log:
             self._live.book.suspend()
 
 
-def _locked(folder: Path) -> int:
-    """The lock of a directory, which the system lets go of when the process ends.
-
-    Raises:
-        DirectoryInUse: another process has it.
-        OSError: there can be none.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise DirectoryInUse(f"another process serves the data directory {folder}") from error
-    return lock
-
-
 def _no_such_run() -> NotFound:
     return NotFound("there is no such run")
+
+
+def _unreadable(job_id: str, fault: str) -> StorageUnavailable:
+    logger.error("run %s cannot be read: %s", job_id, fault)
+    return StorageUnavailable("what is stored of this run is damaged and cannot be read")

@@ -25,7 +25,7 @@ _RETRY_SECONDS = 1.0
 class Task:
     """Something to write."""
 
-    write: Callable[[Store], None]
+    write: Callable[[Store], object]
     written: asyncio.Future[Any] | None
     """Resolved in the event loop."""
     is_tried_again: bool
@@ -87,6 +87,7 @@ class Writer(threading.Thread):
                     store.probe()
                 for task in tasks:
                     task.write(store)
+            store.space.settle()
         except (sqlite3.Error, OSError) as error:
             self._fail(tasks, error)
             return

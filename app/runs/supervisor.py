@@ -24,6 +24,7 @@ from app.llm.base import ChatModel
 from app.runs.job import Job
 from app.runs.journal import Journal, RunRecord
 from app.runs.run import Run
+from app.runs.stored_run import description_of
 from app.swarm.plan import Plan
 from app.tools.mcp import McpHub
 
@@ -107,6 +108,13 @@ class Supervisor:
         are told to have been interrupted. `job_of` makes a job of what was posted, or raises an `AppError`."""
         for found in await self.journal.unfinished():
             record = found.record
+            if found.fault is not None:
+                run = Run(_lost_job(record), grace_seconds=0)
+                run.resume(found)
+                if run.summary.described is None:
+                    run.record(description_of(record))
+                await run.finish(InternalError("what was stored of the run is damaged"), succeeded=False)
+                continue
             try:
                 job = job_of(record)
             except AppError as error:
