@@ -134,11 +134,12 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
     """A commit that failed may have been written all the same; it is tried again."""
     store = Store(tmp_path, writes=True)
     entries = [(1, RunStarted(0)), (2, END)]
-    ending = Ending(1, "success", 1.0, entries, entries, next_batch=2)
+    its = record(claim=Claim("key", "body"), body=b"{}")
+    ending = Ending(1, its, "success", 1.0, entries, entries, next_batch=2)
 
     def write() -> None:
         with store.transaction():
-            store.add_run(1, record(claim=Claim("key", "body"), body=b"{}"), epoch=1, first_batch=1)
+            store.add_run(1, its, epoch=1, first_batch=1)
             store.add_batch(1, [(1, 1, RunStarted(0))])
         with store.transaction():
             store.end_run(ending)

@@ -266,6 +266,7 @@ class SqliteJournal:
         self._pending = [noted for noted in self._pending if noted[0] != live.no]
         ending = Ending(
             no=live.no,
+            record=book.record,
             state=event.status,
             ended_at=time.time(),
             entries=entries,

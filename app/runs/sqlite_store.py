@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.runs.blanking import blanked
-from app.runs.checksums import Damaged, checked, content_of, head_of, is_checked
+from app.runs.checksums import Damaged, checked, content_of, head_of
 from app.runs.data_directory import FILE, Presence, prepare, warn_of_other_readers
 from app.runs.journal import Claim, Entry, RunRecord, RunState
 from app.runs.packing import Noted, pack, unpack, without
@@ -126,6 +126,8 @@ class Ending:
     """What is written when a run ends."""
 
     no: int
+    record: RunRecord
+    """As it was posted: it is written again without what only a run in progress needs."""
     state: RunState
     ended_at: float
     """Unix time, in seconds."""
@@ -269,18 +271,19 @@ class Store:
 
     def end_run(self, ending: Ending) -> int:
         """Write a run's end; returns the bytes that the run takes from now on."""
-        size = self._write_segments(ending.no, ending.entries)
         outline = stored_outline(ending.no, ending.outline)
-        size += len(outline) + self._blank(ending.no)
+        record = stored_record(ending.no, replace(ending.record, body=blanked(ending.record.body)))
+        size = self._write_segments(ending.no, ending.entries) + len(outline) + len(record)
         self._connection.execute(
-            "UPDATE runs SET state = ?, ended_at = ?, first_event_id = ?, last_event_id = ?, bytes = ?, outline = ?,"
-            " last_batch = ? WHERE no = ? AND state = 'running'",
+            "UPDATE runs SET state = ?, ended_at = ?, first_event_id = ?, last_event_id = ?, bytes = ?, record = ?,"
+            " outline = ?, last_batch = ? WHERE no = ? AND state = 'running'",
             (
                 ending.state,
                 ending.ended_at,
                 ending.entries[0][0],
                 ending.entries[-1][0],
                 size,
+                record,
                 outline,
                 ending.next_batch - 1,
                 ending.no,
@@ -303,23 +306,6 @@ class Store:
             size, before = size + len(stored), head_of(stored)
             self._connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", (no, first, stored))
         return size
-
-    def _blank(self, no: int) -> int:
-        """Take secrets and images out of the record of a run that ends; returns its bytes."""
-        row = self._connection.execute("SELECT record FROM runs WHERE no = ? AND state = 'running'", (no,)).fetchone()
-        if row is None:
-            return 0
-        [stored] = row
-        try:
-            record = record_of(no, stored)
-        except Damaged as damage:  # what its end says can be read with a record that says what is known
-            record = fragment_of(self._columns(no), str(damage)).record
-        body = blanked(record.body)
-        if body is record.body and is_checked(stored):
-            return len(stored)
-        blank = stored_record(no, replace(record, body=body))
-        self._connection.execute("UPDATE runs SET record = ? WHERE no = ?", (blank, no))
-        return len(blank)
 
     def trim_run(self, no: int, entries: Sequence[Entry]) -> None:
         """Leave only these entries of a finished run."""
