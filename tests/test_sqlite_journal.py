@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,8 @@ async def test_a_checkpoint_by_somebody_else_changes_nothing(tmp_path: Path) -> 
 async def left(journal: SqliteJournal) -> set[str]:
     """The owner's runs, once the sweep is over: it was asked for when the journal was opened, before this one's."""
     await finish(journal, "other", owner="somebody")
-    await journal.delete("other")
+    with suppress(NotFound):  # it may be too much itself
+        await journal.delete("other")
     return {run.record.job_id for run in (await journal.list("o", limit=100)).runs}
 
 

@@ -7,7 +7,6 @@ in one transaction. When a run ends, its events are written once more, together,
 import asyncio
 import logging
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +65,7 @@ class SqliteJournal:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._folder = folder
+        self._clock = clock
         self._live: dict[str, _LiveBook] = {}
         self._opened: OrderedDict[str, Book] = OrderedDict()
         self._claims = Claims()
@@ -268,7 +268,7 @@ class SqliteJournal:
             no=live.no,
             record=book.record,
             state=event.status,
-            ended_at=time.time(),
+            ended_at=self._clock.unix(),
             entries=entries,
             outline=[entry for entry in entries if not isinstance(entry[1], _LEFT_OUT)],
             next_batch=self._next_batch,

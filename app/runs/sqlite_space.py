@@ -21,6 +21,7 @@ class Space:
         """Whether the WAL may hold what is in no table any more: at first, what an earlier process left."""
         self._connection = connection
         self._is_to_truncate = False
+        self._pages_to_give_back = 0
 
     def truncate_soon(self) -> None:
         """Once this transaction is over, leave nothing in the WAL that is in no table."""
@@ -28,9 +29,15 @@ class Space:
 
     def settle(self) -> None:
         """Do what has to wait until a transaction is over."""
-        if not self._is_to_truncate:
-            return
-        self._is_to_truncate = False
+        if pages := self._pages_to_give_back:
+            self._pages_to_give_back = 0
+            # As a script, which is stepped to its end: execute() would stop after the first page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+        if self._is_to_truncate:
+            self._is_to_truncate = False
+            self._truncate()
+
+    def _truncate(self) -> None:
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS_TO_TRUNCATE * 1000:.0f}")
         try:
             [is_busy, *_] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -38,8 +45,9 @@ class Space:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
         self.holds_deleted = bool(is_busy)
 
-    def give_back(self, pages: int) -> bool:
-        """Give so many free pages back to the disk, but for some slack; whether more are left."""
+    def give_back_soon(self, pages: int) -> bool:
+        """Once this transaction is over, give so many free pages back to the disk, but for some slack; whether more
+        are left."""
         [count], [free], [mode] = (
             self._connection.execute(f"PRAGMA {name}").fetchone()
             for name in ("page_count", "freelist_count", "auto_vacuum")
@@ -47,7 +55,7 @@ class Space:
         excess = free - max(_SLACK_PAGES, count // 8)
         if mode != _INCREMENTAL or excess <= 0:
             return False
-        self._connection.execute(f"PRAGMA incremental_vacuum({min(pages, excess)})").fetchall()
+        self._pages_to_give_back = min(pages, excess)
         return excess > pages
 
     def vacuum(self) -> None:

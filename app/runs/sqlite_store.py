@@ -148,12 +148,8 @@ class Store:
         """
         if writes:
             prepare(folder)
-        uri = f"{(folder / FILE).absolute().as_uri()}?mode={'rw' if writes else 'ro'}"
-        self._connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        self._connection = _connected(folder, "rw" if writes else "ro")
         try:
-            self._connection.execute("PRAGMA cell_size_check = ON")
             if writes:
                 self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is a table, or never
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -163,6 +159,8 @@ class Store:
                 self._migrate()
                 self._presence = Presence(folder)
                 warn_of_other_readers(folder)
+            self._committed = _connected(folder, "ro") if writes else self._connection
+            """For what may be damaged: a transaction that comes upon damage can write nothing any more."""
         except BaseException:
             self._connection.close()
             raise
@@ -170,6 +168,7 @@ class Store:
         self.retention = Retention(self._connection)
 
     def close(self) -> None:
+        self._committed.close()
         self._connection.close()
 
     @contextmanager
@@ -320,20 +319,27 @@ class Store:
         """Delete a finished run, also from the batches that runs in progress still need.
 
         Raises:
-            Damaged: its row cannot be followed to its end; what could be deleted of it is.
+            Damaged: its row cannot be followed to its end, and all of it is left as it is.
         """
-        row = self._connection.execute("SELECT no, first_batch FROM runs WHERE job_id = ?", (job_id,)).fetchone()
-        if row is None:
-            return
-        no, first_batch = row
-        self.space.holds_deleted = True
         try:
-            self._connection.execute("DELETE FROM segments WHERE run = ?", (no,))
-            [last_batch] = self._connection.execute("SELECT last_batch FROM runs WHERE no = ?", (no,)).fetchone()
-            self._delete_from_batches(no, first_batch, last_batch)
-            self._connection.execute("DELETE FROM runs WHERE no = ?", (no,))
+            row = self._committed.execute(
+                "SELECT no, first_batch, last_batch FROM runs WHERE job_id = ?", (job_id,)
+            ).fetchone()
         except sqlite3.DatabaseError as error:
             raise as_damage(error) from error
+        if row is None:
+            return
+        no, first_batch, last_batch = row
+        try:
+            self._committed.execute("SELECT record, outline FROM runs WHERE no = ?", (no,)).fetchone()
+            for _ in self._committed.execute("SELECT events FROM segments WHERE run = ?", (no,)):
+                pass
+        except sqlite3.DatabaseError as error:
+            raise as_damage(error) from error
+        self.space.holds_deleted = True
+        self._delete_from_batches(no, first_batch, last_batch)
+        self._connection.execute("DELETE FROM segments WHERE run = ?", (no,))
+        self._connection.execute("DELETE FROM runs WHERE no = ?", (no,))
 
     def _delete_from_batches(self, no: int, first: int, last: int | None) -> None:
         """`last` is not known of runs that ended under an older release."""
@@ -341,7 +347,9 @@ class Store:
         numbers = self._connection.execute("SELECT id FROM batches WHERE id BETWEEN ? AND ?", within).fetchall()
         for (batch,) in numbers:
             try:
-                left = without(self._batch(batch), no)
+                self._batch(batch)  # so that damage is met outside of the transaction
+                [stored] = self._connection.execute("SELECT events FROM batches WHERE id = ?", (batch,)).fetchone()
+                left = without(content_of(stored, _batch_key(batch)), no)
             except Damaged as damage:
                 logger.warning("batch %d may hold events of a run that was deleted: %s", batch, damage)
                 continue
@@ -362,7 +370,7 @@ class Store:
             "SELECT no FROM runs WHERE ended_at IS NOT NULL AND substr(record, 1, 1) <> x'c1'"
         ).fetchall()
         for (no,) in rows:
-            [stored] = self._connection.execute("SELECT record FROM runs WHERE no = ?", (no,)).fetchone()
+            [stored] = self._committed.execute("SELECT record FROM runs WHERE no = ?", (no,)).fetchone()
             try:
                 record = record_of(no, stored)
             except Damaged as damage:
@@ -382,7 +390,7 @@ class Store:
         Raises:
             Damaged: nothing of its row can be read.
         """
-        row = self._connection.execute("SELECT no FROM runs WHERE job_id = ?", (job_id,)).fetchone()
+        row = self._committed.execute("SELECT no FROM runs WHERE job_id = ?", (job_id,)).fetchone()
         return self._run(row[0]) if row else None
 
     def events(self, run: StoredRun) -> list[Entry]:
@@ -396,9 +404,7 @@ class Store:
         entries: list[Entry] = []
         before = b""
         try:
-            rows = self._connection.execute(
-                "SELECT first, events FROM segments WHERE run = ? ORDER BY first", (run.no,)
-            )
+            rows = self._committed.execute("SELECT first, events FROM segments WHERE run = ? ORDER BY first", (run.no,))
             for first, stored in rows:
                 entries += entries_of(content_of(stored, _segment_key(run.no, first, before)))
                 before = head_of(stored)
@@ -416,11 +422,11 @@ class Store:
         """An owner's runs, newest first, of numbers below `before`; and whether there are more."""
         before = before if before is not None else _NO_LIMIT
         if state is None:
-            rows = self._connection.execute(
+            rows = self._committed.execute(
                 "SELECT no FROM runs WHERE owner = ? AND no < ? ORDER BY no DESC LIMIT ?", (owner, before, limit + 1)
             )
         else:
-            rows = self._connection.execute(
+            rows = self._committed.execute(
                 "SELECT no FROM runs WHERE owner = ? AND state = ? AND no < ? ORDER BY no DESC LIMIT ?",
                 (owner, state, before, limit + 1),
             )
@@ -430,17 +436,17 @@ class Store:
 
     def claims(self) -> list[tuple[Claim, str]]:
         """All that are held, with their runs."""
-        rows = self._connection.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
+        rows = self._committed.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
         return [(Claim(key, body), job_id) for key, body, job_id in rows]
 
     def in_progress(self) -> list[tuple[StoredRun, list[Entry]]]:
         """The runs without an end, with what was written of them; of one with a fault, what came before it."""
-        rows = self._connection.execute("SELECT no, first_batch FROM runs WHERE state = 'running' ORDER BY no")
+        rows = self._committed.execute("SELECT no, first_batch FROM runs WHERE state = 'running' ORDER BY no")
         first_batches: dict[int, int] = dict(rows.fetchall())
         entries: dict[int, list[Entry]] = {no: [] for no in first_batches}
         doubts: dict[int, dict[int, str]] = {no: {} for no in first_batches}
         """By run: behind how many of its entries some may be missing, and why."""
-        numbers = self._connection.execute(
+        numbers = self._committed.execute(
             "SELECT id FROM batches WHERE id >= ? ORDER BY id", (min(first_batches.values(), default=None),)
         ).fetchall()
         for (batch,) in numbers:
@@ -457,7 +463,7 @@ class Store:
 
     def _batch(self, batch: int) -> bytes | memoryview:
         try:
-            [stored] = self._connection.execute("SELECT events FROM batches WHERE id = ?", (batch,)).fetchone()
+            [stored] = self._committed.execute("SELECT events FROM batches WHERE id = ?", (batch,)).fetchone()
         except sqlite3.DatabaseError as error:
             raise as_damage(error) from error
         return content_of(stored, _batch_key(batch))
@@ -469,7 +475,7 @@ class Store:
             Damaged: not even its id can be read.
         """
         try:
-            *columns, record, outline = self._connection.execute(_RUN, (no,)).fetchone()
+            *columns, record, outline = self._committed.execute(_RUN, (no,)).fetchone()
             return run_of(Columns(*columns), record, outline)
         except sqlite3.DatabaseError as error:
             fault = str(as_damage(error))
@@ -492,7 +498,7 @@ class Store:
             Damaged: neither can they.
         """
         try:
-            return Columns(*self._connection.execute(_COLUMNS_OF_A_RUN, (no,)).fetchone())
+            return Columns(*self._committed.execute(_COLUMNS_OF_A_RUN, (no,)).fetchone())
         except sqlite3.DatabaseError as error:
             raise as_damage(error) from error
 
@@ -507,6 +513,13 @@ def _undoubted(run: StoredRun, entries: list[Entry], doubts: Mapping[int, str]) 
         if not goes_on and place <= whole:
             whole, fault = place, run.fault or why
     return replace(run, fault=fault), entries[:whole]
+
+
+def _connected(folder: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{(folder / FILE).absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
 
 
 def _batch_key(batch: int) -> bytes:

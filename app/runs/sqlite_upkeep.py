@@ -12,6 +12,7 @@ operator to say. Runs that end from then on expire as ever.
 import asyncio
 import logging
 import math
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ class Upkeep:
         self._forget = forget
         self._timers: list[Timer] = []
         self._finished_bytes = 0
+        self._bytes_meanwhile = 0
+        """Of runs that have ended since a sweep was asked for: it may have counted them or not."""
         self._spared_until: float | None = None
         """Runs that ended up to then are not expired for their age."""
         self._is_sweeping = False
@@ -104,6 +107,7 @@ class Upkeep:
     def ended(self, size: int) -> None:
         """A run has ended and takes so many bytes."""
         self._finished_bytes += size
+        self._bytes_meanwhile += size
         if self._finished_bytes > self._limits.bytes:
             self._sweep_some()
 
@@ -140,6 +144,7 @@ class Upkeep:
         if self._is_sweeping or not self._is_healthy():
             return
         self._is_sweeping = True
+        self._bytes_meanwhile = 0
         now = self._clock.unix()
         if self._spared_until is not None and not self._is_far_too_old(self._spared_until):
             self._spared_until = None  # the clock has been set right
@@ -150,7 +155,7 @@ class Upkeep:
         def sweep(store: Store) -> None:
             step.expired = self._deleted(store, after, before)
             step.finished_bytes, _ = store.retention.finished()
-            step.is_more_to_give_back = store.space.give_back(_PAGES_A_STEP)
+            step.is_more_to_give_back = store.space.give_back_soon(_PAGES_A_STEP)
 
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         written.add_done_callback(lambda _: self._swept(step, written))
@@ -170,6 +175,9 @@ class Upkeep:
         for run in expired:
             try:
                 store.delete_run(run.job_id)
+            except sqlite3.DatabaseError:
+                self._damaged.add(run.job_id)  # whatever it is, the next sweep goes without
+                raise
             except Damaged as damage:
                 self._damaged.add(run.job_id)
                 logger.error("run %s has expired and cannot be deleted: %s", run.job_id, damage)  # noqa: TRY400
@@ -183,8 +191,9 @@ class Upkeep:
             return  # the writer has told why
         for run in step.expired:
             self._forget(run.job_id, run.claim)
-        self._finished_bytes = step.finished_bytes
-        if step.expired or step.is_more_to_give_back:
+        self._finished_bytes = step.finished_bytes + self._bytes_meanwhile
+        is_too_much = self._bytes_meanwhile > 0 and self._finished_bytes > self._limits.bytes
+        if step.expired or step.is_more_to_give_back or is_too_much:
             self._sweep_some()
 
     def _is_far_too_old(self, ended_at: float) -> bool:
