@@ -31,7 +31,8 @@ async def memory_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 <<
 @asynccontextmanager
 async def sqlite_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
     with TemporaryDirectory() as folder:
-        async with SqlitePlace(Path(folder) / "store").opened() as journal:
+        place = SqlitePlace(Path(folder) / "store")
+        async with place.opened(retain_seconds=retain_seconds, retain_bytes=retain_bytes) as journal:
             yield journal
 
 
@@ -42,10 +43,10 @@ class SqlitePlace:
         self._folder = folder
 
     @asynccontextmanager
-    async def opened(self) -> AsyncGenerator[Journal]:
+    async def opened(self, *, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
         """As a process would that finds nobody there any more, whether or not that is so."""
         (self._folder / "lock").unlink(missing_ok=True)
-        journal = SqliteJournal(self._folder, retain_seconds=60, retain_bytes=1 << 20)
+        journal = SqliteJournal(self._folder, retain_seconds=retain_seconds, retain_bytes=retain_bytes)
         await journal.open()
         yield journal
         await journal.close()
