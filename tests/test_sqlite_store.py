@@ -22,6 +22,7 @@ from app.runs.data_directory import FILE, take_lock
 from app.runs.journal import AlreadyClaimed, Claim, Log
 from app.runs.packing import pack
 from app.runs.sqlite_journal import SqliteJournal
+from app.runs.sqlite_store import Store
 from app.runs.stored_run import description_of
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
@@ -351,6 +352,16 @@ async def test_a_directory_that_is_gone_is_noticed_within_five_seconds(tmp_path:
         await until(lambda: not journal.healthy)
 
 
+async def test_a_writer_that_failed_is_not_well_in_a_file_that_nobody_finds(tmp_path: Path) -> None:
+    with closing(Store(tmp_path, writes=True)) as store:
+        store.probe()
+        (tmp_path / FILE).rename(tmp_path / "elsewhere")
+        with pytest.raises(OSError, match="removed or replaced"):
+            store.probe()
+        (tmp_path / "elsewhere").rename(tmp_path / FILE)
+        store.probe()
+
+
 @pytest.mark.noisy
 async def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
     clock = DrivenClock()
@@ -413,31 +424,30 @@ async def test_a_bit_that_fell_over_makes_its_run_unreadable_and_no_other(
         assert await ids(journal) == ["run-2"]
 
 
+SWAPPED = ("UPDATE segments SET run = run + 10", "UPDATE segments SET run = 13 - run")
+
+
 @pytest.mark.noisy
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE segments SET run = 3 - run",
-        "UPDATE runs SET owner = 'o', job_id = 'run-x' WHERE no = 1",
-        "UPDATE runs SET state = 'failed' WHERE no = 1",
-        "UPDATE runs SET last_event_id = 4 WHERE no = 1",
-        "UPDATE runs SET first_event_id = 0 WHERE no = 1",
-        "UPDATE runs SET created_at = 'x', state = 'x' WHERE no = 1",
-        "DELETE FROM segments WHERE run = 1",
+        SWAPPED,
+        ("UPDATE runs SET job_id = 'run-x' WHERE no = 1", "UPDATE runs SET job_id = 'run-1' WHERE no = 2"),
+        ("UPDATE runs SET state = 'failed' WHERE no = 1",),
+        ("UPDATE runs SET last_event_id = 4 WHERE no = 1",),
+        ("UPDATE runs SET first_event_id = 0 WHERE no = 1",),
+        ("UPDATE runs SET created_at = 'x', state = 'x' WHERE no = 1",),
+        ("DELETE FROM segments WHERE run = 1",),
     ],
 )
-async def test_what_was_written_elsewhere_is_not_taken_for_a_runs_own(tmp_path: Path, damage: str) -> None:
+async def test_what_was_written_elsewhere_is_not_taken_for_a_runs_own(tmp_path: Path, damage: Sequence[str]) -> None:
     await two_runs(tmp_path)
-    ask(tmp_path, "UPDATE segments SET run = run + 10")
-    ask(tmp_path, "UPDATE segments SET run = run - 10")
-    ask(tmp_path, damage.replace("3 - run", "run + 10"))
-    if "3 - run" in damage:
-        ask(tmp_path, "UPDATE segments SET run = 13 - run")
+    for statement in damage:
+        ask(tmp_path, statement)
     async with opened(tmp_path) as journal:
-        name = "run-x" if "run-x" in damage else "run-1"
         with pytest.raises(StorageUnavailable):
-            await journal.tail(name)
-        assert name in await ids(journal)
+            await journal.tail("run-1")
+        assert "run-1" in await ids(journal)
 
 
 @pytest.mark.noisy
@@ -606,6 +616,15 @@ async def test_a_directory_of_the_first_release_opens_and_reads_the_same(tmp_pat
     async with opened(tmp_path) as journal:
         assert await ids(journal, "o1") == ["live", "old-3"]
         assert len(await read_all(await journal.tail("live"))) == 2
+
+
+@pytest.mark.noisy
+async def test_a_run_of_the_first_release_that_lost_events_is_not_read_without_them(tmp_path: Path) -> None:
+    events = old_store(tmp_path, runs=1)
+    ask(tmp_path, "UPDATE segments SET events = ?", pack([(1, 1, events[0]), (1, 3, events[2]), (1, 4, events[3])]))
+    async with opened(tmp_path) as journal:
+        with pytest.raises(StorageUnavailable):
+            await journal.tail("old-1")
 
 
 async def test_runs_of_the_first_release_go_where_they_are_too_many_bytes(tmp_path: Path) -> None:
