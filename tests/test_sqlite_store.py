@@ -451,6 +451,17 @@ async def test_what_was_written_elsewhere_is_not_taken_for_a_runs_own(tmp_path: 
 
 
 @pytest.mark.noisy
+async def test_a_schema_that_is_no_text_any_more_is_a_clear_refusal(tmp_path: Path) -> None:
+    await two_runs(tmp_path)
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content.replace(b"owner TEXT NOT NULL", b"owner TEXT NOT NUL\xac"))
+    async with opened(tmp_path) as journal:
+        assert not journal.healthy
+        with pytest.raises(StorageUnavailable):
+            await journal.list("o")
+
+
+@pytest.mark.noisy
 async def test_a_long_run_that_lost_a_part_is_not_read_without_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await finish(journal, "run-1", *(str(number) for number in range(13_000)))

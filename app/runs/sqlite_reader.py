@@ -34,7 +34,7 @@ class Reader:
         """
         try:
             return await to_thread.run_sync(self._read, read)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: of a damaged schema's own text
             logger.warning("the data directory cannot be read: %s", error)
             raise StorageUnavailable("what is stored cannot be read at present") from error
 

@@ -475,8 +475,11 @@ class Store:
             Damaged: not even its id can be read.
         """
         try:
-            *columns, record, outline = self._committed.execute(_RUN, (no,)).fetchone()
-            return run_of(Columns(*columns), record, outline)
+            row = self._committed.execute(_RUN, (no,)).fetchone()
+            if row is not None:
+                *columns, record, outline = row
+                return run_of(Columns(*columns), record, outline)
+            fault = "an index leads to a row that is not there"
         except sqlite3.DatabaseError as error:
             fault = str(as_damage(error))
         except Damaged as damage:
@@ -498,9 +501,12 @@ class Store:
             Damaged: neither can they.
         """
         try:
-            return Columns(*self._committed.execute(_COLUMNS_OF_A_RUN, (no,)).fetchone())
+            row = self._committed.execute(_COLUMNS_OF_A_RUN, (no,)).fetchone()
         except sqlite3.DatabaseError as error:
             raise as_damage(error) from error
+        if row is None:
+            raise Damaged("there is no such row")
+        return Columns(*row)
 
 
 def _undoubted(run: StoredRun, entries: list[Entry], doubts: Mapping[int, str]) -> tuple[StoredRun, list[Entry]]:
