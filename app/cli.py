@@ -1,10 +1,11 @@
-"""The command line: `swarmstream serve | run | openapi`."""
+"""The command line: `swarmstream serve | run | vacuum | openapi`."""
 
 import codecs
 import json
 import logging
 import os
 import secrets
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -83,9 +84,17 @@ def serve(
     preload: Annotated[
         bool, typer.Option("--preload", help="Import litellm at start, not with the first call that needs it.")
     ] = False,
+    expire: Annotated[
+        bool | None,
+        typer.Option(
+            "--expire",
+            help=f"Delete old runs also if that is every one there is [{ENV_PREFIX}EXPIRE].",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
-    given: dict[str, Any] = {"host": host, "port": port}
+    given: dict[str, Any] = {"host": host, "port": port, "expire": expire}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     aliases = _aliases(settings)
     dev_key = None
@@ -138,6 +147,32 @@ def run(
     payload = _payload(file, task)
     frames = _in_this_process(payload) if server is None else _on_server(server, key, payload)
     raise typer.Exit(_watch(frames, as_json=as_json, verbose=verbose))
+
+
+@cli.command()
+def vacuum() -> None:
+    """Give the space that deleted runs have left in the data directory back to the disk.
+
+    The directory's server must be stopped. For as long as it takes, as much space again is needed. Records of runs
+    that ended under a release that kept MCP credentials and images in them are rid of those.
+
+    The exit code is 0 if it is done, 1 if it could not be, 2 if there is nothing to do it with or a server is using it.
+    """
+    folder = _settings({}).data_dir
+    if folder is None:
+        _refuse(f"{ENV_PREFIX}DATA_DIR is empty: there is no data directory.")
+    from app.runs.journal import DirectoryInUse
+    from app.runs.sqlite_vacuum import NoRuns, vacuumed
+
+    configure_logging(level="WARNING", layout="text", secrets=frozenset())
+    try:
+        before, after = vacuumed(folder)
+    except (DirectoryInUse, NoRuns) as refusal:
+        _refuse(f"{refusal}.")
+    except (OSError, sqlite3.Error) as error:
+        _say(f"{folder} could not be vacuumed, and is as it was: {error}")
+        raise typer.Exit(_FAILED) from None
+    typer.echo(f"{folder}: {before:,} bytes before, {after:,} bytes now")
 
 
 @cli.command()

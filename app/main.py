@@ -157,6 +157,7 @@ def journal_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
         retain_seconds=settings.retain_seconds,
         retain_bytes=settings.retain_bytes,
         durability=settings.durability,
+        expires_all=settings.expire,
         clock=clock,
     )
 

@@ -85,7 +85,13 @@ class Settings(BaseSettings):
     retain_seconds: SecondsOrNone = Field(604_800.0, description="How long a finished run can be read again.")
     retain_bytes: Annotated[int, Field(ge=0)] = Field(
         1024 * 1024 * 1024,
-        description="How much finished runs may take, of the disk or of the memory; the oldest go first.",
+        description="How much finished runs may take, of the disk or of the memory; the oldest of the key that has "
+        "most go first.",
+    )
+    expire: bool = Field(
+        False,
+        description="Whether a start deletes runs for their age also where that is every finished run that there is: "
+        "after a long stop, if the clock is right.",
     )
     send_seconds: Seconds = Field(
         30.0, description="How long a client may take nothing of its answer before it is let go; a reader may resume."

@@ -5,7 +5,9 @@ import json
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import anyio
 import httpx
 import pytest
 
+from app.runs.data_directory import FILE
 from tests.conftest import KEY, client
 from tests.process import COMMAND, OPENAI_KEY, openai_environ, server_process
 from tests.sse import Parser, check_stream
+from tests.test_sqlite_store import old_store
 from tests.upstream import Exchange, hello, provider
 
 pytestmark = pytest.mark.anyio
@@ -204,3 +208,33 @@ async def test_a_clean_run_logs_nothing_above_info_and_no_run_logs_a_key() -> No
     assert "Incorrect API key" in server.log, "what the provider said is told"
     for secret in (OPENAI_KEY, KEY):
         assert secret not in server.log + server.out + clean.text + refused.text
+
+
+def test_vacuum_gives_back_what_an_old_directory_has_free(tmp_path: Path) -> None:
+    old_store(tmp_path, runs=40, body=b'{"img":"' + b"canary" * 10_000 + b'"}')
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        connection.execute("DELETE FROM runs WHERE no < 31")
+    done = run("vacuum", SWARMSTREAM_DATA_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    before, after = (int(words.split()[0].replace(",", "")) for words in done.stdout.split(": ")[1].split("before, "))
+    assert before > 40 * 60_000
+    assert after == (tmp_path / FILE).stat().st_size < 100_000
+    assert b"canary" not in (tmp_path / FILE).read_bytes()
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,), "from now on it shrinks by itself"
+        assert connection.execute("SELECT count(*) FROM segments, runs WHERE run = no").fetchone() == (10,)
+
+
+async def test_vacuum_leaves_a_directory_alone_that_a_server_uses(tmp_path: Path) -> None:
+    environ = {"SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_DATA_DIR": str(tmp_path)}
+    async with server_process(environ=environ):
+        refused = await anyio.to_thread.run_sync(lambda: run("vacuum", SWARMSTREAM_DATA_DIR=str(tmp_path)))
+    assert (refused.returncode, refused.stderr) == (2, f"another process serves the data directory {tmp_path}.\n")
+
+
+def test_vacuum_makes_nothing_where_nothing_is(tmp_path: Path) -> None:
+    for folder, says in ((str(tmp_path / "none"), "there are no runs in"), ("", "SWARMSTREAM_DATA_DIR is empty")):
+        refused = run("vacuum", SWARMSTREAM_DATA_DIR=folder)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+    assert not list(tmp_path.iterdir())

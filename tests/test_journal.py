@@ -42,7 +42,8 @@ async def memory_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 <<
 @asynccontextmanager
 async def sqlite_journal(*, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
     with TemporaryDirectory() as folder:
-        async with SqlitePlace(Path(folder) / "store").opened() as journal:
+        place = SqlitePlace(Path(folder) / "store")
+        async with place.opened(retain_seconds=retain_seconds, retain_bytes=retain_bytes) as journal:
             yield journal
 
 
@@ -53,10 +54,10 @@ class SqlitePlace:
         self._folder = folder
 
     @asynccontextmanager
-    async def opened(self) -> AsyncGenerator[Journal]:
+    async def opened(self, *, retain_seconds: float = 60, retain_bytes: int = 1 << 20) -> AsyncGenerator[Journal]:
         """As a process would that finds nobody there any more, whether or not that is so."""
         (self._folder / "lock").unlink(missing_ok=True)
-        journal = SqliteJournal(self._folder, retain_seconds=60, retain_bytes=1 << 20)
+        journal = SqliteJournal(self._folder, retain_seconds=retain_seconds, retain_bytes=retain_bytes)
         await journal.open()
         yield journal
         await journal.close()
@@ -118,6 +119,37 @@ async def test_events_come_back_in_order_and_numbered_from_one(journal: Journal)
     entries = await read_all(await journal.tail("run-1"))
     assert [number for number, _ in entries] == list(range(1, len(events) + 1))
     assert [event for _, event in entries] == events
+
+
+@pytest.mark.parametrize("make", [memory_journal, sqlite_journal])
+async def test_an_owner_with_many_runs_pushes_out_its_own(make: Any) -> None:
+    """Not those of an owner with few, though they are older."""
+    async with make(retain_bytes=100_000) as journal:
+        await finish(journal, "few-1", "x" * 10_000, owner="few")
+        for number in range(30):
+            await finish(journal, f"many-{number:02}", "x" * 10_000, owner="many")
+        await finish(journal, "few-2", "x" * 10_000, owner="few")
+        left: list[str] = []
+        with anyio.fail_after(30):
+            while not left or len(left) > 10:
+                runs = [run for owner in ("few", "many") for run in (await journal.list(owner, limit=100)).runs]
+                left = [run.record.job_id for run in runs]
+    assert left[:2] == ["few-2", "few-1"]
+    assert left[2] == "many-29"
+    assert len(left) > 4
+
+
+@pytest.mark.parametrize("make", [memory_journal, sqlite_journal])
+async def test_what_only_a_run_in_progress_needs_is_gone_with_its_end(make: Any) -> None:
+    body = b'{"img":"aW1hZ2U=","mcp_url":"https://a.example/?key=secret"}'
+    async with make() as journal:
+        log = await begin(journal, body=body)
+        assert (await journal.list("o")).runs[0].record.body == body
+        await log.commit(END)
+        left = (await journal.status("run-1")).record.body
+    assert b"a.example" in left
+    assert b"secret" not in left
+    assert b"aW1hZ2U=" not in left
 
 
 @pytest.mark.parametrize("after", [0, 1, 700, 1500])

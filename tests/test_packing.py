@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
-import pytest
-
 from app.events import (
     AgentUsage,
     CustomEvent,
@@ -26,7 +24,7 @@ from app.events import (
     Usage,
     UsageTotalled,
 )
-from app.runs.packing import pack, unpack
+from app.runs.packing import Noted, pack, split, unpack
 
 USAGE = Usage(1, 2, 3, 4, 0.1, 1e-9, priced=False, estimated=True)
 FAILURE = Failure("code", "words", 502, retryable=True)
@@ -80,8 +78,10 @@ def test_a_moment_is_the_same_moment_in_whatever_zone_it_was_told() -> None:
     assert event.created_at == NOW
 
 
-@pytest.mark.parametrize(("runs", "expected"), [(None, [1, 2, 1]), ([1], [1, 1]), ([2, 3], [2]), ([], [])])
-def test_a_batch_is_read_for_all_runs_or_for_some(runs: list[int] | None, expected: list[int]) -> None:
-    batch = pack([(1, 1, RunStarted(0)), (2, 1, RunStarted(0)), (1, 2, RunStarted(0))])
-    assert [run for run, _, _ in unpack(batch, runs)] == expected
-    assert unpack(pack([])) == []
+def test_a_batch_can_be_taken_apart_before_it_is_decoded() -> None:
+    events: list[Noted] = [(1, 1, RunStarted(0)), (2, 1, TextDelta(1, "A", 1, "x")), (1, 2, RunStarted(2))]
+    packed = split(pack(events))
+    assert [each.run for each in packed] == [1, 2, 1]
+    assert [(each.run, *each.entry()) for each in packed] == events == unpack(pack(events))
+    assert [each.is_of((TextDelta,)) for each in packed] == [False, True, False]
+    assert unpack(pack([])) == split(pack([])) == []

@@ -256,7 +256,7 @@ async def test_a_key_that_reads_many_runs_at_once_is_no_long_wait_for_the_other(
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            with journal._reading:  # pyright: ignore[reportPrivateUsage]  # as while a long read goes on
+            with journal._reader._reading:  # pyright: ignore[reportPrivateUsage]  # as while a long read goes on
                 for _ in range(100):
                     tasks.start_soon(read, ONE)
                 await anyio.wait_all_tasks_blocked()

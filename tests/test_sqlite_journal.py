@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -63,10 +63,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_an_empty_file_gets_its_tables(tmp_path: Path) -> None:
-    ask(tmp_path, "PRAGMA user_version = 0")
+    (tmp_path / FILE).touch(0o600)
     async with opened(tmp_path) as journal:
         await finish(journal, "run-1", "x")
-    assert columns(tmp_path, "PRAGMA user_version") != [0]
+    [version] = columns(tmp_path, "PRAGMA user_version")
+    assert version > 0
     assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-1"]
     assert columns(tmp_path, "PRAGMA journal_mode") == ["wal"]
 
@@ -135,11 +136,12 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
     """A commit that failed may have been written all the same; it is tried again."""
     store = Store(tmp_path, writes=True)
     entries = [(1, RunStarted(0)), (2, END)]
-    ending = Ending(1, "success", 1.0, entries, entries, next_batch=2)
+    its = record(claim=Claim("key", "body"), body=b"{}")
+    ending = Ending(1, its, "success", 1.0, entries, entries, next_batch=2)
 
     def write() -> None:
         with store.transaction():
-            store.add_run(1, record(claim=Claim("key", "body"), body=b"{}"), epoch=1, first_batch=1)
+            store.add_run(1, its, epoch=1, first_batch=1)
             store.add_batch(1, [(1, 1, RunStarted(0))])
         with store.transaction():
             store.end_run(ending)
@@ -208,7 +210,8 @@ async def test_a_checkpoint_by_somebody_else_changes_nothing(tmp_path: Path) -> 
 async def left(journal: SqliteJournal) -> set[str]:
     """The owner's runs, once the sweep is over: it was asked for when the journal was opened, before this one's."""
     await finish(journal, "other", owner="somebody")
-    await journal.delete("other")
+    with suppress(NotFound):  # it may be too much itself
+        await journal.delete("other")
     return set((await journal.list("o", limit=100)).job_ids)
 
 
@@ -260,10 +263,10 @@ async def test_a_sweep_goes_on_until_enough_has_gone(tmp_path: Path) -> None:
 
 
 def multiply(folder: Path, count: int) -> None:
-    """Make so many finished runs of one."""
+    """Make so many finished runs of one, without the checksums, which are each run's own."""
 
-    def renamed(packed: bytes, no: int) -> bytes:
-        return msgspec.msgpack.encode({**msgspec.msgpack.decode(packed), "job_id": f"run-{no}"})
+    def renamed(stored: bytes, no: int) -> bytes:
+        return msgspec.msgpack.encode({**msgspec.msgpack.decode(stored[5:]), "job_id": f"run-{no}"})
 
     with closing(sqlite3.connect(folder / FILE)) as connection, connection:
         connection.create_function("renamed", 2, renamed)
@@ -271,11 +274,10 @@ def multiply(folder: Path, count: int) -> None:
         connection.execute(
             f"WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) INSERT INTO runs"
             " (no, job_id, owner, state, epoch, created_at, ended_at, first_batch, first_event_id, last_event_id,"
-            " bytes, claim_key, claim_body, record, outline)"
-            " SELECT i, 'run-' || i, owner, state, epoch, created_at, ended_at, first_batch, first_event_id,"
-            " last_event_id, bytes, NULL, NULL, renamed(record, i), outline FROM n, runs WHERE no = 1"
+            " bytes, record, outline) SELECT i, 'run-' || i, owner, state, epoch, created_at, ended_at, first_batch,"
+            " first_event_id, last_event_id, bytes, renamed(record, i), substr(outline, 6) FROM n, runs WHERE no = 1"
         )
-        connection.execute("INSERT INTO segments SELECT no, 1, events FROM runs, segments WHERE no > 1")
+        connection.execute("INSERT INTO segments SELECT no, 1, substr(events, 6) FROM runs, segments WHERE no > 1")
 
 
 async def test_a_hundred_thousand_finished_runs_are_no_burden(
@@ -346,7 +348,7 @@ async def statements_of(journal: SqliteJournal, job_id: str) -> list[str]:
     """What a file is asked when a stranger asks for a run, and for those behind it."""
     statements: list[str] = []
     await journal.list("you")
-    connection = journal._readers._connection  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    connection = journal._reader._store._connection  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     connection.set_trace_callback(statements.append)
     with pytest.raises(NotFound):
         await journal.status(job_id, owner="you")

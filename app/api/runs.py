@@ -226,6 +226,8 @@ async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:
     status = await _status(runs, job_id, caller)
     if status.is_waiting:
         raise Unavailable("the run waits to be taken up again; its stream tells when it goes on", retry_after_seconds=1)
+    if status.fault is not None:
+        raise StorageUnavailable("what is stored of this run is damaged and cannot be read")
     return answers.run_answer(status.summary, status)
 
 

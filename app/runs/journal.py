@@ -64,6 +64,8 @@ class RunStatus:
     is_waiting: bool = False
     """Whether what it will come to is open although nobody carries it out: the process that did is gone and no other
     has taken it up yet, or its end is still to be written. Its readers wait."""
+    fault: str | None = None
+    """Why what is stored of the run cannot be read; the rest then says no more than that there is such a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,11 @@ class Unfinished(Protocol):
     @property
     def attempts(self) -> int:
         """What processes have counted that loaded it and ended before it went on."""
+        ...
+
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot go on, where what is stored of it is damaged; the entries are those before the damage."""
         ...
 
     async def load(self) -> tuple[RunRecord, Sequence[Entry]]:

@@ -3,11 +3,13 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from app.clock import SYSTEM_CLOCK, Clock, Timer
 from app.errors import IdempotencyMismatch, NotFound, StillRunning
 from app.events import Event, RunEnded
+from app.runs.blanking import blanked
 from app.runs.book import Book, nothing
 from app.runs.journal import (
     MAX_ADMITTED,
@@ -86,7 +88,8 @@ class _Log:
 
 
 class MemoryJournal:
-    """Keeps live runs without limit, finished ones for `retain_seconds` and within `retain_bytes`, oldest out first.
+    """Keeps live runs without limit, finished ones for `retain_seconds` and within `retain_bytes`: where they are too
+    much, the oldest of the owner that has most goes first.
 
     With `retain_seconds=math.inf` it keeps them as long as it is kept itself.
     """
@@ -104,9 +107,10 @@ class MemoryJournal:
         self._claims = Claims(clock)
         self._admitted: dict[str, dict[bytes, None]] = {}
         """The digests of the stream tokens that have connected, by run, the oldest first."""
-        self._finished: OrderedDict[str, tuple[Timer, int]] = OrderedDict()
-        """When each is forgotten, and its bytes."""
-        self._finished_bytes = 0
+        self._finished: dict[str, OrderedDict[str, tuple[Timer, int]]] = {}
+        """When each is forgotten, and its bytes, by owner; the oldest first."""
+        self._finished_bytes: dict[str, int] = {}
+        """By owner."""
 
     async def open(self) -> None:
         pass
@@ -164,8 +168,9 @@ class MemoryJournal:
         return ()
 
     async def close(self) -> None:
-        for timer, _ in self._finished.values():
-            timer.cancel()
+        for finished in self._finished.values():
+            for timer, _ in finished.values():
+                timer.cancel()
         self._finished.clear()
         self._books.clear()
         self._admitted.clear()
@@ -174,21 +179,30 @@ class MemoryJournal:
         """Start the retention of a book whose run is over."""
         if self._retain_seconds == math.inf:
             return
-        job_id, weight = book.record.job_id, book.weigh()
+        book.record = replace(book.record, body=blanked(book.record.body))
+        job_id, owner, weight = book.record.job_id, book.record.owner, book.weigh()
         timer = self._clock.call_later(self._retain_seconds, self._forget, job_id)
-        self._finished[job_id] = (timer, weight)
-        self._finished_bytes += weight
-        while self._finished_bytes > self._retain_bytes:
-            self._forget(next(iter(self._finished)))
+        self._finished.setdefault(owner, OrderedDict())[job_id] = (timer, weight)
+        self._finished_bytes[owner] = self._finished_bytes.get(owner, 0) + weight
+        excess = sum(self._finished_bytes.values()) - self._retain_bytes
+        while excess > 0:
+            has_most = max(self._finished_bytes, key=self._finished_bytes.__getitem__)
+            oldest, (_, its) = next(iter(self._finished[has_most].items()))
+            self._forget(oldest)
+            excess -= its
 
     def _forget(self, job_id: str) -> None:
         """Readers that hold a cursor read on: the book goes with the last of them."""
-        if (kept := self._finished.pop(job_id, None)) is not None:
+        record = self._books.pop(job_id).record
+        owner, finished = record.owner, self._finished.get(record.owner, OrderedDict())
+        if (kept := finished.pop(job_id, None)) is not None:
             timer, weight = kept
             timer.cancel()
-            self._finished_bytes -= weight
+            self._finished_bytes[owner] -= weight
+            if not finished:
+                del self._finished[owner], self._finished_bytes[owner]
         self._admitted.pop(job_id, None)
-        self._claims.drop(self._books.pop(job_id).record.claim, job_id)
+        self._claims.drop(record.claim, job_id)
 
     def _book(self, job_id: str) -> Book:
         try:

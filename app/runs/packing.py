@@ -4,7 +4,7 @@ A batch is a MessagePack array of `[run, number, kind, event]`: events of many r
 other are one write. `kind` is an event's place in `_KINDS`, which only grows at its end.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -26,6 +26,7 @@ from app.events import (
     TurnStarted,
     UsageTotalled,
 )
+from app.runs.checksums import Damaged
 
 _KINDS: tuple[type[Event], ...] = (
     TextDelta,
@@ -61,15 +62,21 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
 
     def is_of(self, kinds: tuple[type[Event], ...]) -> bool:
         """Tell whether the event is of one of these kinds."""
-        return _KINDS[self.kind] in kinds
+        return issubclass(_KINDS[self.kind], kinds)
 
     def entry(self) -> tuple[int, Event]:
-        """The event with its number."""
-        return self.number, _decoders[self.kind].decode(self.event)
+        """The event with its number.
+
+        Raises:
+            Damaged: it cannot be decoded.
+        """
+        try:
+            return self.number, _decoders[self.kind].decode(self.event)
+        except (msgspec.MsgspecError, IndexError, UnicodeDecodeError) as error:
+            raise Damaged(f"events cannot be decoded: {error}") from error
 
 
-split = msgspec.msgpack.Decoder(list[Packed]).decode
-"""The events of a batch, one by one."""
+_packed = msgspec.msgpack.Decoder(list[Packed])
 
 
 def pack(events: Iterable[Noted]) -> bytes:
@@ -77,7 +84,33 @@ def pack(events: Iterable[Noted]) -> bytes:
     return _encode([(run, number, _NUMBERS[type(event)], event) for run, number, event in events])
 
 
-def unpack(batch: bytes, runs: Sequence[int] | None = None) -> list[Noted]:
-    """The events of a batch, or those of these runs."""
-    wanted = None if runs is None else set(runs)
-    return [(packed.run, *packed.entry()) for packed in split(batch) if wanted is None or packed.run in wanted]
+def split(batch: bytes | memoryview) -> list[Packed]:
+    """The events of a batch, one by one.
+
+    Raises:
+        Damaged: it cannot be taken apart.
+    """
+    try:
+        return _packed.decode(batch)
+    except msgspec.MsgspecError as error:
+        raise Damaged(f"events cannot be decoded: {error}") from error
+
+
+def unpack(batch: bytes | memoryview) -> list[Noted]:
+    """The events of a batch.
+
+    Raises:
+        Damaged: they cannot be decoded.
+    """
+    return [(packed.run, *packed.entry()) for packed in split(batch)]
+
+
+def without(batch: bytes | memoryview, run: int) -> bytes | None:
+    """The batch without the events of this run; None where it has none.
+
+    Raises:
+        Damaged: it cannot be taken apart.
+    """
+    events = split(batch)
+    left = [event for event in events if event.run != run]
+    return _encode(left) if len(left) < len(events) else None

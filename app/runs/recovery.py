@@ -18,6 +18,7 @@ from app.errors import AppError, InternalError, RunError, StorageUnavailable
 from app.runs.job import Job
 from app.runs.journal import Entry, Journal, RunRecord, Unfinished
 from app.runs.run import Run
+from app.runs.stored_run import description_of
 from app.swarm.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class Recovery:
             return
         level = logging.WARNING if isinstance(reason, InternalError) else logging.INFO
         logger.log(level, "run %s: %s", record.job_id, reason.detail)
+        if run.summary.described is None:  # nothing of it could be read, and answers need something to say
+            run.record(description_of(record))
         await run.finish(reason, succeeded=False)
 
     async def _prepare(
@@ -83,6 +86,9 @@ class Recovery:
         """Make the run know what it has done and what is left; why it cannot go on, if it cannot."""
         try:
             run.remember(entries)
+            if found.fault is not None:
+                logger.error("run %s was in progress and cannot go on: %s", record.job_id, found.fault)
+                return InternalError("what was stored of the run is damaged")
             if reason := run.unfinished_business():
                 return reason
             if found.attempts >= _MAX_ATTEMPTS:

@@ -17,13 +17,11 @@ was appended is kept and tried again; what is written is shown.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
-import sqlite3
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -36,6 +34,8 @@ from app.errors import NotFound, StillRunning, StorageUnavailable
 from app.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
 from app.places import Places
 from app.runs.book import Book, nothing
+from app.runs.checksums import Damaged
+from app.runs.data_directory import take_lock
 from app.runs.journal import (
     Claim,
     DirectoryInUse,
@@ -48,11 +48,14 @@ from app.runs.journal import (
     Tail,
     Unfinished,
 )
-from app.runs.memory_journal import CLAIM_SECONDS, Claims
+from app.runs.memory_journal import Claims
 from app.runs.packing import Noted
 from app.runs.sqlite_live import ClosedTail, LiveRun
-from app.runs.sqlite_store import Ending, InterruptedRun, Store, StoredRun
+from app.runs.sqlite_reader import Reader
+from app.runs.sqlite_store import Ending, InterruptedRun, Store
+from app.runs.sqlite_upkeep import RetentionLimits, Upkeep
 from app.runs.sqlite_writer import Task, Writer
+from app.runs.stored_run import StoredRun
 from app.runs.summary import Summary
 from app.shares import owner_of_context
 
@@ -61,9 +64,6 @@ logger = logging.getLogger(__name__)
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256
 _RETRY_SECONDS = 1.0
-_SWEEP_SECONDS = 60.0
-_RUNS_A_SWEEP = 1000
-"""Whoever commits waits for a sweep."""
 _READS = 8
 """Reads that are in threads at once, one of them in the file: however many one owner asks for, others come soon."""
 _OPENED_RUNS = 16
@@ -92,11 +92,10 @@ class SqliteJournal:
         retain_seconds: float,
         retain_bytes: int,
         durability: Durability = "process",
+        expires_all: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._folder = folder
-        self._retain_seconds = retain_seconds
-        self._retain_bytes = retain_bytes
         self._outlives_host = durability == "host"
         self._clock = clock
         self._live: dict[str, LiveRun] = {}
@@ -116,19 +115,25 @@ class SqliteJournal:
         self._flush_timer: Timer | None = None
         self._flush_is_due = False
         """Whether it comes at the end of this round of the event loop."""
-        self._sweep_timer: Timer | None = None
         self._retry_timer: Timer | None = None
         self._opening: _Opening | None = None
         self._is_open = Flag()
         self._unfinished: Sequence[Unfinished] = ()
         self._lock: int | None = None
         try:
-            self._lock = _locked(folder)
+            self._lock = take_lock(folder)
         except OSError as error:
             logger.warning("the data directory cannot be used: %s", error)
-        self._readers: Store | None = None
-        self._reading = threading.Lock()
+        self._reader = Reader(folder)
         self._reading_places = Places(_READS)
+        self._upkeep = Upkeep(
+            folder,
+            RetentionLimits(retain_seconds, retain_bytes, expires_all),
+            clock,
+            put=lambda task: self._writer.put(task),
+            is_healthy=lambda: self.healthy,
+            forget=self._forget,
+        )
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -138,7 +143,6 @@ class SqliteJournal:
             await self._write(self._begin, is_tried_again=True, outlives_host=True, done=self._take_over)
         except StorageUnavailable:
             logger.warning("the data directory %s cannot be written: no run can begin", self._folder)
-        self._sweep()
 
     @property
     def is_open(self) -> bool:
@@ -184,7 +188,7 @@ class SqliteJournal:
         live = self._live.get(job_id)
         if live is not None and owner in (None, live.book.record.owner):
             return live.status()
-        stored = await self._read(lambda store: store.run(job_id, owner=owner))
+        stored = await self._read(lambda store: store.run(job_id, owner=owner), of=job_id)
         if stored is None:
             raise _no_such_run()
         return self._status(stored)
@@ -212,8 +216,19 @@ class SqliteJournal:
         status = await self.status(job_id)
         if status.state == "running":
             raise StillRunning("the run goes on; cancel it first")
-        await self._write(lambda store: store.delete_run(job_id))
-        self._forget(status.record)
+        damages: list[Damaged] = []
+
+        def delete(store: Store) -> None:
+            try:
+                store.delete_run(job_id)
+            except Damaged as damage:
+                damages.append(damage)
+            store.space.truncate_soon()
+
+        await self._write(delete)
+        if damages:
+            raise _unreadable(job_id, str(damages[0]))
+        self._forget(job_id, status.record.claim)
 
     async def admit_token(self, job_id: str, digest: bytes) -> None:
         if self._begun:
@@ -229,7 +244,7 @@ class SqliteJournal:
     async def trim(self, job_id: str, before: int) -> None:
         book = await self._book(job_id)
         book.trim(before)
-        stored = await self._read(lambda store: store.run(job_id))
+        stored = await self._read(lambda store: store.run(job_id), of=job_id)
         if stored is not None and stored.state != "running":
             entries = list(book.entries)
             await self._write(lambda store: store.trim_run(stored.no, entries))
@@ -240,10 +255,12 @@ class SqliteJournal:
         return found
 
     async def close(self) -> None:
-        for timer in (self._flush_timer, self._sweep_timer, self._retry_timer):
+        self._upkeep.stop()
+        for timer in (self._flush_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
         self.flush()
+        await to_thread.run_sync(self._reader.close)  # first: whoever closes last folds the WAL in, and must be able to
         await to_thread.run_sync(self._writer.stop)
         await asyncio.sleep(0)  # what the writer told last is heard
         for live in self._live.values():
@@ -251,8 +268,6 @@ class SqliteJournal:
                 logger.error(
                     "the end of run %s could not be written: the next start takes it up", live.book.record.job_id
                 )
-        if self._readers is not None:
-            self._readers.close()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -339,6 +354,7 @@ class SqliteJournal:
         self._hiding.pop(live.no, None)
         ending = Ending(
             no=live.no,
+            record=book.record,
             state=event.status,
             ended_at=self._clock.unix(),
             entries=entries,
@@ -349,13 +365,17 @@ class SqliteJournal:
         live.on_failure = book.on_cancel = nothing
         live.is_ending = True
 
-        def show() -> None:
-            self._live.pop(book.record.job_id, None)
-            book.end(event)
+        size = 0
 
         def write(store: Store) -> None:
+            nonlocal size
             if not live.is_withdrawn:
-                store.end_run(ending)
+                size = store.end_run(ending)
+
+        def show() -> None:
+            self._live.pop(book.record.job_id, None)
+            self._upkeep.ended(size)
+            book.end(event)
 
         await self._write(write, is_tried_again=True, outlives_host=self._outlives_host, done=show)
 
@@ -381,14 +401,8 @@ class SqliteJournal:
 
     async def load(self, no: int) -> RunRecord:
         """The whole record of a run that is about to be taken up, which counts as an attempt."""
-        found: list[RunRecord] = []
-
-        def read(store: Store) -> None:
-            store.count_attempt(no, 1)
-            found[:] = [store.record(no)]
-
-        await self._write(read)
-        return found[0]
+        await self._write(lambda store: store.count_attempt(no, 1))
+        return await self._read(lambda store: store.record(no))
 
     # Its own.
 
@@ -396,12 +410,12 @@ class SqliteJournal:
         """What the writer does first, as soon as it can."""
         if self._lock is None:
             try:
-                self._lock = _locked(self._folder)
+                self._lock = take_lock(self._folder)
             except DirectoryInUse as error:
                 raise OSError(str(error)) from error
         epoch = store.next_epoch()
         unfinished = store.claim_unfinished(self._clock.unix())
-        self._found = _Opening(epoch, store.last_numbers(), unfinished, store.claims())
+        self._found = _Opening(epoch, store.last_numbers(), unfinished, store.claims(), store.retention.finished())
 
     def _take_over(self) -> None:
         """What the writer found is ours."""
@@ -414,13 +428,14 @@ class SqliteJournal:
             job_id = run.record.job_id
             live = waiting.pop(job_id, None) or LiveRun.waiting(run.no, run.record)
             live.no = run.no
-            live.book.preview([packed.entry() for packed in run.packed if not packed.is_of(_LEFT_OUT)])
+            live.book.preview(_outline(run))
             self._live[job_id] = live
         for live in waiting.values():  # its readers came while another process had the directory, and ended the run
             live.book.suspend()
         self._unfinished = [_UnfinishedRun(self, run, self._live[run.record.job_id]) for run in opening.unfinished]
         for claim, job_id in opening.claims:
             self._claims.take(claim, job_id)
+        self._upkeep.begin(*opening.finished)
         self._is_open.set()
 
     async def _book(self, job_id: str) -> Book:
@@ -434,9 +449,9 @@ class SqliteJournal:
             run = store.run(job_id)
             if run is None:
                 raise _no_such_run()
-            return run, store.events(run.no)
+            return run, store.events(run) if run.state != "running" else []
 
-        run, entries = await self._read(read)
+        run, entries = await self._read(read, of=job_id)
         if (live := self._live.get(job_id)) is not None:
             return live.book
         if run.state == "running":  # and nobody has taken it up: we have not taken the directory over yet
@@ -452,6 +467,8 @@ class SqliteJournal:
     def _status(self, run: StoredRun) -> RunStatus:
         if (live := self._live.get(run.record.job_id)) is not None:
             return live.status()
+        if run.fault is not None:
+            logger.error("run %s cannot be read: %s", run.record.job_id, run.fault)
         summary = Summary()
         for _, event in run.outline:
             summary.observe(event)
@@ -463,30 +480,27 @@ class SqliteJournal:
             run.first_event_id,
             ended_at=run.ended_at,
             is_waiting=run.state == "running",
+            fault=run.fault,
         )
 
-    async def _read(self, read: Callable[[Store], ResultT]) -> ResultT:
-        def in_thread() -> ResultT:
-            with self._reading:
-                if self._readers is None:
-                    self._readers = Store(self._folder, writes=False)
-                return read(self._readers)
+    async def _read(self, read: Callable[[Store], ResultT], *, of: str = "") -> ResultT:
+        """What is stored, `of` a run or of many.
 
+        Raises:
+            StorageUnavailable: it cannot be read.
+        """
         owner = owner_of_context.get()
         await self._reading_places.take(owner)
         try:
-            return await to_thread.run_sync(in_thread)
-        except (sqlite3.Error, OSError) as error:
-            logger.warning("the data directory cannot be read: %s", error)
-            raise StorageUnavailable(
-                "what is stored cannot be read at present", retry_after_seconds=_RETRY_SECONDS
-            ) from error
+            return await self._reader.read(read)
+        except Damaged as damage:
+            raise _unreadable(of, str(damage)) from damage
         finally:
             self._reading_places.give_back(owner)
 
     async def _write(
         self,
-        write: Callable[[Store], None],
+        write: Callable[[Store], object],
         *,
         is_tried_again: bool = False,
         outlives_host: bool = False,
@@ -502,34 +516,10 @@ class SqliteJournal:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
-    def _sweep(self) -> None:
-        """Forget what is old or too much, now and then."""
-        if self.healthy:
-            self._sweep_some()
-        self._sweep_timer = self._clock.call_later(_SWEEP_SECONDS, self._sweep)
-
-    def _sweep_some(self) -> None:
-        now = self._clock.unix()
-        expired: list[StoredRun] = []
-
-        def sweep(store: Store) -> None:
-            store.drop_claims(now - CLAIM_SECONDS)
-            expired[:] = store.expired(now - self._retain_seconds, max_bytes=self._retain_bytes, limit=_RUNS_A_SWEEP)
-            for run in expired:
-                store.delete_run(run.record.job_id)
-
-        def forget() -> None:
-            for run in expired:
-                self._forget(run.record)
-            if len(expired) == _RUNS_A_SWEEP:
-                self._sweep_some()
-
-        self._writer.put(Task(sweep, done=forget))
-
-    def _forget(self, record: RunRecord) -> None:
+    def _forget(self, job_id: str, claim: Claim | None) -> None:
         """The run is not in the file any more."""
-        self._opened.pop(record.job_id, None)
-        self._claims.drop(record.claim, record.job_id)
+        self._opened.pop(job_id, None)
+        self._claims.drop(claim, job_id)
 
     def _on_health(self, is_healthy: bool) -> None:
         """The writer has begun to fail, or to succeed."""
@@ -555,6 +545,8 @@ class _Opening:
     last_numbers: tuple[int, int]
     unfinished: Sequence[InterruptedRun]
     claims: Sequence[tuple[Claim, str]]
+    finished: tuple[int, float | None]
+    """The bytes of all runs that have ended, and when the last of them did."""
 
 
 class _Log:
@@ -601,12 +593,19 @@ class _UnfinishedRun:
         self._live = live
         self.record = found.record
         self.attempts = found.attempts
+        self.fault = found.fault
         self._entries: Sequence[Entry] = ()
 
     async def load(self) -> tuple[RunRecord, Sequence[Entry]]:
-        self.record = await self._journal.load(self._found.no)
-        self._entries = [packed.entry() for packed in self._found.packed]
-        return self.record, self._entries
+        if self.fault is None:
+            self.record = await self._journal.load(self._found.no)
+        entries: list[Entry] = []
+        try:
+            entries += (packed.entry() for packed in self._found.packed)
+        except Damaged as damage:
+            self.fault = str(damage)
+        self._entries = entries
+        return self.record, entries
 
     def count_attempt(self, times: int) -> None:
         self._journal.count_attempt(self._found.no, times)
@@ -619,21 +618,17 @@ class _UnfinishedRun:
         return _Log(self._journal, self._live)
 
 
-def _locked(folder: Path) -> int:
-    """The lock of a directory, which the system lets go of when the process ends.
+def _outline(run: InterruptedRun) -> list[Entry]:
+    """What answers are made of, as far as it can be read."""
+    entries: list[Entry] = []
+    with suppress(Damaged):
+        entries += (packed.entry() for packed in run.packed if not packed.is_of(_LEFT_OUT))
+    return entries
 
-    Raises:
-        DirectoryInUse: another process has it.
-        OSError: there can be none.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise DirectoryInUse(f"another process serves the data directory {folder}") from error
-    return lock
+
+def _unreadable(job_id: str, why: str) -> StorageUnavailable:
+    logger.error("run %s cannot be read: %s", job_id, why)
+    return StorageUnavailable("what is stored of this run is damaged and cannot be read")
 
 
 def _no_such_run() -> NotFound:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 class Task:
     """Something to write."""
 
-    write: Callable[[Store], None]
+    write: Callable[[Store], object]
     waiting: Sequence[asyncio.Future[Any]] = ()
     """Resolved in the event loop."""
     is_tried_again: bool = False
@@ -90,6 +90,7 @@ class Writer(threading.Thread):
                     store.probe()
                 for task in tasks:
                     task.write(store)
+            store.space.settle()
         except (sqlite3.Error, OSError) as error:
             self._fail(tasks, error)
             return
