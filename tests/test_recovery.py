@@ -827,6 +827,7 @@ class Counted:
 
     record: RunRecord
     attempts: int = 0
+    fault: str | None = None
 
     async def load(self) -> tuple[RunRecord, Sequence[Entry]]:
         self.attempts += 1

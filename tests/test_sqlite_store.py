@@ -345,6 +345,7 @@ async def test_a_directory_that_is_gone_is_noticed_within_five_seconds(tmp_path:
             await failed.wait()
         assert not journal.healthy
         (tmp_path / "elsewhere").rename(folder)
+        await clock.advance(1)
         await until(lambda: journal.healthy)
         await log.commit(END)
         shutil.rmtree(folder)

@@ -36,7 +36,7 @@ class Reader:
             return await to_thread.run_sync(self._read, read)
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: of a damaged schema's own text
             logger.warning("the data directory cannot be read: %s", error)
-            raise StorageUnavailable("what is stored cannot be read at present") from error
+            raise StorageUnavailable("what is stored cannot be read at present", retry_after_seconds=1) from error
 
     def close(self) -> None:
         """Let go of the file; what is read from now on fails."""
