@@ -46,7 +46,7 @@ class ServerProcess:
 
     async def printed(self, start: str) -> str:
         """The first line on standard output that begins so, once it is there."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while True:
                 for line in self.out.splitlines():
                     if line.startswith(start):
@@ -55,7 +55,7 @@ class ServerProcess:
 
     async def logged(self, words: str) -> None:
         """Wait until these words are in the log."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while words not in self.log:
                 await self._written.wait()
 
@@ -74,7 +74,7 @@ class ServerProcess:
         self._listening.set()
 
     async def listening(self) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             await self._listening.wait()
         assert self.url, self.log
 
