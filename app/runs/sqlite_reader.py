@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from app.errors import StorageUnavailable
 from app.runs.sqlite_store import Store
@@ -24,6 +24,8 @@ class Reader:
         self._folder = folder
         self._store: Store | None = None
         self._is_closed = False
+        self._one_by_one = CapacityLimiter(1)
+        """In the order in which they are asked for."""
         self._reading = threading.Lock()
 
     async def read(self, read: Callable[[Store], ResultT]) -> ResultT:
@@ -33,7 +35,7 @@ class Reader:
             StorageUnavailable: the file cannot be read.
         """
         try:
-            return await to_thread.run_sync(self._read, read)
+            return await to_thread.run_sync(self._read, read, limiter=self._one_by_one)
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: of a damaged schema's own text
             logger.warning("the data directory cannot be read: %s", error)
             raise StorageUnavailable("what is stored cannot be read at present", retry_after_seconds=1) from error

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from app.events import EndStatus, Event, RunDescribed, RunEnded, RunKind
-from app.runs.checksums import Damaged, checked, content_of
+from app.runs.checksums import HEAD_BYTES, Damaged, checked, checked_in_place, content_of
 from app.runs.journal import Entry, RunRecord, RunState
 from app.runs.packing import pack, unpack
 
@@ -16,7 +16,7 @@ LEAST_JUMP = 1_000_000
 """By how much the numbers of a run go up at least where it was recovered; a smaller gap means that events are lost."""
 
 _decode_record = msgspec.msgpack.Decoder(RunRecord).decode
-_encode = msgspec.msgpack.Encoder().encode
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,11 @@ class Columns:
     ended_at: float | None
 
 
-def stored_record(no: int, record: RunRecord) -> bytes:
+def stored_record(no: int, record: RunRecord) -> bytearray:
     """The `record` column."""
-    return checked(_encode(record), b"record %d" % no)
+    room = bytearray(HEAD_BYTES)
+    _encode_into(record, room, HEAD_BYTES)
+    return checked_in_place(room, b"record %d" % no)
 
 
 def stored_outline(no: int, outline: Sequence[Entry]) -> bytes:
