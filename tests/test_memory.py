@@ -15,7 +15,7 @@ from tests.upstream import Exchange, hello, provider
 
 pytestmark = pytest.mark.anyio
 
-RUNS = int(os.environ.get("MEMORY_RUNS", "30"))
+RUNS = int(os.environ.get("MEMORY_RUNS", "25"))
 """Of each way to end: what they would hold is more than they may."""
 BODY_BYTES = 900_000
 MORE_BYTES = 40_000_000

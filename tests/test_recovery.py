@@ -1,5 +1,6 @@
 """Runs outlive the process that runs them: what a crash costs, and what readers see of it (WIRE.md, section 5)."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -53,7 +54,8 @@ from tests.upstream import Exchange, provider
 pytestmark = pytest.mark.anyio
 
 SWARM = "/v1/swarm/completions"
-KILLS = 12
+KILLS = int(os.environ.get("KILLS", "6"))
+"""More of them for a campaign."""
 RUNS_AT_ONCE = 4
 
 TEAM: dict[str, Any] = {
