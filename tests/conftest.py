@@ -117,7 +117,16 @@ async def serving(
         preload=preload,
         clock=clock,
     )
-    config = uvicorn.Config(app, http=Protocol, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        port=0,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        # On a busy machine a client would take up a kept connection in the moment in which it is closed.
+        timeout_keep_alive=600,
+    )
     server = TestServer(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.live)
