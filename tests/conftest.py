@@ -104,6 +104,8 @@ async def serving(
     values: dict[str, Any] = {
         "api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)),
         "drain_seconds": 0.0,
+        # On a busy machine a client would take up a kept connection in the moment in which it is closed.
+        "keep_alive_seconds": 600,
         "data_dir": None,
         "port": 0,
         **settings,
