@@ -1,9 +1,12 @@
 """The life of runs: admission, cancellation, their one end."""
 
 import gc
+import sqlite3
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -11,12 +14,14 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import RunCancelled, Unavailable
+from app.errors import RunCancelled, StorageUnavailable, Unavailable
 from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
+from app.runs.data_directory import FILE
 from app.runs.job import Job
-from app.runs.journal import Log, RunRecord
+from app.runs.journal import AlreadyClaimed, Claim, Log, RunRecord, Suspended
 from app.runs.memory_journal import MemoryJournal
 from app.runs.run import Run
+from app.runs.sqlite_journal import SqliteJournal
 from app.runs.supervisor import RunLimits, Supervisor
 from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm
@@ -194,3 +199,38 @@ async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
             assert run() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.noisy
+async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_claim(tmp_path: Path) -> None:
+    """Nor a reader: whoever repeated the request meanwhile is let go."""
+    model = ScriptedModel({"A": ["a"]})
+    claimed = replace(job("A", on_disconnect="continue"), claim=Claim("key", "body"))
+    journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
+    await journal.open()
+    with anyio.fail_after(60):
+        async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+            with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+                other.execute("DROP TABLE runs")  # what is written next fails
+                outcomes: list[str] = []
+
+                async def start() -> None:
+                    with pytest.raises(StorageUnavailable):
+                        await supervisor.start(claimed)
+                    outcomes.append("refused")
+
+                async def repeat() -> None:
+                    with pytest.raises(AlreadyClaimed) as known:
+                        await supervisor.start(claimed)
+                    tail = await journal.tail(known.value.job_id)
+                    assert not tail.available(), "nothing is shown of what is not kept"
+                    with pytest.raises(Suspended):
+                        await tail.read()
+                    outcomes.append("let go")
+
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(start)
+                    tasks.start_soon(repeat)
+            assert sorted(outcomes) == ["let go", "refused"]
+            await supervisor.drain(5)  # nothing goes on
+        await journal.close()

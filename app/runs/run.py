@@ -45,8 +45,9 @@ from app.runs.summary import Summary
 logger = logging.getLogger(__name__)
 
 _FIRST_READER_SECONDS = 10.0
-_SHOWN_WHEN_SAFE = (TurnEnded, TurnFailed, RunFailed, UsageTotalled)
-"""What readers act upon: a turn that they saw end is not taken again, a failure that they saw stays one."""
+_SHOWN_WHEN_SAFE = (RunDescribed, RunStarted, TurnEnded, TurnFailed, RunFailed, UsageTotalled)
+"""What readers act upon: a run that they saw begin is found again, a turn that they saw end is not taken again, a
+failure that they saw stays one."""
 
 
 class Run:

@@ -384,6 +384,7 @@ class SqliteJournal:
         record = live.book.record
         live.is_withdrawn = True
         live.on_failure = live.book.on_cancel = nothing
+        live.book.suspend()  # whoever repeated the request may wait for its first event
         self._live.pop(record.job_id, None)
         self._hiding.pop(live.no, None)
         self._pending = [noted for noted in self._pending if noted[0] != live.no]
