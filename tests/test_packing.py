@@ -3,6 +3,9 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
+import msgspec
+import pytest
+
 from app.events import (
     AgentUsage,
     CustomEvent,
@@ -24,6 +27,7 @@ from app.events import (
     Usage,
     UsageTotalled,
 )
+from app.runs.checksums import Damaged
 from app.runs.packing import Noted, pack, split, unpack
 
 USAGE = Usage(1, 2, 3, 4, 0.1, 1e-9, priced=False, estimated=True)
@@ -85,3 +89,11 @@ def test_a_batch_can_be_taken_apart_before_it_is_decoded() -> None:
     assert [(each.run, *each.entry()) for each in packed] == events == unpack(pack(events))
     assert [each.is_of((TextDelta,)) for each in packed] == [False, True, False]
     assert unpack(pack([])) == split(pack([])) == []
+
+
+def test_a_kind_that_is_none_of_this_release_is_damage_and_no_bug() -> None:
+    for kind in (99, -1):
+        [packed] = split(msgspec.msgpack.encode([(1, 1, kind, {})]))
+        assert not packed.is_of((TextDelta,))
+        with pytest.raises(Damaged):
+            packed.entry()

@@ -392,6 +392,8 @@ async def test_what_cannot_be_written_fails_its_run_and_the_writer_lives(tmp_pat
             with pytest.raises(StorageUnavailable):
                 await log.commit(END)
             assert (await journal.status("run-1")).state == "running", "no end is told that is not kept"
+            await finish(journal, "run-2", "x")
+            assert (await journal.status("run-2")).state == "success", "the others go on"
 
 
 @pytest.mark.noisy
@@ -493,7 +495,11 @@ async def test_a_run_that_was_withdrawn_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await journal.status("run-1")
         await finish(journal, "run-2", claim=Claim("key", "other"))
-    assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-2"]
+        written = await begin(journal, "run-3", claim=Claim("key-3", "body"))
+        await written.commit(RunStarted(0))
+        written.withdraw()  # it was told not to be written, and is
+        await finish(journal, "run-4")
+    assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-2", "run-4"]
 
 
 @pytest.mark.parametrize("durability", ["process", "host"])

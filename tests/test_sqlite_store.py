@@ -521,6 +521,29 @@ async def test_a_damaged_record_in_progress_is_made_good_by_its_end(tmp_path: Pa
 
 
 @pytest.mark.noisy
+@pytest.mark.parametrize("how", ["record", "kind"])
+async def test_a_run_that_turns_out_to_be_damaged_as_it_is_taken_up_ends_and_keeps_nobody_back(
+    tmp_path: Path, how: str
+) -> None:
+    async with opened(tmp_path) as journal:
+        for number in range(3):
+            log = await begin(journal, f"run-{number}", on_disconnect="continue")
+            await log.commit(RunStarted(0))
+    if how == "kind":  # of a later release, say
+        unknown = msgspec.msgpack.encode([(2, 2, 99, {})])
+        ask(tmp_path, "INSERT INTO batches SELECT max(id) + 1, ? FROM batches", unknown)
+    async with opened(tmp_path) as journal:
+        assert journal.healthy
+        found = await journal.unfinished()
+        if how == "record":
+            flip(tmp_path, "runs", "record", "job_id = 'run-1'", 30)
+        faults = [(run.record.job_id, len((await run.load())[1]), bool(run.fault)) for run in found]
+        for run in found:
+            await run.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
+    assert faults == [("run-0", 1, False), ("run-1", 0 if how == "record" else 1, True), ("run-2", 1, False)]
+
+
+@pytest.mark.noisy
 async def test_a_run_that_cannot_be_deleted_stops_no_sweep(tmp_path: Path) -> None:
     """Its row goes on in pages that there are none of."""
     old_store(tmp_path, runs=1, body=b"b" * 100_000)

@@ -219,10 +219,9 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
                         await supervisor.start(claimed)
                     outcomes.append("refused")
 
-                async def repeat() -> None:
-                    with pytest.raises(AlreadyClaimed) as known:
-                        await supervisor.start(claimed)
-                    tail = await journal.tail(known.value.job_id)
+                async def read() -> None:
+                    [job_id] = list(supervisor._live)  # pyright: ignore[reportPrivateUsage]
+                    tail = await journal.tail(job_id)
                     assert not tail.available(), "nothing is shown of what is not kept"
                     with pytest.raises(Suspended):
                         await tail.read()
@@ -230,7 +229,23 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(start)
-                    tasks.start_soon(repeat)
-            assert sorted(outcomes) == ["let go", "refused"]
+                    tasks.start_soon(start)
+                    tasks.start_soon(read)
+            assert sorted(outcomes) == ["let go", "refused", "refused"]
             await supervisor.drain(5)  # nothing goes on
         await journal.close()
+
+
+async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_other() -> None:
+    model = ScriptedModel({"A": ["a"]}, order="-")
+    claimed = replace(job("A", on_disconnect="continue"), claim=Claim("key", "body"))
+    async with supervising(model, limits=RunLimits(max_runs=1)) as (supervisor, _):
+        run = await supervisor.start(claimed)
+        with pytest.raises(AlreadyClaimed) as known:
+            await supervisor.start(claimed)
+        with pytest.raises(Unavailable):
+            await supervisor.start(job("A"))
+        await supervisor.drain(0)
+        with pytest.raises(AlreadyClaimed):
+            await supervisor.start(claimed)
+    assert known.value.job_id == run.job_id

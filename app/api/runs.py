@@ -61,7 +61,7 @@ async def read_run(
         if runs.journal.is_open:
             raise
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
-        reader = Reader(await runs.journal.tail(job_id), after=after, clock=parts_of(request)["clock"])
+        reader = Reader(runs.journal.opening_tail(), after=after, clock=parts_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)

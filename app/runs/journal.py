@@ -205,8 +205,11 @@ class Journal(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it has been possible to write and to read here since `open`. Until then a `tail` lets its reader go
-        once that is so."""
+        """Whether it has been possible to write and to read here since `open`."""
+        ...
+
+    def opening_tail(self) -> Tail:
+        """A cursor into nothing, for a journal that is not open: it lets its reader go once it is."""
         ...
 
     @property
@@ -217,6 +220,14 @@ class Journal(Protocol):
     async def open(self) -> None:
         """Begin. Before this only the journal's place has been taken. Where it cannot be written yet, that is tried
         again until it can."""
+        ...
+
+    def look_up(self, claim: Claim | None) -> None:
+        """Find out whether `submit` would find a run that has the claim.
+
+        Raises:
+            AlreadyClaimed, IdempotencyMismatch: as `submit`.
+        """
         ...
 
     async def submit(

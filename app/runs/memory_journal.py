@@ -43,6 +43,12 @@ class Claims:
             AlreadyClaimed: there is one, for the same body.
             IdempotencyMismatch: there is one, for another body.
         """
+        self.look_up(claim)
+        if claim is not None:
+            self._runs[claim.key] = (self._clock.now(), claim.body, job_id)
+
+    def look_up(self, claim: Claim | None) -> None:
+        """As `take`, without claiming anything."""
         if claim is None:
             return
         self._forget_old()
@@ -51,7 +57,6 @@ class Claims:
             if body != claim.body:
                 raise IdempotencyMismatch("this Idempotency-Key came with another body before")
             raise AlreadyClaimed(its)
-        self._runs[claim.key] = (self._clock.now(), claim.body, job_id)
 
     def _forget_old(self) -> None:
         oldest = self._clock.now() - CLAIM_SECONDS
@@ -114,6 +119,12 @@ class MemoryJournal:
 
     async def open(self) -> None:
         pass
+
+    def look_up(self, claim: Claim | None) -> None:
+        self._claims.look_up(claim)
+
+    def opening_tail(self) -> Tail:
+        raise RuntimeError("it is open")
 
     async def submit(
         self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing

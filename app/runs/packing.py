@@ -62,7 +62,7 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
 
     def is_of(self, kinds: tuple[type[Event], ...]) -> bool:
         """Tell whether the event is of one of these kinds."""
-        return issubclass(_KINDS[self.kind], kinds)
+        return 0 <= self.kind < len(_KINDS) and issubclass(_KINDS[self.kind], kinds)
 
     def entry(self) -> tuple[int, Event]:
         """The event with its number.
@@ -70,9 +70,11 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
         Raises:
             Damaged: it cannot be decoded.
         """
+        if not 0 <= self.kind < len(_KINDS):
+            raise Damaged(f"events of kind {self.kind} are not of this release")
         try:
             return self.number, _decoders[self.kind].decode(self.event)
-        except (msgspec.MsgspecError, IndexError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Damaged(f"events cannot be decoded: {error}") from error
 
 

@@ -33,13 +33,20 @@ class Recovery:
     """Takes up the runs that another process has left."""
 
     def __init__(
-        self, journal: Journal, job_of: Callable[[RunRecord], Job], begin: Callable[[Run], None], *, clock: Clock
+        self,
+        journal: Journal,
+        job_of: Callable[[RunRecord], Job],
+        begin: Callable[[Run], None],
+        *,
+        grace_seconds: float = 0,
+        clock: Clock,
     ) -> None:
         """`job_of` makes a job of what was posted, or raises an `AppError`; it is called in a thread. `begin` is given
         what goes on."""
         self._journal = journal
         self._job_of = job_of
         self._begin = begin
+        self._grace_seconds = grace_seconds
         self._clock = clock
         self._left: deque[Unfinished] = deque()
         self._patience = CancelScope()
@@ -59,8 +66,10 @@ class Recovery:
             try:
                 await self._take_up(found)
             except StorageUnavailable:
+                self._left.rotate(-1)  # others may fare better
                 with CancelScope() as self._patience:
-                    await sleep(self._clock, _AGAIN_SECONDS)
+                    if not self._is_stopping:
+                        await sleep(self._clock, _AGAIN_SECONDS)
                 continue
             except Exception:
                 logger.exception("run %s: a bug of ours keeps it from going on", found.record.job_id)
@@ -68,7 +77,7 @@ class Recovery:
 
     async def _take_up(self, found: Unfinished) -> None:
         record, entries = await found.load()
-        run = Run(_lost_job(record), clock=self._clock)
+        run = Run(_lost_job(record), grace_seconds=self._grace_seconds, clock=self._clock)
         reason = await self._prepare(run, found, record, entries)
         run.take_over(found, entries)
         if reason is None:

@@ -207,6 +207,14 @@ class Run:
             self.stop(InternalError("the run could not be started"))
             raise
 
+    async def safe(self) -> None:
+        """Return once all that has happened so far is safe.
+
+        Raises:
+            StorageUnavailable: it cannot be made safe at present.
+        """
+        await self._log.safe()
+
     def take_over(self, found: Unfinished, entries: Sequence[Entry]) -> None:
         """Go on where another process left off, behind these entries."""
         self._record, self.job_id = found.record, found.record.job_id

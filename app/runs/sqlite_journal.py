@@ -100,7 +100,7 @@ class SqliteJournal:
         self._clock = clock
         self._live: dict[str, LiveRun] = {}
         self._opened: OrderedDict[str, Book] = OrderedDict()
-        self._claims = Claims()
+        self._claims = Claims(clock)
         self._next_run = 1
         self._next_batch = 1
         self._begun: list[Callable[[Store], None]] = []
@@ -152,6 +152,9 @@ class SqliteJournal:
     def healthy(self) -> bool:
         return self._opening is not None and self._writer.is_healthy
 
+    def look_up(self, claim: Claim | None) -> None:
+        self._claims.look_up(claim)
+
     async def submit(
         self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
     ) -> Log:
@@ -177,12 +180,10 @@ class SqliteJournal:
         return _Log(self, live)
 
     async def tail(self, job_id: str, *, after: int = 0) -> Tail:
-        try:
-            return (await self._book(job_id)).tail(after)
-        except StorageUnavailable:
-            if self._opening is not None:
-                raise
-            return ClosedTail(self._is_open)
+        return (await self._book(job_id)).tail(after)
+
+    def opening_tail(self) -> Tail:
+        return ClosedTail(self._is_open)
 
     async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
         live = self._live.get(job_id)
@@ -389,6 +390,8 @@ class SqliteJournal:
         self._hiding.pop(live.no, None)
         self._pending = [noted for noted in self._pending if noted[0] != live.no]
         self._claims.drop(record.claim, record.job_id)
+        # The writer may have written it since, for it tries again by itself.
+        self._writer.put(Task(lambda store: store.delete_run(record.job_id), is_tried_again=True))
 
     def cleared(self, no: int) -> None:
         """The run goes on that was taken up."""
@@ -401,9 +404,14 @@ class SqliteJournal:
         self._flush_soon()
 
     async def load(self, no: int) -> RunRecord:
-        """The whole record of a run that is about to be taken up, which counts as an attempt."""
+        """The whole record of a run that is about to be taken up, which counts as an attempt.
+
+        Raises:
+            Damaged: it cannot be read.
+        """
+        record = await self._reader.read(lambda store: store.record(no))
         await self._write(lambda store: store.count_attempt(no, 1))
-        return await self._read(lambda store: store.record(no))
+        return record
 
     # Its own.
 
@@ -455,6 +463,8 @@ class SqliteJournal:
         run, entries = await self._read(read, of=job_id)
         if (live := self._live.get(job_id)) is not None:
             return live.book
+        if run.state == "running" and self._opening is not None:
+            raise _no_such_run()  # it is withdrawn
         if run.state == "running":  # and nobody has taken it up: we have not taken the directory over yet
             live = self._live[job_id] = LiveRun.waiting(run.no, replace(run.record, body=b""))
             return live.book
@@ -508,7 +518,7 @@ class SqliteJournal:
         done: Callable[[], object] = nothing,
     ) -> None:
         written: asyncio.Future[Any] = self._loop.create_future()
-        self._writer.put(Task(write, [written], is_tried_again, outlives_host, done))
+        self._writer.put(Task(write, [written], is_tried_again, outlives_host=outlives_host, done=done))
         await written
 
     def _flush_soon(self) -> None:
@@ -527,6 +537,8 @@ class SqliteJournal:
         if is_healthy:
             logger.info("the data directory can be written again")
             return
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
         self._retry_timer = self._clock.call_later(_RETRY_SECONDS, self._try_again)
         for live in list(self._live.values()):
             if live.is_carried_out:
@@ -598,10 +610,10 @@ class _UnfinishedRun:
         self._entries: Sequence[Entry] = ()
 
     async def load(self) -> tuple[RunRecord, Sequence[Entry]]:
-        if self.fault is None:
-            self.record = await self._journal.load(self._found.no)
         entries: list[Entry] = []
         try:
+            if self.fault is None:
+                self.record = await self._journal.load(self._found.no)
             entries += (packed.entry() for packed in self._found.packed)
         except Damaged as damage:
             self.fault = str(damage)
@@ -612,6 +624,8 @@ class _UnfinishedRun:
         self._journal.count_attempt(self._found.no, times)
 
     def go_on(self, *, on_cancel: Callable[[], None], on_failure: Callable[[], None]) -> Log:
+        if not self._journal.healthy:
+            raise StorageUnavailable("the run cannot go on at present", retry_after_seconds=_RETRY_SECONDS)
         found = self._found
         self._live.take_up(self.record, self._entries, found.next_event_id, on_cancel, on_failure)
         found.packed, self._entries = [], ()

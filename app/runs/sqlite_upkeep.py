@@ -127,7 +127,7 @@ class Upkeep:
     def _look(self) -> None:
         """Look whether the files are where they were; the writer tells if they are not."""
         if self._is_healthy():
-            self._put(Task(lambda store: store.check_presence()))
+            self._put(Task(lambda store: store.check_presence(), is_look=True))
 
     def _sweep(self) -> None:
         now = self._clock.unix()

@@ -28,6 +28,8 @@ class Task:
     """Resolved in the event loop."""
     is_tried_again: bool = False
     """Whether it is kept, should it fail, until it succeeds."""
+    is_look: bool = False
+    """Whether it only looks, and is to wait for no other program's transaction."""
     outlives_host: bool = False
     """Whether it is to be on the disk when it is said to be done."""
     done: Callable[[], object] = nothing
@@ -83,26 +85,58 @@ class Writer(threading.Thread):
             store = self._store = self._store or Store(self._folder, writes=True)
             if self._wrote_alone(store, tasks):
                 return
-            with store.transaction(outlives_host=any(task.outlives_host for task in tasks)):
-                if self.epoch is not None:
-                    store.check_epoch(self.epoch)
-                if not self.is_healthy:
-                    store.probe()
-                for task in tasks:
-                    task.write(store)
-            store.space.settle()
+            self._write(store, tasks)
         except (sqlite3.Error, OSError) as error:
             self._fail(tasks, error)
             return
-        except Exception as error:
-            logger.exception("a bug of ours: the journal cannot be written")
-            self._fail(tasks, error)
+        except Exception:
+            logger.exception("a bug of ours: something cannot be written")
+            self._do_one_by_one(tasks)
             return
         self._kept = []
         self._tell(tasks, None)
         if not self.is_healthy:
             self.is_healthy = True
             self._call(self._on_health, True)
+
+    def _write(self, store: Store, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if task.is_look:
+                task.write(store)
+        writing = [task for task in tasks if not task.is_look]
+        if not writing and self.is_healthy:
+            return
+        with store.transaction(outlives_host=any(task.outlives_host for task in writing)):
+            if self.epoch is not None:
+                store.check_epoch(self.epoch)
+            if not self.is_healthy:
+                store.probe()
+            for task in writing:
+                task.write(store)
+        try:
+            store.space.settle()
+        except (sqlite3.Error, OSError) as error:  # it is written all the same
+            logger.warning("the data directory cannot be tidied at present: %s", error)
+
+    def _do_one_by_one(self, tasks: list[Task]) -> None:
+        """Do what can be done, and drop what cannot for a reason that will not pass: one bug stops the runs that go on,
+        and not the server."""
+        self._kept = []
+        self._call(self._on_health, False)
+        for place, task in enumerate(tasks):
+            try:
+                assert self._store is not None
+                self._write(self._store, [task])
+            except (sqlite3.Error, OSError) as error:
+                self._fail(tasks[place:], error)
+                return
+            except Exception as error:
+                logger.exception("a bug of ours: this cannot be written, and is dropped")
+                self._tell([task], error)
+            else:
+                self._tell([task], None)
+        self.is_healthy = True
+        self._call(self._on_health, True)
 
     def _wrote_alone(self, store: Store, tasks: list[Task]) -> bool:
         """Whether all there was to do was to write a batch, and that is done."""
@@ -140,7 +174,10 @@ def _finish(
     done: Sequence[Callable[[], object]], waiting: Sequence[asyncio.Future[Any]], error: Exception | None
 ) -> None:
     for finish in done:
-        finish()
+        try:
+            finish()
+        except Exception:  # whose bug it is must not keep the others from hearing
+            logger.exception("a bug of ours, after something was written")
     for future in waiting:
         if future.done():
             continue

@@ -23,7 +23,7 @@ from app.errors import (
 )
 from app.llm.base import ChatModel
 from app.runs.job import Job
-from app.runs.journal import Journal, RunRecord
+from app.runs.journal import AlreadyClaimed, Journal, RunRecord
 from app.runs.recovery import Recovery
 from app.runs.run import Run
 from app.settings import ENV_PREFIX
@@ -99,6 +99,12 @@ class Supervisor:
             StorageUnavailable: nothing can be written down at present.
             AlreadyClaimed, IdempotencyMismatch: the job's claim has a run.
         """
+        try:
+            self.journal.look_up(job.claim)  # first: it is admitted already
+        except AlreadyClaimed as claimed:
+            if (known := self._live.get(claimed.job_id)) is not None:
+                await known.safe()
+            raise
         if not self.journal.healthy:
             raise StorageUnavailable(
                 "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
@@ -133,14 +139,18 @@ class Supervisor:
     def start_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
         """Begin to take up the runs whose process ended before they did, beside what else goes on. They are admitted
         however many there are. `job_of` makes a job of what was posted, in a thread, or raises an `AppError`."""
-        self._recovery = Recovery(self.journal, job_of, self._begin_again, clock=self._clock)
+        self._recovery = self._new_recovery(job_of)
         self._tasks.create_task(self._recovery.run(), name="recovery")
         return self._recovery
 
     async def recover(self, job_of: Callable[[RunRecord], Job]) -> None:
         """As `start_recovery`; returns when all of them are taken up."""
-        self._recovery = Recovery(self.journal, job_of, self._begin_again, clock=self._clock)
+        self._recovery = self._new_recovery(job_of)
         await self._recovery.run()
+
+    def _new_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
+        grace = self._limits.disconnect_grace_seconds
+        return Recovery(self.journal, job_of, self._begin_again, grace_seconds=grace, clock=self._clock)
 
     def _begin_again(self, run: Run) -> None:
         """Set a run going that another process has left, however many there are."""
