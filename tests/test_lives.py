@@ -21,7 +21,7 @@ from tests.upstream import Exchange, provider
 
 pytestmark = pytest.mark.anyio
 
-LIVES = int(os.environ.get("LIVES", "5"))
+LIVES = int(os.environ.get("LIVES", "4"))
 """For each way to die; LIVES=70 makes it a campaign."""
 RUNS_AT_ONCE = 4
 WORDS = 12

@@ -91,8 +91,7 @@ def resident_bytes(server: ServerProcess) -> int:
 
 
 @pytest.mark.noisy
-@pytest.mark.parametrize("data_dir", ["data", ""])
-async def test_runs_that_have_ended_leave_nothing_in_memory(tmp_path: Path, data_dir: str) -> None:
+async def test_runs_that_have_ended_leave_nothing_in_memory(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import gc\ngc.disable()\n")
     grown: dict[str, int] = {}
     with anyio.fail_after(300):
@@ -100,7 +99,7 @@ async def test_runs_that_have_ended_leave_nothing_in_memory(tmp_path: Path, data
             environ = openai_environ(
                 upstream,
                 PYTHONPATH=str(tmp_path),
-                SWARMSTREAM_DATA_DIR=str(tmp_path / "data") if data_dir else "",
+                SWARMSTREAM_DATA_DIR=str(tmp_path / "data"),
                 SWARMSTREAM_RETAIN_BYTES="2000000",
                 SWARMSTREAM_DISCONNECT_GRACE_SECONDS="0",
             )

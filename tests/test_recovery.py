@@ -54,7 +54,7 @@ from tests.upstream import Exchange, provider
 pytestmark = pytest.mark.anyio
 
 SWARM = "/v1/swarm/completions"
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "4"))
 """More of them for a campaign."""
 RUNS_AT_ONCE = 4
 
