@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import threading
@@ -899,3 +900,25 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
         "internal", "the run cannot go on: the server has ended again and again as it took it up"
     )  # fmt: skip
     assert isinstance(given_up[-1][1], RunEnded)
+
+
+async def test_no_number_is_used_twice_where_the_directory_is_put_back_or_the_clock_is(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    clock = DrivenClock()
+    await crashed(data, [(1, RunStarted(0))])
+    shutil.copytree(data, copy)
+    numbers: list[int] = []
+    for back_to, seconds in ((None, 0.0), (copy, 1.0), (None, -86_400.0)):
+        if back_to is not None:
+            shutil.rmtree(data)
+            shutil.copytree(back_to, data)
+        clock.offset += seconds
+        journal = SqliteJournal(data, retain_seconds=60, retain_bytes=1 << 30, clock=clock)
+        await journal.open()
+        [found] = await journal.unfinished()
+        await found.load()
+        log = found.go_on(on_cancel=nothing, on_failure=nothing)
+        numbers += [log.append(TextDelta(0, "A", 1, "x")) for _ in range(10)]
+        await journal.close()
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] < 1 << 53
