@@ -902,23 +902,30 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
     assert isinstance(given_up[-1][1], RunEnded)
 
 
+@pytest.mark.noisy
 async def test_no_number_is_used_twice_where_the_directory_is_put_back_or_the_clock_is(tmp_path: Path) -> None:
+    """Nor where nothing of a life was written: each of these processes dies with what it has shown."""
     data, copy = tmp_path / "data", tmp_path / "copy"
-    clock = DrivenClock()
+    clock = DrivenClock()  # it stands still, so that batches are not written
     await crashed(data, [(1, RunStarted(0))])
     shutil.copytree(data, copy)
     numbers: list[int] = []
-    for back_to, seconds in ((None, 0.0), (copy, 1.0), (None, -86_400.0)):
+    dead: list[SqliteJournal] = []
+    for back_to, seconds in ((None, 0.0), (copy, 1.0), (None, -86_400.0), (None, 0.0)):
         if back_to is not None:
             shutil.rmtree(data)
             shutil.copytree(back_to, data)
+        (data / "lock").unlink(missing_ok=True)
         clock.offset += seconds
         journal = SqliteJournal(data, retain_seconds=60, retain_bytes=1 << 30, clock=clock)
+        dead.append(journal)
         await journal.open()
         [found] = await journal.unfinished()
         await found.load()
         log = found.go_on(on_cancel=nothing, on_failure=nothing)
+        await log.safe()
         numbers += [log.append(TextDelta(0, "A", 1, "x")) for _ in range(10)]
-        await journal.close()
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 1 << 53
+    for journal in reversed(dead):
+        await journal.close()
