@@ -59,6 +59,11 @@ class ScriptedModel:
         self._turned.set()
         self._turned = anyio.Event()
 
+    @property
+    def steps_left(self) -> int:
+        """Of the order."""
+        return len(self._order)
+
     def skip(self) -> None:
         """Take the next step for nobody."""
         self._next()
