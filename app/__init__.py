@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from app.library import (
         Agent,
+        AgentEvent,
         AgentRearrange,
         Cancelled,
         ConcurrentWorkflow,
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
         RunFailure,
         RunHandle,
         SequentialWorkflow,
+        TeamEvent,
         TimedOut,
         ToolContext,
         ToolError,
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "AgentEvent",
     "AgentRearrange",
     "Cancelled",
     "ConcurrentWorkflow",
@@ -30,6 +33,7 @@ __all__ = [
     "RunFailure",
     "RunHandle",
     "SequentialWorkflow",
+    "TeamEvent",
     "TimedOut",
     "ToolContext",
     "ToolError",

@@ -241,7 +241,7 @@ def test_an_entry_that_names_no_hosts_is_the_operators_mistake(entry: str) -> No
 
 
 def test_without_entries_nothing_is_admitted_and_the_client_is_told_so() -> None:
-    with pytest.raises(McpHostRefused, match="this server allows no MCP servers"):
+    with pytest.raises(McpHostRefused, match="no MCP servers: its operator sets SWARMSTREAM_MCP_ALLOWED_HOSTS"):
         AllowedHosts([]).check_url("https://example.com/")
 
 
@@ -251,10 +251,17 @@ def test_userinfo_and_fragments_are_refused_by_name() -> None:
             AllowedHosts(["*"]).check_url(url)
 
 
+@pytest.mark.parametrize("url", ["http://localhost:8799/", "http://127.0.0.2:8799/", "http://[::1]:8799/"])
+def test_a_refusal_on_the_loopback_says_that_names_and_addresses_are_two(url: str) -> None:
+    with pytest.raises(McpHostRefused, match="localhost and"):
+        AllowedHosts(["127.0.0.1:8799"]).check_url(url)
+
+
 def test_a_refusal_names_host_and_port_only() -> None:
     with pytest.raises(McpHostRefused) as refused:
         AllowedHosts(["example.com"]).check_url("https://other.com/secret?key=secret")
-    assert refused.value.detail == 'the MCP server "other.com:443" is not among those that this server allows'
+    expected = 'the MCP server "other.com:443" is not in this server\'s SWARMSTREAM_MCP_ALLOWED_HOSTS'
+    assert refused.value.detail == expected
     assert origin_of("HTTPS://Other.com/secret?key=secret") == "https://other.com:443"
     assert origin_of("http://[::1]:80/") == "http://[::1]:80"
 

@@ -7,19 +7,21 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 import anyio
 import anyio.abc
 import pytest
 from anyio import create_task_group, fail_after, to_thread
+from pydantic import TypeAdapter
 
 from app import (
     Agent,
+    AgentEvent,
     AgentRearrange,
     Cancelled,
     ConcurrentWorkflow,
@@ -27,6 +29,7 @@ from app import (
     RunFailure,
     RunHandle,
     SequentialWorkflow,
+    TeamEvent,
     TimedOut,
     ToolContext,
     tool,
@@ -170,6 +173,15 @@ async def test_a_run_comes_to_its_result(way: str, kind: str, openai: Serve) -> 
 
 @every_way
 @every_team
+def check_types(events: Sequence[Any], union: Any) -> None:
+    """Hold events to the types that programs are told they have: no field is missing, wrong or unknown."""
+    kinds = {get_args(get_type_hints(each)["type"])[0]: each for each in get_args(union)}
+    for event in events:
+        kind = kinds[event["type"]]
+        assert event.keys() <= get_type_hints(kind).keys()
+        TypeAdapter(kind).validate_python(event, strict=True)
+
+
 async def test_a_stream_yields_every_agents_tokens(way: str, kind: str, openai: Serve) -> None:
     async with openai(hello):
         tokens = await stream(way, TEAMS[kind](), "go")
@@ -188,6 +200,7 @@ async def test_events_tell_who_speaks_which_token(way: str, kind: str, openai: S
         assert [event["type"] for event in its] == ["agent_start", "token", "token", "agent_end"]
         assert [event["token"] for event in its if event["type"] == "token"] == [f"{name} says ", "hello"]
         assert its[-1]["output"] == f"{name} says hello"
+    check_types(events, AgentEvent if kind == "agent" else TeamEvent)
 
 
 async def test_tokens_come_while_the_provider_is_still_sending(openai: Serve) -> None:
@@ -923,11 +936,15 @@ async def test_an_agent_may_be_another_ones_tool(way: str, kind: str, openai: Se
 async def test_what_a_tool_writes_is_an_event_of_the_stream(openai: Serve) -> None:
     async with openai(calling("look_about", item="tea")):
         events = [event async for event in agent(tools=[look_about], max_loops=2).arun_stream("go", with_events=True)]
-    told = [event for event in events if event["type"] in ("tool_start", "custom", "tool_end")]
-    assert [event["type"] for event in told] == ["tool_start", "custom", "tool_end"]
-    assert (told[0]["arguments"], told[1]["name"], told[1]["data"]) == ({"item": "tea"}, "looking", {"for": "tea"})
-    assert told[2]["is_error"] is False
-    assert [event["step"] for event in events if event["type"] == "token"] == [2, 2]
+    [called, wrote, ended] = [event for event in events if event["type"] in ("tool_start", "custom", "tool_end")]
+    assert called["type"] == "tool_start"
+    assert called["arguments"] == {"item": "tea"}
+    assert wrote["type"] == "custom"
+    assert (wrote["name"], wrote["data"]) == ("looking", {"for": "tea"})
+    assert ended["type"] == "tool_end"
+    assert ended["is_error"] is False
+    assert [event.get("step") for event in events if event["type"] == "token"] == [2, 2]
+    check_types(events, AgentEvent)
 
 
 @pytest.mark.noisy

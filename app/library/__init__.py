@@ -2,6 +2,7 @@
 
 from app.library.agent import Agent
 from app.library.ends import Cancelled, Failed, RunFailure, TimedOut
+from app.library.event_types import AgentEvent, TeamEvent
 from app.library.handle import RunHandle
 from app.library.payload import frames_of_payload
 from app.library.workflows import AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
@@ -9,6 +10,7 @@ from app.tools.tool import ToolContext, ToolError, tool
 
 __all__ = [
     "Agent",
+    "AgentEvent",
     "AgentRearrange",
     "Cancelled",
     "ConcurrentWorkflow",
@@ -16,6 +18,7 @@ __all__ = [
     "RunFailure",
     "RunHandle",
     "SequentialWorkflow",
+    "TeamEvent",
     "TimedOut",
     "ToolContext",
     "ToolError",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from app.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from app.library.ends import last_answer
+from app.library.event_types import AgentEvent
 from app.library.events import Callback, with_details, with_tokens
 from app.library.runnable import Runnable, drawing
 from app.library.surroundings import Surroundings, surroundings
@@ -23,7 +24,7 @@ from app.tools.tool import Tool, as_tool
 _GOODBYES = frozenset({"", "exit", "quit"})
 
 
-class Agent(Runnable[str]):
+class Agent(Runnable[str, AgentEvent]):
     """One agent: who it is, which model speaks for it, what it can do.
 
     Attributes may be changed between runs.

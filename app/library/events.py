@@ -5,13 +5,11 @@ from typing import Any, TypeAlias
 
 Frame: TypeAlias = dict[str, Any]
 """`{"id", "event", "data"}`, as on the wire."""
-Event: TypeAlias = dict[str, Any]
-"""`{"type", …}`: a frame's data, typed by its event's name; a `chunk` is a `token`."""
 Callback: TypeAlias = Callable[..., Any]
 
 
-def event_of(frame: Frame) -> Event:
-    """The frame as an event."""
+def event_of(frame: Frame) -> Any:
+    """The frame's data, with the event's name as `type`; a `chunk` becomes a `token`. See `event_types`."""
     data: dict[str, Any] = frame["data"]
     if frame["event"] != "chunk":
         return {**data, "type": frame["event"]}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.clock import SYSTEM_CLOCK, Clock
 from app.library.arguments import refusal, refuse_unknown
 from app.library.ends import check_end
-from app.library.events import Callback, Event, Frame, event_of
+from app.library.events import Callback, Frame, event_of
 from app.library.handle import RunHandle
 from app.library.surroundings import Surroundings, surroundings
 from app.runs.job import Job
@@ -24,6 +24,7 @@ from app.runs.summary import Summary
 from app.terminal.choice import picture_for
 
 ResultT = TypeVar("ResultT")
+EventT = TypeVar("EventT")
 
 
 class _Audience(Protocol):
@@ -32,7 +33,7 @@ class _Audience(Protocol):
     def show(self, frame: Mapping[str, Any], /) -> None: ...
 
 
-class Runnable(ABC, Generic[ResultT]):
+class Runnable(ABC, Generic[ResultT, EventT]):
     """Something that can be given a task. It holds no state of a run: it may serve many tasks at once."""
 
     _clock: ClassVar[Clock] = SYSTEM_CLOCK
@@ -123,7 +124,7 @@ class Runnable(ABC, Generic[ResultT]):
     @overload
     def run_stream(
         self, task: str, with_events: Literal[True], img: str | None = None
-    ) -> Generator[Event, None, None]: ...
+    ) -> Generator[EventT, None, None]: ...
     def run_stream(self, task: str, with_events: bool = False, img: str | None = None) -> Generator[Any, None, None]:
         """The run's tokens as they come, or its events. Closing the generator cancels the run.
 
@@ -147,7 +148,7 @@ class Runnable(ABC, Generic[ResultT]):
     @overload
     def arun_stream(
         self, task: str, with_events: Literal[True], img: str | None = None
-    ) -> AsyncGenerator[Event, None]: ...
+    ) -> AsyncGenerator[EventT, None]: ...
     async def arun_stream(
         self, task: str, with_events: bool = False, img: str | None = None
     ) -> AsyncGenerator[Any, None]:

@@ -10,6 +10,7 @@ import orjson
 
 from app.library.agent import Agent, own_tools
 from app.library.ends import last_answer
+from app.library.event_types import TeamEvent
 from app.library.events import Callback, with_details, with_speakers, with_tokens
 from app.library.runnable import ResultT, Runnable, drawing
 from app.library.surroundings import Surroundings
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SAVED = "swarmstream-runs"
 
 
-class _Workflow(Runnable[ResultT]):
+class _Workflow(Runnable[ResultT, TeamEvent]):
     """What all kinds of teams have in common."""
 
     swarm_type: ClassVar[str]

@@ -277,7 +277,9 @@ class AgentCompiler:
                 location=(*at, "transport"),
             )
         if not config.url:
-            raise InvalidRequest("an MCP server needs its url", location=url_at)
+            starts = "command" in (config.model_extra or {})
+            why = "; programs (stdio) are not started, put a bridge to Streamable HTTP before one" if starts else ""
+            raise InvalidRequest(f"an MCP server needs its url{why}", location=url_at)
         try:
             self.tools.hosts.check_url(config.url)
         except AppError as error:

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 _NETLOC = re.compile(r"(?P<host>\[[0-9a-f]*:[0-9a-f:.]*\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?")
 _ENTRY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
 _LOCALHOST = "localhost"
+_SETTING = "SWARMSTREAM_MCP_ALLOWED_HOSTS"
 
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _NOT_PUBLIC: tuple[_Network, ...] = tuple(
@@ -133,8 +134,14 @@ class AllowedHosts:
 
     def _refusal(self, place: _Place) -> McpHostRefused:
         if not self._names and not self._addresses:
-            return McpHostRefused("this server allows no MCP servers")
-        return McpHostRefused(f"the MCP server {quote(str(place))} is not among those that this server allows")
+            return McpHostRefused(f"this server allows no MCP servers: its operator sets {_SETTING}")
+        hint = "; write it as the operator did: localhost and 127.0.0.1 are two" if _is_here(place.host) else ""
+        return McpHostRefused(f"the MCP server {quote(str(place))} is not in this server's {_SETTING}{hint}")
+
+
+def _is_here(host: str) -> bool:
+    address = _address(host)
+    return host == _LOCALHOST or (address is not None and address.is_loopback)
 
 
 def origin_of(url: str) -> str:
