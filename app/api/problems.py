@@ -27,30 +27,45 @@ class FieldProblem(BaseModel):
     """What is wrong with one field."""
 
     loc: list[str | int]
+    """The path to the field in the request: names, and indexes from 0."""
     msg: str
+    """What is wrong with it."""
     type: str
+    """The kind of mistake, in one word."""
 
 
 class OpenAIError(BaseModel):
     """The same problem as OpenAI's clients look for it."""
 
     message: str
+    """The same as `detail`."""
     type: str
+    """The kind of error in OpenAI's words, such as `invalid_request_error`."""
     code: str
+    """The same as the problem's `code`."""
     param: str | None
+    """The dotted path of the first field in `errors`; null: none."""
 
 
 class Problem(BaseModel):
     """The body of every answer that is not a success."""
 
     type: str
+    """A URI of the kind of problem (RFC 9457), made of its `code`."""
     title: str
+    """The status in words."""
     status: int
+    """The HTTP status."""
     detail: str
+    """One sentence that says what is wrong."""
     code: str
+    """What a program goes by: one of the codes that README lists, which never change."""
     request_id: str
+    """The request's id, as in `X-Request-Id` and in the server's log."""
     errors: list[FieldProblem]
+    """The fields that are wrong, most important first; at most 10."""
     error: OpenAIError
+    """The same for OpenAI's clients."""
 
 
 def problem(
