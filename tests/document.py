@@ -63,17 +63,20 @@ def check_declared(response: httpx.Response) -> str | None:
 
 
 def check_answer(response: httpx.Response) -> tuple[str, int]:
-    """Hold a whole answer to the document, its body, too; the operation's id and the status."""
+    """Hold a whole answer to the document, its body and its code, too; the operation's id and the status."""
     name = check_declared(response)
     operation = operation_of(response.request.method, response.request.url.path)
     assert name is not None
     assert operation is not None
-    content = resolved(operation["responses"][str(response.status_code)]).get("content", {})
+    declared = resolved(operation["responses"][str(response.status_code)])
+    content = declared.get("content", {})
     kind = response.headers.get("content-type", "").partition(";")[0]
     if kind.endswith("json"):
         lines = response.text.splitlines() if kind == "application/x-ndjson" else [response.text]
         for line in lines:
             _validator(json.dumps(content[kind]["schema"])).validate(json.loads(line))
+    if kind == "application/problem+json":
+        assert f"`{response.json()['code']}`" in declared["description"]
     return name, response.status_code
 
 

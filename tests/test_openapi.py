@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import SecretStr
 
 from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
@@ -35,6 +37,11 @@ _OF_EVERY_ROUTE = {"408", "431", "500", "503"}
 def test_the_committed_document_is_the_codes() -> None:
     served = create_app(Settings.model_construct()).openapi()
     assert document() == json.loads(json.dumps(served)), "run scripts/openapi"
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    assert document()["openapi"].startswith("3.1.")
+    assert [error.message for error in OpenAPIV31SpecValidator(document()).iter_errors()] == []
 
 
 def test_every_event_has_a_schema_for_its_data() -> None:
@@ -108,10 +115,13 @@ def test_a_gap_is_an_event_of_either_route() -> None:
     check("AgentEvent", event)
 
 
+_SENTENCE = re.compile(r"(?!Default:)[A-Z`].+\.")
+
+
 def _undescribed(schema: Any, path: str) -> Iterator[str]:
     """The paths of the properties within that are not described in a sentence."""
     for name, field in schema.get("properties", {}).items():
-        if not re.fullmatch(r"[A-Z`].+\.", field.get("description", "")):
+        if not _SENTENCE.fullmatch(field.get("description", "")):
             yield f"{path}.{name}"
         yield from _undescribed(field, f"{path}.{name}")
     for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
@@ -136,7 +146,7 @@ def test_every_property_parameter_and_header_is_described() -> None:
             named += [(f"{at}.{name}.{header}", resolved(ref)) for header, ref in part.get("headers", {}).items()]
             for kind, content in part.get("content", {}).items():
                 missing += _undescribed(content["schema"], f"{at}.{name}.{kind}")
-    missing += [path for path, part in named if not re.fullmatch(r"[A-Z`].+\.", part.get("description", ""))]
+    missing += [path for path, part in named if not _SENTENCE.fullmatch(part.get("description", ""))]
     assert not missing
 
 
@@ -246,8 +256,7 @@ async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Bugg
         await post(path, "bug")
         await post(path, "refuses")
         async with anyio.create_task_group() as tasks:
-            timed_out = {"timeout": 7, "on_disconnect": "continue"}
-            tasks.start_soon(lambda path, fields: post(path, "never", **fields), path, timed_out)
+            tasks.start_soon(partial(post, path, "never", timeout=7))
             await clock.waiting(7)
             await clock.advance(7)
         occupied: list[str] = []

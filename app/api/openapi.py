@@ -262,7 +262,7 @@ def _tidy(parameter: dict[str, Any]) -> None:
     described.pop("title", None)
     default = described.pop("default", None)
     if default is not None:
-        parameter["description"] += f" Default: `{json.dumps(default)}`."
+        parameter["description"] = f"{parameter.get('description', '')} Default: `{json.dumps(default)}`.".strip()
     if "anyOf" in described:
         branches = [branch for branch in described["anyOf"] if branch != {"type": "null"}]
         parameter["schema"] = branches[0] if len(branches) == 1 else {"anyOf": branches}

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from app.api.problems import INVALID_SCHEMA
+from app.errors import AppError, RunCancelled, RunLimitReached
+
 REF = "#/components/{kind}/{name}"
 
 
@@ -39,7 +42,6 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 
 _STARTED = ("Location", "Idempotent-Replayed")
-_REPEATED = ("Retry-After", "x-should-retry")
 
 
 def answer(description: str, *, headers: tuple[str, ...] = (), **content: dict[str, Any]) -> dict[str, Any]:
@@ -55,52 +57,86 @@ def answer(description: str, *, headers: tuple[str, ...] = (), **content: dict[s
     return response
 
 
-def _problem(description: str, *headers: str) -> dict[str, Any]:
-    return answer(description, headers=headers, problem=ref("Problem"))
+def _problem(description: str, *codes: str, headers: tuple[str, ...] = ()) -> dict[str, Any]:
+    return answer(_with_codes(description, codes), headers=headers, problem=ref("Problem"))
 
 
-def _failed_run(description: str, *headers: str) -> dict[str, Any]:
-    return answer(description, headers=(*_STARTED, *headers, "x-should-retry"), problem=ref("RunProblem"))
+def _failed_run(description: str, *codes: str) -> dict[str, Any]:
+    headers = (*_STARTED, "x-should-retry")
+    return answer(_with_codes(description, codes), headers=headers, problem=ref("RunProblem"))
 
 
-def _either(description: str, *headers: str) -> dict[str, Any]:
-    either = {"anyOf": [ref("RunProblem"), ref("Problem")]}
-    return answer(description, headers=(*_STARTED, *headers, "x-should-retry"), problem=either)
+def _either(description: str, *codes: str) -> dict[str, Any]:
+    headers = (*_STARTED, "Retry-After", "x-should-retry")
+    problem = {"anyOf": [ref("RunProblem"), ref("Problem")]}
+    return answer(_with_codes(description, codes), headers=headers, problem=problem)
 
+
+def _with_codes(description: str, codes: tuple[str, ...]) -> str:
+    return f"{description} `code` is {' or '.join(f'`{code}`' for code in codes)}."
+
+
+def _codes(status: int) -> list[str]:
+    """Those of all errors that have this status."""
+    codes: set[str] = set()
+    kinds: list[type[AppError]] = [AppError]
+    for kind in kinds:  # which grows meanwhile
+        kinds += kind.__subclasses__()
+        if getattr(kind, "status", None) == status:
+            codes.add(kind.code)
+    return sorted(codes)
+
+
+_KEY_IS_SENT_SO = ("WWW-Authenticate",)
 
 PROBLEMS = {
-    "InvalidKey": _problem("The API key is missing or wrong.", "WWW-Authenticate"),
-    "UnknownRun": _problem("There is no such run, or it belongs to another key."),
-    "HeadTimeout": _problem("The request's line and headers did not arrive in time."),
-    "HeadTooLarge": _problem("The request's line and headers are more than the operator allows."),
-    "InternalError": _problem("This server has a bug; its log knows which.", "x-should-retry"),
-    "Unavailable": _problem("The server is full, about to stop, or cannot reach what it has stored.", "Retry-After"),
+    "InvalidKey": _problem("The API key is missing or wrong.", "invalid_api_key", headers=_KEY_IS_SENT_SO),
+    "UnknownRun": _problem("There is no such run, or it belongs to another key.", "not_found"),
+    "HeadTimeout": _problem("The request's line and headers did not arrive in time.", "head_timeout"),
+    "HeadTooLarge": _problem("The request's line and headers are more than the operator allows.", "head_too_large"),
+    "InternalError": _problem("This server has a bug; its log knows which.", "internal", headers=("x-should-retry",)),
+    "Unavailable": _problem(
+        "The server is full, about to stop, or cannot reach what it has stored.",
+        "unavailable",
+        "storage_unavailable",
+        headers=("Retry-After",),
+    ),
 }
 """Those that several operations answer in the same words."""
 
 _EVERYWHERE = {"408": "HeadTimeout", "431": "HeadTooLarge", "500": "InternalError", "503": "Unavailable"}
 
 _COMPLETION = {
-    "400": _problem("The payload is well formed and cannot be run as it is; `errors` names the field."),
-    "402": _failed_run("Not streamed: the run's budget is spent."),
-    "403": _problem("A tool is not for this key."),
-    "408": _problem("The request's head or its body did not arrive in time."),
-    "409": _failed_run("Not streamed: the run was cancelled, or made all the model calls that one may."),
-    "413": _problem("The body is larger than the operator allows."),
-    "415": _problem("The body is declared as something else than JSON."),
-    "422": _problem("The body is not JSON, has the wrong shape, or came with the `Idempotency-Key` of another one."),
-    "431": _problem("The request's head is more than the operator allows, or what stands around its body is."),
-    "500": _either("This server has a bug, before or in the run; its log knows which."),
-    "502": _failed_run("Not streamed: a provider failed; `code` tells how."),
+    "400": _problem("The payload is well formed and cannot be run as it is; `errors` names the field.", *_codes(400)),
+    "402": _failed_run("Not streamed: the run's budget is spent.", *_codes(402)),
+    "403": _problem("A tool is not for this key.", *_codes(403)),
+    "408": _problem("The request's head or its body did not arrive in time.", *_codes(408)),
+    "409": _failed_run(
+        "Not streamed: the run was cancelled, or made all the model calls that one may.",
+        RunCancelled.code,
+        RunLimitReached.code,
+    ),
+    "413": _problem("The body is larger than the operator allows.", *_codes(413)),
+    "415": _problem("The body is declared as something else than JSON.", *_codes(415)),
+    "422": _problem(
+        "The body is not JSON, has the wrong shape, or came with the `Idempotency-Key` of another one.",
+        *_codes(422),
+        INVALID_SCHEMA,
+    ),
+    "431": _problem(
+        "The request's head is more than the operator allows, or what stands around its body is.", *_codes(431)
+    ),
+    "500": _either("This server has a bug, before or in the run; its log knows which.", *_codes(500)),
+    "502": _failed_run("Not streamed: a provider failed, or its answer was of no use.", *_codes(502)),
     "503": _either(
         "The server is full, about to stop, or cannot write down what happens; or, not streamed, it stopped before the "
         "run's end.",
-        "Retry-After",
+        *_codes(503),
     ),
-    "504": _failed_run("Not streamed: a time limit was reached; `code` tells which."),
+    "504": _failed_run("Not streamed: a time limit was reached.", *_codes(504)),
 }
 _QUEUED = answer("With `background`, not streamed: the run was taken on.", headers=_STARTED, json=ref("QueuedRun"))
-_PARAMETER = "A parameter has the wrong shape."
+_WRONG_PARAMETER = _problem("A parameter has the wrong shape.", INVALID_SCHEMA)
 
 
 def _started(document: str, event: str) -> dict[str, Any]:
@@ -121,21 +157,26 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "stream_run": {
         "200": answer("The run's events.", headers=("Location",), sse=_EITHER_EVENT, ndjson=_EITHER_EVENT),
         "204": answer("The run is over, and the reader has all of it; an EventSource asks no more."),
-        "400": _problem("The cursor is not the id of an event."),
-        "401": _problem("The API key or the stream token is missing, wrong or too old.", "WWW-Authenticate"),
-        "422": _problem(_PARAMETER),
+        "400": _problem("The cursor is not the id of an event.", "invalid_request"),
+        "401": _problem(
+            "The API key or the stream token is missing, wrong or too old.",
+            "invalid_api_key",
+            "invalid_token",
+            headers=_KEY_IS_SENT_SO,
+        ),
+        "422": _WRONG_PARAMETER,
     },
     "get_run": {"200": answer("The run.", json=ref("RunAnswer"))},
     "cancel_run": {"200": answer("The run.", json=ref("RunAnswer"))},
     "delete_run": {
         "204": answer("The run is deleted."),
-        "409": _problem("The run goes on; cancel it first."),
+        "409": _problem("The run goes on; cancel it first.", "still_running"),
     },
     "create_stream_token": {"200": answer("The token.", json=ref("StreamToken"))},
     "list_runs": {
         "200": answer("The page.", json=ref("RunList")),
-        "404": _problem("`after` is none of this key's runs."),
-        "422": _problem(_PARAMETER),
+        "404": _problem("`after` is none of this key's runs.", "not_found"),
+        "422": _WRONG_PARAMETER,
     },
     "list_swarm_logs": {"200": answer("The runs.", json=ref("SwarmLogs"))},
 }

@@ -15,6 +15,9 @@ from starlette.responses import Response
 from app.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable
 from app.events import Failure
 
+INVALID_SCHEMA = "invalid_schema"
+"""The code of a request in which a field is missing or of the wrong type."""
+
 _MAX_ERRORS = 10
 _MAX_DETAIL = 600
 _MAX_LOCATION = 32
@@ -146,7 +149,7 @@ def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
     detail = f"{at}: {first.msg}" if at else first.msg
     if len(problems) > 1:
         detail += f" (and {len(problems) - 1} more)"
-    body = problem(status=422, code="invalid_schema", detail=detail, request_id=request_id, errors=problems)
+    body = problem(status=422, code=INVALID_SCHEMA, detail=detail, request_id=request_id, errors=problems)
     return problem_response(body)
 
 
