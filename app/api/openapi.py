@@ -239,7 +239,9 @@ def _as_posted(component: dict[str, Any]) -> None:
     if component.get("additionalProperties") is True:
         del component["additionalProperties"]
     for name, field in component.get("properties", {}).items():
-        if name not in component.get("required", ()):
+        if name in component.get("required", ()):
+            field.pop("default", None)
+        else:
             component["properties"][name] = _optional(field)
 
 

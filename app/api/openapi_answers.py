@@ -186,7 +186,7 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
 def answers_of(operation: dict[str, Any], path: str) -> dict[str, Any]:
     """All that this operation may answer, by status."""
     answers: dict[str, Any] = {
-        status: {**found, "headers": {"X-Request-Id": ref("X-Request-Id", "headers")}}
+        status: {**found, "description": "The answer.", "headers": {"X-Request-Id": ref("X-Request-Id", "headers")}}
         for status, found in operation["responses"].items()
         if status.startswith("2")
     }

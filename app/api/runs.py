@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from app.api.auth import masked_key
@@ -32,6 +33,8 @@ MAX_RUNS_LISTED = 100
 JobId = Annotated[
     str, Path(description="The run's id, which its `metadata` event, its answer and its `Location` tell.")
 ]
+Cursor = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0})]
+"""Read by ourselves, for a refusal that says what it is."""
 _END_SECONDS = 2.0
 """How long a request to cancel waits for the run's end, which takes a moment."""
 
@@ -47,14 +50,14 @@ async def read_run(
         Query(description="A stream token, in place of an API key: for EventSource, which sends no headers."),
     ] = None,
     last_event_id: Annotated[
-        str | None,
+        Cursor | None,
         Header(
             alias="Last-Event-ID",
             description="The id of the last event that the reader has; it wins over `starting_after`.",
         ),
     ] = None,
     starting_after: Annotated[
-        str | None, Query(description="The id of the last event that the reader has; without: from the first on.")
+        Cursor | None, Query(description="The id of the last event that the reader has; without: from the first on.")
     ] = None,
     include_output: Annotated[
         bool | None,

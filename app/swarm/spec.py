@@ -354,6 +354,9 @@ class AgentRequest(RunSpec):
 class SwarmRequest(RunSpec):
     """The body of `POST /v1/swarm/completions`."""
 
+    # Told so, not checked so: without them the refusal is one sentence of ours, not a schema's.
+    model_config = ConfigDict(json_schema_extra={"required": ["agents"]})
+
     name: OptionalName | None = None
     """The swarm's name, at most 100 characters, which answers repeat."""
     description: str | None = None

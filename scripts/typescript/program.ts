@@ -18,6 +18,7 @@ export const one: Schemas["AgentRequest"] = {
   timeout: null,
 };
 export const headers: NonNullable<RunSwarm["parameters"]["header"]> = { "Idempotency-Key": "once" };
+export const again: operations["stream_run"]["parameters"]["query"] = { starting_after: 7, include_output: false };
 export const body: RunSwarm["requestBody"]["content"]["application/json"] = team;
 
 export const misspelt: Schemas["SwarmRequest"] = {
@@ -25,6 +26,8 @@ export const misspelt: Schemas["SwarmRequest"] = {
   // @ts-expect-error: nobody knows it
   taks: "Why do cats purr?",
 };
+// @ts-expect-error: a team has agents
+export const nobody: Schemas["SwarmRequest"] = { task: "Why do cats purr?" };
 // @ts-expect-error: an agent is needed
 export const empty: Schemas["AgentRequest"] = { task: "Why do cats purr?" };
 
