@@ -118,6 +118,7 @@ def create_app(
         openapi_url="/openapi.json" if settings.docs else None,
         # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     for module in (completions, runs, catalog, health):
         app.include_router(module.router)

@@ -19,6 +19,7 @@ from app.main import create_app, journal_of
 from app.runs.journal import Journal
 from app.server import uvicorn_config
 from app.settings import Settings
+from tests.document import check_declared
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "test-key-1-0123456789"
@@ -138,8 +139,14 @@ async def serving(
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = KEY) -> AsyncGenerator[httpx.AsyncClient]:
-    """An HTTP client with an API key; nothing that it waits for takes a minute."""
+    """An HTTP client with an API key; nothing that it waits for takes a minute, and every answer is held to the OpenAPI
+    document."""
     headers = {"x-api-key": key} if key else {}
     # Nothing here is https, and reading the certificates that we would trust takes longer than most tests.
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:
+        http.event_hooks["response"].append(_is_declared)
         yield http
+
+
+async def _is_declared(response: httpx.Response) -> None:
+    check_declared(response)

@@ -28,6 +28,7 @@ from app.runs.limits import plan_limits
 from app.swarm.plan import Compiled, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from app.tools.mcp import McpHub, McpServer
+from app.wire.schema import QueuedRun
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 
@@ -38,9 +39,10 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@router.post("/agent/completions", summary="Run one agent")
+@router.post("/agent/completions", summary="Run one agent", operation_id="run_agent")
 async def complete_agent(request: Request) -> Response:
-    """One agent, streamed where `stream` or `agent_config.streaming_on` is true."""
+    """Its answer comes as one JSON document at the end, or as a stream of events where `stream` or
+    `agent_config.streaming_on` is true: Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`."""
     parts, caller = parts_of(request), await caller_of(request)
     body = await _body(request, parts)
 
@@ -53,9 +55,10 @@ async def complete_agent(request: Request) -> Response:
     return await _answer(prepared, request, parts, streams=prepared.payload.streams)
 
 
-@router.post("/swarm/completions", summary="Run a swarm of agents")
+@router.post("/swarm/completions", summary="Run a swarm of agents", operation_id="run_swarm")
 async def complete_swarm(request: Request) -> Response:
-    """A team of agents, streamed where `stream` is true."""
+    """What the agents say comes as one JSON document at the end, or as a stream of events where `stream` is true:
+    Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`. Each piece of text says whose it is."""
     parts, caller = parts_of(request), await caller_of(request)
     body = await _body(request, parts)
 
@@ -126,9 +129,8 @@ async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *,
         headers["Idempotent-Replayed"] = "true"
     headers["Location"] = f"/v1/runs/{job_id}/stream"
     if payload.background and not streams:
-        return Response(
-            orjson.dumps({"job_id": job_id, "status": "queued"}), 202, headers=headers, media_type="application/json"
-        )
+        queued = orjson.dumps(QueuedRun(job_id=job_id, status="queued"))
+        return Response(queued, 202, headers=headers, media_type="application/json")
     if not streams and headers.get("Idempotent-Replayed") and (await runs.journal.status(job_id)).is_waiting:
         return waiting_run(job_id, job.request_id, headers)
     run = runs.live(job_id)

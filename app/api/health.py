@@ -9,22 +9,22 @@ from app.errors import Unavailable
 router = APIRouter(tags=["health"])
 
 
-@router.get("/", summary="A greeting")
+@router.get("/", summary="Greet", operation_id="get_root")
 async def root() -> Status:
     return Status(status="swarmstream is running")
 
 
-@router.get("/health", summary="Whether the server answers")
+@router.get("/health", summary="Tell whether the server answers", operation_id="get_health")
 async def health() -> Status:
     return Status(status="ok")
 
 
-@router.get("/health/live", summary="Whether the process lives")
+@router.get("/health/live", summary="Tell whether the process lives", operation_id="get_liveness")
 async def live() -> Status:
     return Status(status="ok")
 
 
-@router.get("/health/ready", summary="Whether new runs are welcome")
+@router.get("/health/ready", summary="Tell whether new runs are welcome", operation_id="get_readiness")
 async def ready(runs: Runs) -> Status:
     """503 from the moment the server begins to stop, and while it cannot write down what happens."""
     if not runs.ready:

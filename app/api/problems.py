@@ -15,6 +15,9 @@ from starlette.responses import Response
 from app.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable
 from app.events import Failure
 
+INVALID_SCHEMA = "invalid_schema"
+"""The code of a request in which a field is missing or of the wrong type."""
+
 _MAX_ERRORS = 10
 _MAX_DETAIL = 600
 _MAX_LOCATION = 32
@@ -27,30 +30,45 @@ class FieldProblem(BaseModel):
     """What is wrong with one field."""
 
     loc: list[str | int]
+    """The path to the field in the request: names, and indexes from 0."""
     msg: str
+    """What is wrong with it."""
     type: str
+    """The kind of mistake, in one word."""
 
 
 class OpenAIError(BaseModel):
     """The same problem as OpenAI's clients look for it."""
 
     message: str
+    """The same as `detail`."""
     type: str
+    """The kind of error in OpenAI's words, such as `invalid_request_error`."""
     code: str
+    """The same as the problem's `code`."""
     param: str | None
+    """The dotted path of the first field in `errors`; null: none."""
 
 
 class Problem(BaseModel):
     """The body of every answer that is not a success."""
 
     type: str
+    """A URI of the kind of problem (RFC 9457), made of its `code`."""
     title: str
+    """The status in words."""
     status: int
+    """The HTTP status."""
     detail: str
+    """One sentence that says what is wrong."""
     code: str
+    """What a program goes by: one of the codes that README lists, which never change."""
     request_id: str
+    """The request's id, as in `X-Request-Id` and in the server's log."""
     errors: list[FieldProblem]
+    """The fields that are wrong, most important first; at most 10."""
     error: OpenAIError
+    """The same for OpenAI's clients."""
 
 
 def problem(
@@ -131,7 +149,7 @@ def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
     detail = f"{at}: {first.msg}" if at else first.msg
     if len(problems) > 1:
         detail += f" (and {len(problems) - 1} more)"
-    body = problem(status=422, code="invalid_schema", detail=detail, request_id=request_id, errors=problems)
+    body = problem(status=422, code=INVALID_SCHEMA, detail=detail, request_id=request_id, errors=problems)
     return problem_response(body)
 
 

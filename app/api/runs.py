@@ -6,7 +6,8 @@ from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from app.api.auth import masked_key
@@ -22,28 +23,54 @@ from app.runs.supervisor import Supervisor
 from app.shares import Owner, owner_of_context
 from app.swarm.spec import MAX_COALESCE_MS
 from app.wire import answers
-from app.wire.schema import RunAnswer
+from app.wire.schema import RunAnswer, StreamToken
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 MAX_RUNS_LISTED = 100
+JobId = Annotated[
+    str, Path(description="The run's id, which its `metadata` event, its answer and its `Location` tell.")
+]
+Cursor = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0})]
+"""Read by ourselves, for a refusal that says what it is."""
 _END_SECONDS = 2.0
 """How long a request to cancel waits for the run's end, which takes a moment."""
 
 
-@router.get("/runs/{job_id}/stream", summary="Read a run's stream again")
+@router.get("/runs/{job_id}/stream", summary="Read a run's stream again", operation_id="stream_run")
 async def read_run(
-    job_id: str,
+    job_id: JobId,
     request: Request,
     settings: Operator,
     runs: Runs,
-    token: Annotated[str | None, Query()] = None,
-    last_event_id: Annotated[str | None, Header()] = None,
-    starting_after: Annotated[str | None, Query()] = None,
-    include_output: Annotated[bool | None, Query()] = None,
-    coalesce_ms: Annotated[int | None, Query(ge=0, le=MAX_COALESCE_MS)] = None,
+    token: Annotated[
+        str | None,
+        Query(description="A stream token, in place of an API key: for EventSource, which sends no headers."),
+    ] = None,
+    last_event_id: Annotated[
+        Cursor | None,
+        Header(
+            alias="Last-Event-ID",
+            description="The id of the last event that the reader has; it wins over `starting_after`.",
+        ),
+    ] = None,
+    starting_after: Annotated[
+        Cursor | None, Query(description="The id of the last event that the reader has; without: from the first on.")
+    ] = None,
+    include_output: Annotated[
+        bool | None,
+        Query(description="Whether each `chunk` repeats what its turn has said so far; without: as it was posted."),
+    ] = None,
+    coalesce_ms: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_COALESCE_MS,
+            description="Joins neighbouring deltas of one turn over so many milliseconds; without: as it was posted.",
+        ),
+    ] = None,
 ) -> Response:
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
     has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
@@ -84,7 +111,7 @@ async def read_run(
 
 
 @router.post("/runs/{job_id}/cancel", summary="Cancel a run")
-async def cancel_run(job_id: str, request: Request, caller: Caller, runs: Runs) -> Response:
+async def cancel_run(job_id: JobId, request: Request, caller: Caller, runs: Runs) -> Response:
     """The run ends, and its readers see it end; one that has ended stays as it is. The answer is the run."""
     await _status(runs, job_id, caller)
     await runs.journal.cancel(job_id)
@@ -93,22 +120,30 @@ async def cancel_run(job_id: str, request: Request, caller: Caller, runs: Runs) 
     return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
 
 
-@router.post("/runs/{job_id}/stream-token", summary="A token for a browser's EventSource")
-async def make_token(job_id: str, request: Request, caller: Caller, runs: Runs) -> Response:
+@router.post(
+    "/runs/{job_id}/stream-token",
+    summary="Make a token for a browser's EventSource",
+    operation_id="create_stream_token",
+)
+async def make_token(job_id: JobId, request: Request, caller: Caller, runs: Runs) -> Response:
     """`new EventSource("/v1/runs/{job_id}/stream?token=…")` works without headers. It reads this run, nothing else."""
     await _status(runs, job_id, caller)
     parts = parts_of(request)
     token = stream_token(parts["keys"], caller, job_id, now=parts["clock"].unix())
-    return Response(orjson.dumps({"token": token, "expires_in": TOKEN_SECONDS}), media_type="application/json")
+    return Response(orjson.dumps(StreamToken(token=token, expires_in=TOKEN_SECONDS)), media_type="application/json")
 
 
-@router.get("/runs", summary="Your runs, newest first")
+@router.get("/runs", summary="List your runs, newest first")
 async def list_runs(
     caller: Caller,
     runs: Runs,
-    status: Annotated[Literal["queued"] | RunState | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_RUNS_LISTED)] = 20,
-    after: Annotated[str | None, Query(max_length=100)] = None,
+    status: Annotated[
+        Literal["queued"] | RunState | None, Query(description="Only runs that stand so; without: all of them.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_RUNS_LISTED, description="How many runs the page may have.")] = 20,
+    after: Annotated[
+        str | None, Query(max_length=100, description="The last id of the page before; without: the first page.")
+    ] = None,
 ) -> Response:
     """Those of this key. `after` is the last id of the page before. A page ends before 8 MB, but behind one run."""
     state: RunState | None = None if status == "queued" else status
@@ -128,21 +163,21 @@ async def list_runs(
     return await Listing(runs.journal, caller, "data", _row, rest).response(page, state=state)
 
 
-@router.delete("/runs/{job_id}", status_code=204, summary="Forget a finished run")
-async def delete_run(job_id: str, caller: Caller, runs: Runs) -> Response:
+@router.delete("/runs/{job_id}", status_code=204, summary="Delete a finished run")
+async def delete_run(job_id: JobId, caller: Caller, runs: Runs) -> Response:
     """A run that goes on is refused: cancel it first."""
     await _status(runs, job_id, caller)
     await runs.journal.delete(job_id)
     return Response(status_code=204)
 
 
-@router.get("/runs/{job_id}", summary="How a run stands")
-async def get_run(job_id: str, caller: Caller, runs: Runs) -> Response:
+@router.get("/runs/{job_id}", summary="Tell how a run stands")
+async def get_run(job_id: JobId, caller: Caller, runs: Runs) -> Response:
     """The run, with the output and the usage that there are by now."""
     return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
 
 
-@router.get("/swarm/logs", summary="Your latest runs, as the hosted API lists them")
+@router.get("/swarm/logs", summary="List your latest runs as the hosted API does", operation_id="list_swarm_logs")
 async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
     """The same runs as `/v1/runs`, of the latest hundred those that 8 MB hold, in the hosted API's shape."""
     page = await runs.journal.list(caller, limit=MAX_RUNS_LISTED)

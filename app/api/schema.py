@@ -7,59 +7,83 @@ from pydantic import BaseModel
 
 class SwarmTypeDetail(BaseModel):
     name: str
+    """What a request gives as `swarm_type`."""
     streams: Literal["token"] = "token"
+    """How finely its answers are streamed: token by token."""
     description: str
+    """Who speaks when."""
 
 
 class SwarmsAvailable(BaseModel):
     """The answer of `GET /v1/swarms/available`."""
 
     success: bool = True
+    """Always true, for clients of the hosted API."""
     status: bool = True
+    """Always true, for clients of the hosted API."""
     timestamp: str
+    """When this was asked, as ISO 8601 in UTC."""
     swarm_types: list[str]
+    """The names that a request may give as `swarm_type`."""
     details: list[SwarmTypeDetail]
+    """What each of them does."""
 
 
 class ModelsAvailable(BaseModel):
     """The answer of `GET /v1/models/available`."""
 
     success: bool = True
+    """Always true, for clients of the hosted API."""
     count: int
+    """How many there are."""
     models: list[str]
+    """The names that an agent may give as `model_name`."""
 
 
 class OpenAIModel(BaseModel):
     id: str
+    """What an agent may give as `model_name`."""
     object: Literal["model"] = "model"
+    """The kind of object."""
     created: int
+    """When the model was made, in Unix seconds: always 0, since that is not known here."""
     owned_by: str
+    """Always `swarmstream`."""
 
 
 class OpenAIModels(BaseModel):
     """The answer of `GET /v1/models`: OpenAI's list."""
 
     object: Literal["list"] = "list"
+    """The kind of object."""
     data: list[OpenAIModel]
+    """The models."""
 
 
 class ToolDetail(BaseModel):
     """A tool; `parameters` is the JSON schema of its arguments."""
 
     name: str
+    """What an agent gives in `selected_tools`."""
     description: str
+    """What the model is told about the tool."""
     parameters: dict[str, Any]
+    """The JSON schema of its arguments."""
 
 
 class ToolsAvailable(BaseModel):
     """The answer of `GET /v1/tools/available`."""
 
     status: Literal["success"] = "success"
+    """Always `success`, for clients of the hosted API."""
     tools: list[str]
+    """The names that an agent may give in `selected_tools`."""
     details: list[ToolDetail]
+    """What each of them does."""
 
 
 class Status(BaseModel):
     """A word about the server."""
 
     status: str
+    """A word about the server."""

@@ -16,6 +16,7 @@ from app.wire.schema import (
     CallerToolCall,
     CostBreakdown,
     RunAnswer,
+    RunSoFar,
     SwarmAnswer,
     SwarmOutput,
     SwarmRunUsage,
@@ -88,18 +89,15 @@ def run_answer(summary: Summary, status: RunStatus) -> RunAnswer:
     )
 
 
-def so_far(summary: Summary) -> dict[str, Any]:
+def so_far(summary: Summary) -> RunSoFar:
     """What a failed run's error body says of what it had come to."""
     described, totalled, _ = _whole(summary)
-    if described.kind == "swarm":
-        usage, outputs = SwarmRunUsage(**swarm_usage(totalled)), swarm_outputs(summary)
-    else:
-        usage, outputs = AgentRunUsage(**agent_usage(totalled)), agent_outputs(summary)
-    return {
-        "job_id": described.job_id,
-        "output": outputs,
-        "usage": usage,
-    }
+    is_swarm = described.kind == "swarm"
+    return RunSoFar(
+        job_id=described.job_id,
+        output=swarm_outputs(summary) if is_swarm else agent_outputs(summary),
+        usage=SwarmRunUsage(**swarm_usage(totalled)) if is_swarm else AgentRunUsage(**agent_usage(totalled)),
+    )
 
 
 def swarm_outputs(summary: Summary) -> list[SwarmOutput]:
