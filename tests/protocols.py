@@ -117,7 +117,7 @@ def a_text(*texts: str, index: int = 0) -> list[Frame]:
 
 def a_call(index: int) -> list[Frame]:
     """A call of the tool `add`."""
-    block = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
+    block: Frame = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
     pieces = ({"type": "input_json_delta", "partial_json": piece} for piece in ('{"a":', " 1}"))
     return a_block(index, block, *pieces)
 
