@@ -50,7 +50,7 @@ from tests.protocols import (
     r_refusal,
     r_text,
 )
-from tests.upstream import Script, provider
+from tests.upstream import Exchange, Script, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
 
@@ -284,3 +284,24 @@ async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], proto
     else:
         assert (type(failure), ends) == (outcome, [])
         assert "secret" not in str(failure)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, ProviderRejected), (401, ProviderAuth), (429, ProviderRateLimited), (503, ProviderError)],
+)
+async def test_a_refusal_is_told_by_its_status(
+    lanes: dict[str, Lane], protocol: str, status: int, kind: type[ModelError]
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.refuse(status, json.dumps(c_error(code=status)).encode(), **{"retry-after": "7"})
+
+    lane = lanes["direct" if protocol == "direct" else "litellm"]
+    async with provider(refuse) as upstream:
+        with anyio.fail_after(30), pytest.raises(kind) as caught:
+            await lane.stream(call(protocol, upstream.base_url), lambda deltas: None)
+    assert type(caught.value) is kind
+    assert caught.value.retry_after_seconds == 7
+    assert "secret" not in str(caught.value)
+    assert len(upstream.exchanges) == 1
