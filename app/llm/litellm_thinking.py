@@ -10,7 +10,17 @@ from typing import Any, Final
 _BY_RESPONSES: Final = {"store": False, "include": ["reasoning.encrypted_content"]}
 """As with chat completions nothing is kept at OpenAI's: thoughts go back with the results of tools, encrypted."""
 
-_WORDS = ("summar", "display", "includethoughts", "include_thoughts", "encrypted", "thinking is")
+_WORDS = (
+    "summar",
+    "display",
+    "adaptive",
+    "includethoughts",
+    "include_thoughts",
+    "thinking is",
+    "encrypted",
+    "'include'",
+    "'store'",
+)
 """What a refusal names that is about the summaries."""
 
 _MAX_REFUSING = 1000
