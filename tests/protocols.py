@@ -1,6 +1,8 @@
-"""The streams of three providers' own protocols, frame by frame, for `tests.upstream` to send."""
+"""The streams of the big providers' own protocols, frame by frame, for `tests.upstream` to send."""
 
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +32,11 @@ def chat(frames: Sequence[Frame | bytes]) -> Script:
     return _sending([_bytes(frame, "\n") for frame in frames])
 
 
+def bedrock(frames: Sequence[Frame | bytes]) -> Script:
+    """Amazon Bedrock's Converse."""
+    return _sending([frame for frame in frames if isinstance(frame, bytes)], "application/vnd.amazon.eventstream")
+
+
 def _bytes(frame: Frame | bytes, newline: str, *, named: bool = False) -> bytes:
     if isinstance(frame, bytes):
         return frame
@@ -37,9 +44,9 @@ def _bytes(frame: Frame | bytes, newline: str, *, named: bool = False) -> bytes:
     return f"{name}data: {json.dumps(frame)}{newline}{newline}".encode()
 
 
-def _sending(chunks: Sequence[bytes]) -> Script:
+def _sending(chunks: Sequence[bytes], content_type: str = "text/event-stream") -> Script:
     async def script(exchange: Exchange) -> None:
-        await exchange.open()
+        await exchange.open(content_type)
         for chunk in chunks:
             await exchange.chunk(chunk)
         await exchange.end()
@@ -245,3 +252,32 @@ def c_usage() -> Frame:
 
 def c_error(**error: Any) -> Frame:
     return {"error": {"message": "secret words", **error}}
+
+
+# --- Bedrock --------------------------------------------------------------------------------------------------------
+
+
+def b_event(kind: str, **fields: Any) -> bytes:
+    """A message of AWS's event stream encoding ("Amazon event stream specification")."""
+    is_error = kind.endswith("Exception")
+    headers = b"".join(
+        struct.pack("!B", len(name)) + name + b"\x07" + struct.pack("!H", len(value)) + value
+        for name, value in (
+            (b":exception-type" if is_error else b":event-type", kind.encode()),
+            (b":content-type", b"application/json"),
+            (b":message-type", b"exception" if is_error else b"event"),
+        )
+    )
+    payload = json.dumps(fields).encode()
+    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+B_START = b_event("messageStart", role="assistant")
+B_TEXT = b_event("contentBlockDelta", contentBlockIndex=0, delta={"text": "he"})
+
+
+def b_end(reason: str) -> list[bytes]:
+    usage = {"inputTokens": 7, "outputTokens": 9, "totalTokens": 19, "cacheReadInputTokens": 3}
+    return [b_event("messageStop", stopReason=reason), b_event("metadata", usage=usage, metrics={"latencyMs": 1})]

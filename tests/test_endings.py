@@ -1,10 +1,11 @@
 """How answers end, ending by ending, in the protocols of the big providers: each is told as what it is.
 
-Three of them are read by litellm's adapters, chat completions by both lanes.
+litellm's adapters read all of them, the direct lane chat completions, too.
 """
 
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -28,6 +29,8 @@ from tests import protocols
 from tests.protocols import (
     A_START,
     A_STOP,
+    B_START,
+    B_TEXT,
     C_DONE,
     GEMINI_USAGE,
     R_CALL,
@@ -37,6 +40,8 @@ from tests.protocols import (
     a_delta,
     a_error,
     a_text,
+    b_end,
+    b_event,
     c_delta,
     c_error,
     c_usage,
@@ -223,11 +228,24 @@ CHAT: dict[str, tuple[Stream, str, Outcome]] = {
     "words that say nothing": ([c_error(type="odd")], "", UpstreamInvalid),
 }
 
+BEDROCK: dict[str, tuple[Stream, str, Outcome]] = {
+    "end_turn": ([B_START, B_TEXT, *b_end("end_turn")], "he", "stop"),
+    "max_tokens": ([B_START, B_TEXT, *b_end("max_tokens")], "he", "length"),
+    "a guardrail": ([B_START, B_TEXT, *b_end("guardrail_intervened")], "he", "content_filter"),
+    "cut off": ([B_START, B_TEXT], "he", UpstreamTruncated),
+    "cut off at once": ([B_START], "", UpstreamTruncated),
+    "an error": ([B_START, B_TEXT, b_event("throttlingException", message="secret")], "he", UpstreamInvalid),
+    "a limit": ([B_START, b_event("throttlingException", message="secret")], "", ProviderRateLimited),
+    "a failure": ([b_event("serviceUnavailableException", message="secret")], "", ProviderError),
+    "a refusal": ([b_event("validationException", message="secret")], "", ProviderRejected),
+}
+
 Write = Callable[[Stream], Script]
 PROTOCOLS: dict[str, tuple[str, Write, dict[str, tuple[Stream, str, Outcome]]]] = {
     "gemini": ("gemini/gemini-3-flash-preview", protocols.gemini, GEMINI),
     "anthropic": ("anthropic/claude-opus-5-5", protocols.anthropic, ANTHROPIC),
     "responses": ("openai/responses/gpt-6", protocols.responses, RESPONSES),
+    "bedrock": ("bedrock/converse/anthropic.claude-sonnet-4-5-20250929-v1:0", protocols.bedrock, BEDROCK),
     "chat": ("openai/gpt-4.1", protocols.chat, CHAT),
     "direct": ("openai/gpt-4.1", protocols.chat, CHAT),
 }
@@ -247,7 +265,7 @@ async def lanes() -> AsyncGenerator[dict[str, Lane]]:
 
 def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "user", "content": "go"},)) -> ModelCall:
     target, _, _ = PROTOCOLS[protocol]
-    base = base_url.removesuffix("/v1") if protocol in ("gemini", "anthropic") else base_url
+    base = base_url.removesuffix("/v1") if protocol in ("gemini", "anthropic", "bedrock") else base_url
     endpoint = None
     if protocol == "direct":
         endpoint = ChatEndpoint(url=f"{base}/chat/completions", model="m", key_env="KEY")
@@ -280,7 +298,10 @@ async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], proto
     ends = [delta.reason for delta in deltas if isinstance(delta, Finished)]
     if isinstance(outcome, str):
         assert (failure, ends) == (None, [outcome])
-        assert [delta for delta in deltas if isinstance(delta, TokenCount)][-1] == COUNT
+        thought = 0 if protocol == "bedrock" else COUNT.reasoning_tokens  # it does not tell
+        assert [delta for delta in deltas if isinstance(delta, TokenCount)][-1] == replace(
+            COUNT, reasoning_tokens=thought
+        )
     else:
         assert (type(failure), ends) == (outcome, [])
         assert "secret" not in str(failure)
