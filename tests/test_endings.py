@@ -36,6 +36,7 @@ from tests.protocols import (
     R_CALL,
     R_START,
     Frame,
+    a_block,
     a_call,
     a_delta,
     a_error,
@@ -305,6 +306,24 @@ async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], proto
     else:
         assert (type(failure), ends) == (outcome, [])
         assert "secret" not in str(failure)
+
+
+async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: dict[str, Lane]) -> None:
+    tool: Frame = {"type": "tool_use", "id": "toolu_1", "name": "json_tool_call", "input": {}}
+    whole: Frame = {"type": "input_json_delta", "partial_json": '{"a": 1}'}
+    frames = [A_START, *a_block(0, tool, whole), a_delta("tool_use"), A_STOP]
+    schema: Frame = {"type": "json_schema", "json_schema": {"name": "x", "schema": TOOL["function"]["parameters"]}}
+    deltas: list[Delta] = []
+    with anyio.fail_after(30):
+        async with provider(protocols.anthropic(frames)) as upstream:
+            base = upstream.base_url.removesuffix("/v1")
+            target = "anthropic/claude-3-haiku-20240307"
+            ref = ModelRef(name=target, target=target, lane="litellm", api_base=base, api_key_env="KEY")
+            asked = ModelCall(
+                ref, [{"role": "user", "content": "go"}], Sampling(4000, None, None, None, {}), (), schema
+            )
+            await lanes["litellm"].stream(asked, deltas.extend)
+    assert deltas == [Opened(), '{"a": 1}', COUNT, Finished("stop")]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -71,6 +71,7 @@ class Frames:
         """Why the provider says that its answer is complete."""
         self.count: TokenCount | None = None
         """The figures of an answer that failed, which litellm drops."""
+        self._adapter: Any = None
         self._error: object = None
         self._gave_up: ModelError | None = None
         self._calls_tools = False
@@ -101,6 +102,7 @@ class Frames:
             # litellm's own way of it warns of what litellm has put into the event.
             return parse_watched(str_line.model_dump(warnings=False))
 
+        self._adapter = adapter
         adapter.chunk_parser = parse_watched
         events: Any = getattr(adapter, "streaming_response", None)
         if hasattr(events, "_maybe_raise_for_error_event"):
@@ -130,7 +132,9 @@ class Frames:
             self.is_known = True
         match frame:
             case {"type": "message_delta", "delta": {"stop_reason": str(reason)}}:
-                self.finish = _ANTHROPIC_REASONS.get(reason, reason.lower())
+                # litellm has models without schemas call a tool of its own, and hands on its arguments as text.
+                is_text = reason == "tool_use" and getattr(self._adapter, "converted_response_format_tool", False)
+                self.finish = "stop" if is_text else _ANTHROPIC_REASONS.get(reason, reason.lower())
             case _:
                 pass
 
