@@ -13,6 +13,7 @@ from app.llm.base import Delta, Finished, ModelCall, Opened, Repeated, TokenCoun
 from app.llm.litellm_model import LiteLLMModel
 from app.swarm.agents import Sampling
 from app.swarm.models import ModelRef
+from tests import protocols
 from tests.test_image_fetcher import PNG, asking, fetcher, images, whole
 from tests.upstream import Exchange, Script, hello, provider
 
@@ -77,6 +78,9 @@ async def claude(exchange: Exchange) -> None:
     await exchange.end()
 
 
+_of_gemini = protocols.gemini([protocols.g_parts({"text": "hello"}, finish="STOP")])
+
+
 async def _hangs_up(exchange: Exchange) -> None:
     exchange.close()
 
@@ -93,7 +97,17 @@ async def _server_error(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["nvidia_nim/m", "deepinfra/m", "sambanova/m", "openai/m", "text-completion-openai/m", "anthropic/m"]
+    "target",
+    [
+        "nvidia_nim/m",
+        "deepinfra/m",
+        "sambanova/m",
+        "openai/m",
+        "openai/responses/m",
+        "text-completion-openai/m",
+        "anthropic/m",
+        "gemini/m",
+    ],
 )
 async def test_no_provider_is_asked_again_by_litellm(target: str) -> None:
     async with provider(_server_error) as upstream, litellm() as model:
@@ -103,16 +117,21 @@ async def test_no_provider_is_asked_again_by_litellm(target: str) -> None:
 
 
 @pytest.mark.parametrize("script", [_hangs_up, _resets])
-@pytest.mark.parametrize("target", ["openai/m", "text-completion-openai/m", "anthropic/m"])
+@pytest.mark.parametrize(
+    "target", ["openai/m", "openai/responses/m", "text-completion-openai/m", "anthropic/m", "gemini/m"]
+)
 async def test_a_provider_that_hangs_up_is_not_asked_again_by_litellm(target: str, script: Script) -> None:
     async with provider(script) as upstream, litellm() as model:
         assert type(await fails(model, call(target, upstream.base_url))) is ProviderUnreachable
         assert len(upstream.exchanges) == 1
 
 
-async def test_a_kept_connection_found_closed_is_opened_again_once_also_where_litellm_has_its_own_client() -> None:
-    async with provider(claude, keeps_alive=True) as upstream, litellm() as model:
-        its = call("anthropic/m", upstream.base_url.removesuffix("/v1"))
+@pytest.mark.parametrize(("target", "answer"), [("anthropic/m", claude), ("gemini/m", _of_gemini)])
+async def test_a_kept_connection_found_closed_is_opened_again_once_also_where_litellm_has_its_own_client(
+    target: str, answer: Script
+) -> None:
+    async with provider(answer, keeps_alive=True) as upstream, litellm() as model:
+        its = call(target, upstream.base_url.removesuffix("/v1"))
         await said(model, its)
         upstream.script = _hangs_up
         deltas: list[Delta] = []

@@ -16,8 +16,8 @@ _MAX_DELTA_LENGTH = 1 << 20
 _MAX_ANSWER_LENGTH = 16 << 20
 """Of text, thoughts and tool calls together: ten times what any model gives."""
 _MAX_TOOL_CALLS = 128
-_MAX_ID_LENGTH = 16_384
-"""Some adapters put signed thoughts into ids."""
+_MAX_ID_LENGTH = 64
+"""What OpenAI takes. A provider whose ids are longer (some proxies put signed thoughts into them) gets its own back."""
 _MAX_NAME_LENGTH = 100
 
 
@@ -30,7 +30,7 @@ class Reply:
     echo: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields of the message that the provider wants back when the calls are answered."""
     extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """The same of the calls, by their ids."""
+    """The same of the calls, by their ids; `id` itself where the provider's own is not what clients see."""
 
 
 @dataclass(slots=True)
@@ -101,8 +101,11 @@ class Call:
         calls: dict[str, ToolCall] = {}
         extras: dict[str, Mapping[str, Any]] = {}
         for number, parts in enumerate(self._asked_for, start=1):
-            call_id = whole(parts.id)[:_MAX_ID_LENGTH]
-            if not call_id or call_id in calls or call_id in taken:
+            call_id = its_id = whole(parts.id)
+            if len(its_id) > _MAX_ID_LENGTH:
+                call_id = f"call_{step}_{number}"
+                parts.extra["id"] = its_id
+            elif not call_id or call_id in calls or call_id in taken:
                 call_id = f"call_{step}_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
             calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
             if parts.extra:

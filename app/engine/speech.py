@@ -12,7 +12,15 @@ from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
 from app.engine.run_calls import RunCalls
-from app.errors import ModelError, TurnTimeout, without_frames
+from app.errors import (
+    ModelError,
+    ProviderAuth,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderRejected,
+    TurnTimeout,
+    without_frames,
+)
 from app.events import Event, ReasoningDelta, TextDelta, Usage
 from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
 from app.swarm.agents import Agent
@@ -28,6 +36,7 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 8.0
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _MAX_REASON_LENGTH = 40
+_REFUSALS = (ProviderAuth, ProviderRateLimited, ProviderRejected, ProviderError)
 _UNKNOWN_PRICE = Price(input=0.0, output=0.0)
 
 
@@ -203,6 +212,8 @@ class Speech:
                 await self._models[call.model.lane].stream(asked, hear)
         except ModelError as error:
             without_frames(error)  # the adapter has logged what there is to know
+            if isinstance(error, _REFUSALS) and not call.heard and call.count is None:
+                call.opened = False  # refused inside of what began as an answer
             raise
         finally:
             t_ms = self._recorder.now_ms()

@@ -89,7 +89,7 @@ class ToolUse:
         if scope.cancelled_caught:
             raise self._speech.overtime()
         answers = [
-            {"role": "tool", "tool_call_id": call.id, "content": handle.return_value}
+            {"role": "tool", "tool_call_id": _id(reply, call), "content": handle.return_value}
             for call, handle in zip(calls, handles, strict=True)
         ]
         return [_calling(reply), *answers]
@@ -144,6 +144,11 @@ def _calling(reply: Reply) -> ChatMessage:
         for call in reply.tool_calls
     ]
     return {"role": "assistant", "content": reply.text or None, "tool_calls": calls, **reply.echo}
+
+
+def _id(reply: Reply, call: ToolCall) -> str:
+    """As the provider calls it."""
+    return reply.extras.get(call.id, {}).get("id", call.id)
 
 
 def _possible(name: str) -> str:

@@ -134,6 +134,7 @@ class ChatModel(Protocol):
         `Repeated`, once; it keeps no clock, and lets others have the event loop, however fast its provider is.
 
         Raises:
-            ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`.
+            ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`. An error that
+                the provider reports inside of it, before the first token, raises what its status stands for.
         """
         ...

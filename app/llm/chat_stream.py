@@ -11,14 +11,25 @@ from typing import Any
 
 import msgspec
 
-from app.errors import UpstreamInvalid
+from app.errors import ModelError, ProviderError, UpstreamInvalid
 from app.llm.base import Delta, Echo, Finished, Reasoning, TokenCount, ToolCallDelta
-from app.llm.refusals import first_words
+from app.llm.refusals import first_words, reported
 
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+
+
+FAILED = {"error", "network_error", "insufficient_system_resource"}
+"""Finish reasons of answers that were given up (Mistral and OpenRouter, Zhipu, DeepSeek)."""
+
+
+class _Reported(Exception):
+    """The provider reported an error in its stream."""
+
+    def __init__(self, failure: ModelError) -> None:
+        self.failure = failure
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -71,8 +82,10 @@ class ChatStream:
         """Whether the provider said that its answer is complete."""
         self.done = False
         """Whether the provider said that nothing follows."""
-        self.failure: UpstreamInvalid | None = None
+        self.failure: ModelError | None = None
         """What ended the stream: what is no chunk, an error of the provider's, a line longer than `MAX_LINE_BYTES`."""
+        self._is_heard = False
+        """Whether part of the answer has come: an error before it is one of the status that it stands for."""
         self._thoughts: list[str] = []
         """What some models want back when their tool calls are answered (DeepSeek, "Thinking Mode")."""
         self._calls_tools = False
@@ -91,8 +104,12 @@ class ChatStream:
             self._read(received, deltas)
         except UpstreamInvalid as failure:
             self.failure = failure
+        except _Reported as report:
+            self.failure = _in_the_middle() if self._is_heard or deltas else report.failure
         except (ValueError, RecursionError):  # a number too long, nesting too deep even to be logged
             self.failure = _no_chunk()
+        if deltas:
+            self._is_heard = True
         return deltas
 
     def _read(self, received: bytes, deltas: list[Delta]) -> None:
@@ -164,7 +181,7 @@ class ChatStream:
     def _deltas(self, chunk: _Chunk) -> Iterator[Delta]:
         if chunk.error:
             logger.warning("the provider reports in its stream: %s", first_words(chunk.error))
-            raise UpstreamInvalid("the provider reported an error in the middle of its answer")
+            raise _Reported(reported(chunk.error))
         if chunk.choices is None and chunk.usage is None:
             raise _no_chunk()
         for choice in chunk.choices or ():
@@ -184,12 +201,17 @@ class ChatStream:
                     self._calls_tools = True
                     yield _tool_call(number, call)
             if choice.finish_reason:
-                if self._calls_tools and self._thoughts:
-                    yield Echo({"reasoning_content": "".join(self._thoughts)})
-                self.finished = True
-                yield Finished(choice.finish_reason)
+                yield from self._finish(choice.finish_reason)
         if chunk.usage is not None and (count := _token_count(chunk.usage)):
             yield count
+
+    def _finish(self, reason: str) -> Iterator[Delta]:
+        if reason in FAILED:
+            raise _Reported(ProviderError(f"the provider gave up its answer: {reason}"))
+        if self._calls_tools and self._thoughts:
+            yield Echo({"reasoning_content": "".join(self._thoughts)})
+        self.finished = True
+        yield Finished(reason)
 
 
 def _convert(content: bytes) -> _Chunk:
@@ -215,6 +237,10 @@ def _only_text(chunk: _Chunk) -> str | None:
         return None
     content = message.content
     return content if isinstance(content, str) and not (message.reasoning_content or message.reasoning) else None
+
+
+def _in_the_middle() -> UpstreamInvalid:
+    return UpstreamInvalid("the provider reported an error in the middle of its answer")
 
 
 def _too_large() -> UpstreamInvalid:

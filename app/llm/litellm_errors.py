@@ -8,7 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from app.errors import ModelError, ProviderRejected, ProviderUnreachable, UpstreamInvalid, UpstreamTruncated
-from app.llm.refusals import refused, retry_after_seconds
+from app.llm.refusals import refused, reported, retry_after_seconds
 
 
 def hung_up(error: Exception) -> bool:
@@ -23,20 +23,31 @@ def wants_images(error: Exception) -> bool:
     return any(type(cause).__name__ == "ImageFetchError" for cause in _causes(error))
 
 
-def translate(error: Exception, *, opened: bool, now: datetime) -> ModelError:
-    """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose."""
+def refusal_of(error: Exception) -> tuple[int | None, str]:
+    """The status of the provider's HTTP answer, if it is a refusal, and what it said, which can hold keys."""
+    return _http_status(list(_causes(error))), str(error)
+
+
+def translate(error: Exception, *, begun: bool, heard: bool, now: datetime) -> ModelError:
+    """Our error for one of litellm's, by what lies at its root rather than by the class litellm chose.
+
+    `begun` tells whether a chunk had come, `heard` whether part of the answer had come.
+    """
     causes = list(_causes(error))
-    status = None if opened else _http_status(causes)
+    status = None if begun else _http_status(causes)
     if status is not None:
         return refused(status, _retry_after_seconds(causes, now))
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
         return UpstreamInvalid("the provider's stream could not be read")
     if any(_is_transport(cause) for cause in causes):
-        if opened:
+        if begun:
             return UpstreamTruncated("the connection to the provider broke in the middle of its answer")
         return ProviderUnreachable("the provider could not be reached")
-    if opened or _is_stream_error(causes):
+    if heard:
         return UpstreamInvalid("the provider reported an error in the middle of its answer")
+    for cause in causes:
+        if _is_stream_error(cause):
+            return reported(getattr(cause, "body", None))
     if any(isinstance(cause, ImportError) for cause in causes):
         return ProviderRejected("this server lacks a package that litellm needs for this model")
     own_status = getattr(error, "status_code", None)
@@ -81,6 +92,6 @@ def _is_transport(cause: BaseException) -> bool:
     )
 
 
-def _is_stream_error(causes: list[BaseException]) -> bool:
+def _is_stream_error(cause: BaseException) -> bool:
     """Whether the OpenAI SDK found an error object in the stream: its bare `APIError`, no subclass, has no status."""
-    return any(type(cause).__module__ == "openai" and type(cause).__name__ == "APIError" for cause in causes)
+    return type(cause).__module__ == "openai" and type(cause).__name__ == "APIError"

@@ -26,10 +26,13 @@ from app.llm.base import (
     TokenCount,
     ToolCallDelta,
 )
+from app.llm.chat_stream import FAILED
 from app.llm.connections import REOPEN_SECONDS
 from app.llm.image_fetcher import ImageFetcher
-from app.llm.litellm_errors import hung_up, translate, wants_images
+from app.llm.litellm_errors import hung_up, refusal_of, translate, wants_images
+from app.llm.litellm_frames import Frames, in_the_middle
 from app.llm.litellm_setup import import_litellm
+from app.llm.litellm_thinking import Summaries
 from app.llm.refusals import first_words
 from app.swarm.conversation import ChatMessage
 from app.swarm.models import ModelRef
@@ -46,6 +49,9 @@ of them for the whole process."""
 _WANT_IMAGES = {"gigachat", "ollama_chat"}
 """Providers that want the bytes of images and whose adapters do not say so: one drops an image that it cannot have, the
 other takes its URL for base64."""
+
+_SIGNATURE = "__thought__"
+"""What litellm puts between the id of a tool call and a signature."""
 
 _NO_KEY = "none"
 """Sent where an alias names an api_base and no key: litellm would send the environment's key there otherwise."""
@@ -65,6 +71,7 @@ class LiteLLMModel:
         self._clock = clock
         self._litellm: Any = None
         self._loading = anyio.Lock()
+        self._summaries = Summaries()
         self._reusable: set[str] = set()
         """Hosts whose last answer left its connection open."""
 
@@ -91,7 +98,8 @@ class LiteLLMModel:
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
-        opened = False
+        begun = heard = False
+        frames = Frames()
         thoughts = _Thoughts()
         stream: Any = None
         told: Any = None
@@ -100,28 +108,34 @@ class LiteLLMModel:
         images = AsyncExitStack()
         try:
             stream = told = await self._open(litellm, call, hear, images)
+            frames.watch(stream)
+            hear((Opened(),))
             async for chunk in stream:
-                if not opened:
-                    opened = True
+                if not begun:
+                    begun = True
                     told = _unwrapped(stream)
-                    hear((Opened(),))
                 if deltas := list(_deltas(chunk, thoughts)):
+                    heard = True
                     hear(deltas)
                     await checkpoint()
-            if thoughts.signed:
-                hear((Echo({"thinking_blocks": thoughts.signed}),))
+            if echo := thoughts.echo():
+                hear((Echo(echo),))
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(told):
                 hear((count,))
-            hear((_finish(told),))
+            hear((_finish(told, frames, heard=heard),))
             self._note_reuse(call.model, told)
         except ModelError:
             raise
         except Exception as error:
             # litellm raises what it likes, its provider adapters more: this is where foreign errors become ours.
-            failure = translate(error, opened=opened, now=utc(self._clock))
+            failure = frames.failure
+            if failure is None:
+                failure = translate(error, begun=begun, heard=heard, now=utc(self._clock))
+            elif heard:
+                failure = in_the_middle(failure)
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
-            if count := _token_count(told):
+            if count := _token_count(told) or frames.count:
                 hear((count,))
             raise failure from error
         finally:
@@ -144,19 +158,30 @@ class LiteLLMModel:
         return await self._ask(litellm, call, messages, hear)
 
     async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: Hear) -> Any:
+        """The provider's stream, with summaries of its thinking where it gives them."""
+        arguments = self._arguments(call, messages)
+        asked = self._summaries.asked(litellm, arguments)
+        try:
+            return await self._post(litellm, call, {**arguments, **asked}, hear)
+        except Exception as error:
+            if not asked or not self._summaries.are_refused(call.model.target, *refusal_of(error)):
+                raise
+            logger.info("model %s: shows no summaries of its thinking: %s", call.model.target, first_words(error))
+        return await self._post(litellm, call, arguments, hear)
+
+    async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], hear: Hear) -> Any:
         """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed at
         once, the request is made once more, as `app.llm.connections` does it."""
-        arguments = self._arguments(call, messages)
         asked = self._clock.now()
         try:
-            return await litellm.acompletion(**arguments)
+            return await _opened(litellm, arguments)
         except Exception as error:
             host = _host(call.model)
             if host not in self._reusable or not hung_up(error) or self._clock.now() - asked > REOPEN_SECONDS:
                 raise
             self._reusable.discard(host)
         hear((Repeated(),))
-        return await litellm.acompletion(**arguments)
+        return await _opened(litellm, arguments)
 
     def _note_reuse(self, model: ModelRef, stream: Any) -> None:
         response = _response(stream)
@@ -185,6 +210,14 @@ class LiteLLMModel:
         return arguments
 
 
+async def _opened(litellm: Any, arguments: dict[str, Any]) -> Any:
+    """The provider's stream; some of litellm's make their request only once they are read."""
+    stream = await litellm.acompletion(**arguments)
+    if getattr(stream, "make_call", None) is not None:
+        await stream.fetch_stream()
+    return stream
+
+
 async def _close_clients(litellm: Any, loop: int) -> None:
     """Close what litellm has made for an event loop, and have it forget them: it would hand them out again."""
     kept: Any = litellm.in_memory_llm_clients_cache
@@ -209,22 +242,43 @@ def _called(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
 
 
 class _Thoughts:
-    """A model's signed thoughts, which come in pieces and go back whole (Anthropic, "Preserving thinking blocks")."""
+    """What a model wants back of its thoughts with the results of its tools."""
 
     def __init__(self) -> None:
-        self.signed: list[dict[str, Any]] = []
+        self._signed: list[dict[str, Any]] = []
+        """Claude's, which come in pieces and go back whole (Anthropic, "Preserving thinking blocks")."""
         self._pieces: list[str] = []
+        self._items: list[Any] = []
+        """Those of OpenAI's responses, encrypted."""
+        self._signatures: list[Any] = []
+        """Gemini's, of its text ("Thought signatures"); those of its tool calls go with these."""
 
-    def take(self, blocks: Iterable[Mapping[str, Any]]) -> None:
-        for block in blocks:
-            if block.get("type") != "thinking":
-                self.signed.append(dict(block))
-                continue
-            self._pieces.append(block.get("thinking") or "")
-            if signature := block.get("signature"):
-                thought = {"type": "thinking", "thinking": "".join(self._pieces), "signature": signature}
-                self.signed.append(thought)
-                self._pieces.clear()
+    def take(self, delta: Any) -> None:
+        for block in getattr(delta, "thinking_blocks", None) or ():
+            self._take_block(block)
+        self._items += getattr(delta, "reasoning_items", None) or ()
+        if not delta.tool_calls and (fields := getattr(delta, "provider_specific_fields", None)):
+            self._signatures += fields.get("thought_signatures") or ()
+
+    def echo(self) -> dict[str, Any]:
+        """The fields of the message, as litellm takes them back."""
+        fields: dict[str, Any] = {}
+        if self._signed:
+            fields["thinking_blocks"] = self._signed
+        if self._items:
+            fields["reasoning_items"] = self._items
+        if self._signatures:
+            fields["provider_specific_fields"] = {"thought_signatures": self._signatures}
+        return fields
+
+    def _take_block(self, block: Mapping[str, Any]) -> None:
+        if block.get("type") != "thinking":
+            self._signed.append(dict(block))
+            return
+        self._pieces.append(block.get("thinking") or "")
+        if signature := block.get("signature"):
+            self._signed.append({"type": "thinking", "thinking": "".join(self._pieces), "signature": signature})
+            self._pieces.clear()
 
 
 def _deltas(chunk: Any, thoughts: _Thoughts) -> Iterator[Delta]:
@@ -232,19 +286,21 @@ def _deltas(chunk: Any, thoughts: _Thoughts) -> Iterator[Delta]:
         if choice.index:
             continue  # we ask for one answer; who gives more means the first
         delta = choice.delta
-        thoughts.take(getattr(delta, "thinking_blocks", None) or ())
+        thoughts.take(delta)
         if thought := getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None):
             yield Reasoning(thought)
         if text := delta.content or getattr(delta, "refusal", None):
             yield text
         for call in delta.tool_calls or ():
-            yield ToolCallDelta(call.index, call.id, call.function.name, call.function.arguments or "", _extra(call))
+            yield _tool_call(call)
 
 
-def _extra(call: Any) -> dict[str, Any] | None:
-    """What litellm wants back with a call, such as Gemini's signatures of thoughts."""
+def _tool_call(call: Any) -> ToolCallDelta:
+    """A piece of a call. litellm puts Gemini's signature of the thought behind it into its id, and beside it, too."""
     fields = getattr(call, "provider_specific_fields", None)
-    return {"provider_specific_fields": fields} if fields else None
+    extra = {"provider_specific_fields": fields} if fields else None
+    call_id = call.id.partition(_SIGNATURE)[0] if call.id else None
+    return ToolCallDelta(call.index, call_id, call.function.name, call.function.arguments or "", extra)
 
 
 def _unwrapped(stream: Any) -> Any:
@@ -253,13 +309,19 @@ def _unwrapped(stream: Any) -> Any:
     return stream if frame is None else frame.f_locals.get("streamwrapper", stream)
 
 
-def _finish(stream: Any) -> Finished:
+def _finish(stream: Any, frames: Frames, *, heard: bool) -> Finished:
     """The provider's own finish reason; litellm invents one where the stream was cut off."""
-    if getattr(stream, "received_finish_reason", None) is None:
+    if frames.failure is not None:
+        raise in_the_middle(frames.failure) if heard else frames.failure
+    reason = frames.finish if frames.is_known else getattr(stream, "received_finish_reason", None)
+    if reason is None:
         if (content_type := _content_type(stream)) and "event-stream" not in content_type:
             raise ProviderError("the provider answered with something that is no stream of tokens")
         raise UpstreamTruncated("the provider's answer was cut off")
-    return Finished(str(stream.received_finish_reason))
+    if reason in FAILED:
+        gave_up = ProviderError(f"the provider gave up its answer: {reason}")
+        raise in_the_middle(gave_up) if heard else gave_up
+    return Finished(str(reason))
 
 
 def _content_type(stream: Any) -> str | None:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, NoReturn, cast
@@ -47,6 +48,8 @@ def _imported() -> Any:
     for name in _NEEDED_BY_THE_FIRST_CALL:
         importlib.import_module(name)
     litellm.telemetry = False
+    # It warns of what it puts into OpenAI's responses itself.
+    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
     # It takes a model that draws a line of dashes for one that is stuck, and breaks the stream off.
     litellm.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
     litellm.suppress_debug_info = True
