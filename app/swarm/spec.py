@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from app.errors import Location
+from app.events import MAX_EVENT_ID
 
 _WITHOUT_EFFECT = frozenset(
     [
@@ -230,6 +231,9 @@ class StreamOptions(Payload):
     """Whether each `chunk` repeats what its turn has said so far."""
     coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
     """Joins neighbouring deltas of one turn over a window of this many milliseconds."""
+    starting_after: Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] = 0
+    """With an `Idempotency-Key`: the last event that the client has of the run; the stream goes on behind it. The
+    header `Last-Event-ID` wins. It is no part of what makes two bodies the same."""
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
