@@ -1,0 +1,28 @@
+"""Other people's Python clients read a stream whole, also when it is cut. `scripts/clients` runs those of npm, too."""
+
+from collections.abc import AsyncGenerator, Callable
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from tests.foreign.http_clients import try_httpx_sse, try_requests, try_sseclient
+from tests.foreign.sdks import try_openai, try_swarms_client
+from tests.foreign.stage import Report, Stage, stage
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module", name="its")
+async def _stage() -> AsyncGenerator[Stage]:  # pyright: ignore[reportUnusedFunction]
+    async with stage() as found:
+        yield found
+
+
+@pytest.mark.parametrize("client", [try_requests, try_httpx_sse, try_sseclient, try_openai, try_swarms_client])
+async def test_a_foreign_client_reads_every_word_once_and_pays_once(
+    its: Stage, client: Callable[[Stage], Report]
+) -> None:
+    with anyio.fail_after(120):
+        report = await to_thread.run_sync(client, its, abandon_on_cancel=True)
+    assert [row for row in report.rows if row.verdict == "FAILED"] == []
