@@ -1,0 +1,55 @@
+// @microsoft/fetch-event-source as pages use it, with as much of a browser as it asks for. What it has heard, as JSON.
+import { fetchEventSource } from "@microsoft/fetch-event-source";
+
+globalThis.window = globalThis;
+globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+
+const { url, headers, body, keepsCursor, givesUp, hidesAt } = JSON.parse(process.env.SCENARIO);
+const heard = [];
+let last = "";
+
+class Refused extends Error {}
+
+function turnTo(hidden) {
+  document.hidden = hidden;
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+
+const options = {
+  method: "POST",
+  headers: { "Content-Type": "application/json", ...headers },
+  body: JSON.stringify(body),
+  onmessage({ id, event, data }) {
+    last = id || last;
+    heard.push([id, event, JSON.parse(data)]);
+    if (Number(id) === hidesAt) {
+      turnTo(true);
+      setTimeout(turnTo, 100, false);
+    }
+  },
+};
+if (keepsCursor) {
+  // The library notes an event's id before it has the event: cut off between the two, it would skip it.
+  options.fetch = (input, init) => {
+    const { "last-event-id": noted, ...rest } = init.headers;
+    return fetch(input, { ...init, headers: last ? { ...rest, "last-event-id": last } : rest });
+  };
+}
+if (givesUp) {
+  // Its own check of the content type goes with `onopen`; and without `onerror` it comes again after any failure.
+  options.onopen = async (response) => {
+    if (!response.ok) throw new Refused(`${response.status} ${(await response.json()).detail}`);
+  };
+  options.onerror = (error) => {
+    if (error instanceof Refused) throw error;
+  };
+}
+
+let outcome = "over";
+try {
+  await fetchEventSource(url, options);
+} catch (error) {
+  outcome = error.message;
+}
+console.log(JSON.stringify({ outcome, heard }));
+process.exit(0); // node's fetch would keep its connections for a while
