@@ -29,7 +29,7 @@ def check_cursor(after: int, status: RunStatus, location: Location) -> None:
     Raises:
         InvalidRequest: this one is.
     """
-    if status.state != "running" and after > status.last_event_id:
+    if status.state != "running" and status.fault is None and after > status.last_event_id:
         last = status.last_event_id
         raise InvalidRequest(f"the cursor is beyond the run's last event, which is {last}", location=location)
 

@@ -4,9 +4,8 @@ import { fetchEventSource } from "@microsoft/fetch-event-source";
 globalThis.window = globalThis;
 globalThis.document = Object.assign(new EventTarget(), { hidden: false });
 
-const { url, headers, body, keepsCursor, givesUp, hidesAt } = JSON.parse(process.env.SCENARIO);
+const { url, headers, body, givesUp, hidesAt } = JSON.parse(process.env.SCENARIO);
 const heard = [];
-let last = "";
 
 class Refused extends Error {}
 
@@ -20,7 +19,6 @@ const options = {
   headers: { "Content-Type": "application/json", ...headers },
   body: JSON.stringify(body),
   onmessage({ id, event, data }) {
-    last = id || last;
     heard.push([id, event, JSON.parse(data)]);
     if (Number(id) === hidesAt) {
       turnTo(true);
@@ -28,13 +26,6 @@ const options = {
     }
   },
 };
-if (keepsCursor) {
-  // The library notes an event's id before it has the event: cut off between the two, it would skip it.
-  options.fetch = (input, init) => {
-    const { "last-event-id": noted, ...rest } = init.headers;
-    return fetch(input, { ...init, headers: last ? { ...rest, "last-event-id": last } : rest });
-  };
-}
 if (givesUp) {
   // Its own check of the content type goes with `onopen`; and without `onerror` it comes again after any failure.
   options.onopen = async (response) => {

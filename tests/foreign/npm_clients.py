@@ -33,6 +33,23 @@ _NODE = _NODEJS / "bin" / "node"
 _NPM = _NODEJS / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 _INSTALL_SECONDS = 300.0
 
+_README = _HERE.parent.parent / "README.md"
+_PAGE = """
+globalThis.window = globalThis;
+globalThis.document = Object.assign(new EventTarget(), { hidden: false });
+const { key, team } = JSON.parse(process.env.SCENARIO);
+const heard = [];
+const show = (event, data) => heard.push([last, event, data]);
+const tell = (outcome) => {
+  console.log(JSON.stringify({ outcome, heard }));
+  process.exit(0);
+};
+process.on("uncaughtException", (error) => tell(error.message));
+"""
+_SHOWN = """
+tell("over");
+"""
+
 
 @contextmanager
 def node_modules() -> Generator[Path]:
@@ -100,8 +117,12 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
 
     with report.trying("cut, Idempotency-Key"):
         check(post("fes-cut", between_frames(9)))
-    with report.trying("cut twice, once inside a frame, its own cursor"):
-        check(post("fes-frame", inside_a_frame(9), between_frames(30), keepsCursor=True))
+    with report.trying("README's code, cut twice, once inside a frame"):
+        check(_run_readme(stage, folder, "fes-readme", inside_a_frame(9), between_frames(30)))
+        stage.check_told_once("fes-readme")
+    with report.trying("README's code, refused"):
+        outcome = _run_readme(stage, folder, "fes-refused", key="wrong")
+        assert "key" in outcome.word, outcome.word
     with report.trying("cut behind the end"):
         check(post("fes-end", AT_THE_END, is_enough=lambda _: True))
     with report.trying("its page is hidden for a moment"):
@@ -114,6 +135,14 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
         assert "Idempotency-Key" in outcome.word
         assert outcome.heard.ids == list(range(1, 10))
     return report
+
+
+def _run_readme(stage: Stage, folder: Path, task: str, *cuts: re.Pattern[bytes], key: str | None = None) -> _Outcome:
+    [code] = re.findall(r"^```js\n(import .*?)^```$", _README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    program = folder / f"{task}.mjs"
+    with stage.cutting(task, *cuts) as url:
+        program.write_text(_PAGE + code.replace("http://127.0.0.1:8000", url) + _SHOWN)
+        return _run(folder, program.name, key=key or stage.key, team=payload(task))
 
 
 def try_event_source(folder: Path, stage: Stage) -> Report:

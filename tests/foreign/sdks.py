@@ -92,6 +92,11 @@ def try_swarms_client(stage: Stage) -> Report:
         report.missing("swarms.batch.run", lambda: client.swarms.batch.run(body=[_team("swarms-batch")]), missing)
         with report.trying(f"a timeout of {ATTEMPT_SECONDS:g} s on a longer run, with an Idempotency-Key: one run"):
             _try_timeout(stage, options)
+        with report.trying("in the background, asked for until it has ended"):
+            begun: Any = client.agent.run(
+                agent_config=_AGENT, task="swarms-background", extra_body={"background": True}
+            )
+            _until_over(client, begun["job_id"])
     with report.trying("AsyncSwarmsClient"):
         from_thread.run(_try_async, options)
     return report
@@ -106,6 +111,13 @@ def _try_timeout(stage: Stage, options: Any) -> None:
             answer: Any = client.agent.run(agent_config=_AGENT, task=task, extra_headers={"Idempotency-Key": task})
     assert answer["outputs"][-1]["content"] == TEXT
     stage.check_told_once(task, calls=1)
+
+
+def _until_over(client: SwarmsClient, job_id: str) -> None:
+    run: Any = {"status": "running"}
+    while run["status"] == "running":
+        run = client.get(f"/v1/runs/{job_id}", cast_to=object)
+    assert (run["status"], run["output"][-1]["content"]) == ("success", TEXT), run
 
 
 async def _try_async(options: Any) -> None:
