@@ -3,12 +3,16 @@
 from collections.abc import AsyncGenerator, Callable
 
 import anyio
+import httpx
 import pytest
 from anyio import to_thread
+from swarms_client import SwarmsClient
 
+from tests.conftest import KEY
 from tests.foreign.http_clients import try_httpx_sse, try_requests, try_sseclient
 from tests.foreign.sdks import try_openai, try_swarms_client
 from tests.foreign.stage import Report, Stage, stage
+from tests.test_readme import README
 
 pytestmark = pytest.mark.anyio
 
@@ -26,3 +30,9 @@ async def test_a_foreign_client_reads_every_word_once_and_pays_once(
     with anyio.fail_after(120):
         report = await to_thread.run_sync(client, its, abandon_on_cancel=True)
     assert [row for row in report.rows if row.verdict == "FAILED"] == []
+
+
+def test_the_hosted_apis_sdk_gives_up_when_readme_says_it_does() -> None:
+    sdk = SwarmsClient(api_key=KEY)
+    assert (sdk.timeout, sdk.max_retries) == (httpx.Timeout(60, connect=5), 2)
+    assert "gives a request up after 60 s and sends it again, twice" in README

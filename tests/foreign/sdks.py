@@ -114,10 +114,12 @@ def _try_timeout(stage: Stage, options: Any) -> None:
 
 
 def _until_over(client: SwarmsClient, job_id: str) -> None:
-    run: Any = {"status": "running"}
-    while run["status"] == "running":
-        run = client.get(f"/v1/runs/{job_id}", cast_to=object)
-    assert (run["status"], run["output"][-1]["content"]) == ("success", TEXT), run
+    for _ in range(10_000):
+        run: Any = client.get(f"/v1/runs/{job_id}", cast_to=object)
+        if run["status"] != "running":
+            assert (run["status"], run["output"][-1]["content"]) == ("success", TEXT), run
+            return
+    raise TimeoutError(f"the run {job_id} does not end")
 
 
 async def _try_async(options: Any) -> None:
