@@ -9,9 +9,10 @@ from anyio import to_thread
 from swarms_client import SwarmsClient
 
 from tests.conftest import KEY
+from tests.foreign.__main__ import main, table
 from tests.foreign.http_clients import try_httpx_sse, try_requests, try_sseclient
 from tests.foreign.sdks import try_openai, try_swarms_client
-from tests.foreign.stage import Report, Stage, stage
+from tests.foreign.stage import Report, Row, Stage, stage
 from tests.test_readme import README
 
 pytestmark = pytest.mark.anyio
@@ -36,3 +37,14 @@ def test_the_hosted_apis_sdk_gives_up_when_readme_says_it_does() -> None:
     sdk = SwarmsClient(api_key=KEY)
     assert (sdk.timeout, sdk.max_retries) == (httpx.Timeout(60, connect=5), 2)
     assert "gives a request up after 60 s and sends it again, twice" in README
+
+
+def test_scripts_clients_tells_what_failed_and_what_is_not_here_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row("a", "this", "ok"), Row("b", "that", "later"), Row("b", "more", "FAILED", "AssertionError: why")]
+    words = [line.split() for line in table(rows).splitlines()]
+    assert words[:3] == [["a", "ok", "this"], ["b", "later", "that"], ["b", "FAILED", "more"]]
+    assert words[3] == ["AssertionError:", "why"]
+    assert words[4][:4] == ["3", "tried,", "1", "failed;"]
+    with pytest.raises(SystemExit):
+        main(["--only", "nobody"])
+    assert "fetch-event-source" in capsys.readouterr().err

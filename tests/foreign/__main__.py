@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 
 from tests.foreign.http_clients import try_httpx_sse, try_requests, try_sseclient
-from tests.foreign.npm_clients import node_modules, try_event_source, try_fetch_event_source
+from tests.foreign.npm_clients import NotInstalled, node_modules, try_event_source, try_fetch_event_source
 from tests.foreign.sdks import try_openai, try_swarms_client
 from tests.foreign.stage import Report, Row, Stage, stage
 
@@ -45,23 +45,38 @@ async def _try(names: Sequence[str], folder: Path | None) -> list[Row]:
     return [row for name in names for row in reports[name].rows]
 
 
-def main() -> int:
+def table(rows: Sequence[Row]) -> str:
+    """A line for each, what went wrong below it, and the count."""
+    lines: list[str] = []
+    for row in rows:
+        lines.append(f"{row.client:20} {row.verdict:7} {row.what}")
+        if row.detail:
+            lines.append(f"{'':28} {row.detail}")
+    lines.append(f"{len(rows)} tried, {_failures(rows)} failed; `later`: a route that this server does not have yet")
+    return "\n".join(lines)
+
+
+def _failures(rows: Sequence[Row]) -> int:
+    return sum(row.verdict == "FAILED" for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 1 where something failed."""
     known = (*_OF_PYPI, *_OF_NPM)
     parser = argparse.ArgumentParser(prog="scripts/clients", description=__doc__)
     parser.add_argument("--only", metavar="NAME", action="append", choices=known, help=f"one of {', '.join(known)}")
-    names: list[str] = parser.parse_args().only or list(known)
+    names: list[str] = parser.parse_args(arguments).only or list(known)
+    print(f"trying {', '.join(names)}", file=sys.stderr)
     if any(name in _OF_NPM for name in names):
-        with node_modules() as folder:
-            rows = anyio.run(_try, names, folder)
+        try:
+            with node_modules() as folder:
+                rows = anyio.run(_try, names, folder)
+        except NotInstalled as error:
+            parser.error(f"{error}; --only NAME runs the others")
     else:
         rows = anyio.run(_try, names, None)
-    for row in rows:
-        print(f"{row.client:20} {row.verdict:7} {row.what}")
-        if row.detail:
-            print(f"{'':28} {row.detail}")
-    failures = sum(row.verdict == "FAILED" for row in rows)
-    print(f"{len(rows)} tried, {failures} failed; `later`: a route that this server does not have yet")
-    return 1 if failures else 0
+    print(table(rows))
+    return 1 if _failures(rows) else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,10 @@ tell("over");
 """
 
 
+class NotInstalled(Exception):
+    """npm has no way to its registry, and not in its cache what the lock names."""
+
+
 @contextmanager
 def node_modules() -> Generator[Path]:
     """A folder with the programs and what they import, for the length of the block; needs npm's registry or cache."""
@@ -59,7 +64,10 @@ def node_modules() -> Generator[Path]:
         for file in (*_HERE.glob("*.mjs"), *_HERE.glob("package*.json")):
             shutil.copy(file, folder)
         command = [_NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(command, cwd=folder, check=True, timeout=_INSTALL_SECONDS)
+        try:
+            subprocess.run(command, cwd=folder, check=True, timeout=_INSTALL_SECONDS, stdout=sys.stderr)
+        except subprocess.SubprocessError as error:
+            raise NotInstalled("npm cannot install its clients here") from error
         yield folder
 
 
