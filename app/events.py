@@ -14,6 +14,9 @@ RunKind: TypeAlias = Literal["swarm", "agent"]
 TurnStatus: TypeAlias = Literal["success", "failed", "cancelled"]
 EndStatus: TypeAlias = Literal["success", "failed", "cancelled", "timed_out", "budget_exceeded", "interrupted"]
 
+MAX_EVENT_ID = (1 << 53) - 1
+"""JavaScript reads no larger integer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -213,6 +213,7 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "ToolCall.function": [message(role="assistant", tool_calls=[{**CALL, "function": WIDE}])],
     "StreamOptions.include_output": [swarm(stream_options={"include_output": LONG})],
     "StreamOptions.coalesce_ms": [swarm(stream_options={"coalesce_ms": 2**63})],
+    "StreamOptions.starting_after": [swarm(stream_options={"starting_after": 2**63})],
     "a field that nobody knows": [
         swarm(**{"u" * 900_000: 1}),
         swarm(**WIDE),

@@ -241,6 +241,7 @@ async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Bugg
         await post(path, stream=True, headers={"Accept": "application/x-ndjson"})
         await post(path, background=True, headers={"Idempotency-Key": path})
         await post(path, background=True, headers={"Idempotency-Key": path})
+        await post(path, stream=True, headers={"Idempotency-Key": "new", "Last-Event-ID": "5"})
         await post(path, task="")
         await post(path, headers={"x-api-key": "none"})
         await post(path, max_total_tokens=1)

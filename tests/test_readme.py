@@ -248,6 +248,14 @@ async def test_the_browser_example_fills_a_panel_for_each_agent(tmp_path: Path) 
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+async def test_the_browser_example_shows_what_was_refused(tmp_path: Path) -> None:
+    async with serving() as url:
+        title, shown = await _page(url, tmp_path)
+    assert title == "refused"
+    assert shown.startswith("this server has no credentials for the model")
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 async def test_the_browser_example_bears_heartbeats_and_notices_a_stream_without_end(tmp_path: Path) -> None:
     async with answering(BEGUN, SPOKEN, ENDED) as url:
         assert await _page(url, tmp_path) == ["success", "A\na: b\n"]

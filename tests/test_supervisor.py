@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import RunCancelled, StorageUnavailable, Unavailable
+from app.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
 from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
 from app.runs.data_directory import FILE
 from app.runs.job import Job
@@ -249,3 +249,16 @@ async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_oth
         with pytest.raises(AlreadyClaimed):
             await supervisor.start(claimed)
     assert known.value.job_id == run.job_id
+
+
+async def test_whose_run_is_looked_for_before_the_journal_is_open_is_asked_to_come_again(tmp_path: Path) -> None:
+    """Then no claim is known yet, and a run that is stored must not be denied."""
+    claim = Claim(key="key", body="body")
+    journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
+    async with Supervisor(journal, {}, RunLimits()) as supervisor:
+        with pytest.raises(StorageUnavailable):
+            await supervisor.claimed(claim)
+        await journal.open()
+        with pytest.raises(NotFound):
+            await supervisor.claimed(claim)
+    await journal.close()

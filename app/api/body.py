@@ -42,7 +42,8 @@ async def read_body(request: Request, limits: PayloadLimits, *, seconds: float, 
 
 
 def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[SpecT, bytes]:
-    """The body as a payload of this kind, and as JSON that is the same for the same payload.
+    """The body as a payload of this kind, and as JSON that is the same for the same payload, wherever in its stream
+    the client wants to go on.
 
     Raises:
         BodyTooLarge: it is more than a payload may be without its images.
@@ -56,7 +57,7 @@ def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[
         spec = model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError(_tidy(error, value)) from None
-    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps(_lasting(value), option=orjson.OPT_SORT_KEYS)
     if len(canonical) > limits.max_payload_bytes:
         check_size(len(canonical) - image_bytes(spec), limits)
     return spec, canonical
@@ -111,6 +112,14 @@ def _parse(body: bytes, *, members: int) -> Any:
     if rb"\u0000" in body and _has_nul(value):
         raise InvalidJson("strings must not contain NUL characters")
     return value
+
+
+def _lasting(value: dict[str, Any]) -> dict[str, Any]:
+    """The payload without its cursor, which is one reading's and no part of what is to be run."""
+    given: dict[str, Any] = value.get("stream_options") or {}
+    options = {name: option for name, option in given.items() if name != "starting_after"}
+    rest = {name: member for name, member in value.items() if name != "stream_options"}
+    return {**rest, "stream_options": options} if options else rest
 
 
 def _has_nul(value: Any) -> bool:

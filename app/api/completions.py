@@ -5,7 +5,6 @@ long as everything that we do between the request and the first call of a model.
 """
 
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Generic
@@ -20,11 +19,13 @@ from app.api.body import SpecT, payload_of, read_body
 from app.api.deps import Parts, caller_of, parts_of
 from app.api.payload_text import PayloadLimits
 from app.api.problems import waiting_run
-from app.api.stream import Reader, RunDocument, RunStream, framing_for
+from app.api.resuming import check_cursor, cursor_of, reader_of
+from app.api.stream import RunDocument, RunStream, framing_for
 from app.errors import InvalidRequest, Location, McpHostRefused
 from app.runs.job import Job, agent_job, swarm_job
 from app.runs.journal import AlreadyClaimed, Claim
 from app.runs.limits import plan_limits
+from app.runs.supervisor import Supervisor
 from app.swarm.plan import Compiled, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from app.tools.mcp import McpHub, McpServer
@@ -118,28 +119,35 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
 
 async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *, streams: bool) -> Response:
     payload = prepared.payload
-    await _look_at_servers(prepared.compiled, parts["mcp"])
     job = _asked_by(request, prepared.body, payload, prepared.job)
+    after, cursor = _cursor(request, payload)
+    await _look_at_servers(prepared.compiled, parts["mcp"])
     runs = parts["supervisor"]
     headers: dict[str, str] = {}
     try:
-        job_id = (await runs.start(job)).job_id
+        job_id = await _resumed(job, cursor, runs) if after else (await runs.start(job)).job_id
+        is_known = after > 0
     except AlreadyClaimed as claimed:
-        job_id = claimed.job_id
+        job_id, is_known = claimed.job_id, True
+    if is_known:
         headers["Idempotent-Replayed"] = "true"
     headers["Location"] = f"/v1/runs/{job_id}/stream"
     if payload.background and not streams:
         queued = orjson.dumps(QueuedRun(job_id=job_id, status="queued"))
         return Response(queued, 202, headers=headers, media_type="application/json")
-    if not streams and headers.get("Idempotent-Replayed") and (await runs.journal.status(job_id)).is_waiting:
+    status = await runs.journal.status(job_id) if is_known else None
+    if status is not None and status.is_waiting and not streams:
         return waiting_run(job_id, job.request_id, headers)
-    run = runs.live(job_id)
-    reader = Reader(
-        await runs.journal.tail(job_id),
-        run.reader if run else nullcontext,
-        include_output=payload.stream_options.include_output,
-        coalesce_ms=payload.stream_options.coalesce_ms,
-        clock=parts["clock"],
+    if status is not None and streams:
+        check_cursor(after, status, cursor)
+    options = payload.stream_options
+    reader = await reader_of(
+        job_id,
+        parts,
+        include_output=options.include_output,
+        coalesce_ms=options.coalesce_ms,
+        after=after,
+        status=status,
     )
     if not streams:
         return RunDocument(
@@ -151,6 +159,31 @@ async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *,
         )
     framing = framing_for(request.headers)
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
+
+
+def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
+    """The last event that the client has, and what says so: as where a run is read, the header wins."""
+    given = request.headers.get("last-event-id")
+    if given is None:
+        return payload.stream_options.starting_after, ("stream_options", "starting_after")
+    return cursor_of(given, "Last-Event-ID"), ("Last-Event-ID",)
+
+
+async def _resumed(job: Job, cursor: Location, runs: Supervisor) -> str:
+    """The id of the run that a client goes on reading. None is begun for it: whoever has a run's events and was cut off
+    would pay for a second one, and join its words to those of the first.
+
+    Raises:
+        InvalidRequest: the request does not say which run.
+        NotFound: there is none, or no longer.
+    """
+    if job.claim is None:
+        raise InvalidRequest(
+            "without the Idempotency-Key of the stream's first request this would begin a second run: send one with "
+            "both, or go on reading at GET /v1/runs/{job_id}/stream",
+            location=cursor,
+        )
+    return await runs.claimed(job.claim)
 
 
 def _asked_by(request: Request, body: bytes, payload: RunSpec, job: Job) -> Job:

@@ -104,13 +104,18 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "run. With another body it is refused with 422. The run goes on without its client then.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
+    "Last-Event-ID": {
+        "description": "With an `Idempotency-Key`, on a repeated request: the last event that the client has of the run. "
+        "What comes begins behind it.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,16}$"},
+    },
     "traceparent": {
         "description": "The caller's place in a trace (W3C Trace Context), which is kept with the run.",
         "schema": {"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
     },
 }
 """Headers that we read ourselves."""
-_OF_COMPLETIONS = ("Idempotency-Key", "traceparent")
+_OF_COMPLETIONS = ("Idempotency-Key", "Last-Event-ID", "traceparent")
 
 
 def describe(app: FastAPI) -> None:

@@ -110,6 +110,7 @@ _COMPLETION = {
     "400": _problem("The payload is well formed and cannot be run as it is; `errors` names the field.", *_codes(400)),
     "402": _failed_run("Not streamed: the run's budget is spent.", *_codes(402)),
     "403": _problem("A tool is not for this key.", *_codes(403)),
+    "404": _problem("The request has a cursor, and its `Idempotency-Key` no run.", "not_found"),
     "408": _problem("The request's head or its body did not arrive in time.", *_codes(408)),
     "409": _failed_run(
         "Not streamed: the run was cancelled, or made all the model calls that one may.",

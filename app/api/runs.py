@@ -1,8 +1,7 @@
 """Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
 
 import logging
-from contextlib import nullcontext, suppress
-from copy import deepcopy
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -13,12 +12,13 @@ from starlette.responses import Response
 from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from app.api.listing import Listed, Listing
+from app.api.resuming import cursor_of, reader_of
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
 from app.clock import time_limit, utc
-from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable
+from app.errors import InvalidToken, NotFound, StorageUnavailable, Unavailable
 from app.events import RunEnded
-from app.runs.journal import MAX_EVENT_ID, Page, RunState, RunStatus, Suspended
+from app.runs.journal import Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
 from app.shares import Owner, owner_of_context
 from app.swarm.spec import MAX_COALESCE_MS
@@ -76,9 +76,9 @@ async def read_run(
     has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
     what was posted."""
     if last_event_id is not None:
-        after = _cursor(last_event_id, "Last-Event-ID")
+        after = cursor_of(last_event_id, "Last-Event-ID")
     else:
-        after = _cursor(starting_after, "starting_after")
+        after = cursor_of(starting_after, "starting_after")
     try:
         if token is None:
             status = await _status(runs, job_id, await caller_of(request))
@@ -92,18 +92,13 @@ async def read_run(
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
-    tail = await runs.journal.tail(job_id, after=0)
-    first_available = tail.first_available or 1
-    run = runs.live(job_id)
-    reader = Reader(
-        tail,
-        run.reader if run else nullcontext,
-        after=after,
+    reader = await reader_of(
+        job_id,
+        parts_of(request),
         include_output=status.record.include_output if include_output is None else include_output,
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
-        first_available=first_available,
-        summary=deepcopy(status.summary) if first_available > 1 else None,
-        clock=parts_of(request)["clock"],
+        after=after,
+        status=status,
     )
     framing = framing_for(request.headers)
     headers = {"Location": f"/v1/runs/{job_id}/stream"}
@@ -264,11 +259,3 @@ async def _run_answer(runs: Supervisor, job_id: str, caller: str) -> RunAnswer:
     if status.fault is not None:
         raise StorageUnavailable("what is stored of this run is damaged and cannot be read")
     return answers.run_answer(status.summary, status)
-
-
-def _cursor(given: str | None, name: str) -> int:
-    if given is None:
-        return 0
-    if not (given.isascii() and given.isdigit() and len(given) <= 16 and int(given) <= MAX_EVENT_ID):
-        raise InvalidRequest("the cursor is the number of an event", location=(name,))
-    return int(given)

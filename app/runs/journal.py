@@ -14,8 +14,6 @@ MAX_ADMITTED = 64
 RunState: TypeAlias = Literal["running"] | EndStatus
 Entry: TypeAlias = tuple[int, Event]
 """An event with its sequence number: from 1, ascending, gapless but for one jump where a run was recovered."""
-MAX_EVENT_ID = (1 << 53) - 1
-"""JavaScript reads no larger integer."""
 
 
 @dataclass(frozen=True, slots=True)

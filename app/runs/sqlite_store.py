@@ -38,10 +38,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from app.events import MAX_EVENT_ID
 from app.runs.blanking import blanked
 from app.runs.checksums import Damaged, checked, content_of, head_of
 from app.runs.data_directory import FILE, Presence, prepare, warn_of_other_readers
-from app.runs.journal import MAX_ADMITTED, MAX_EVENT_ID, Claim, Entry, RunRecord, RunState
+from app.runs.journal import MAX_ADMITTED, Claim, Entry, RunRecord, RunState
 from app.runs.packing import Noted, Packed, pack, split, without
 from app.runs.sqlite_errors import as_damage
 from app.runs.sqlite_retention import Retention

@@ -17,13 +17,14 @@ from app.engine.prompt_room import DEFAULT_BYTES, PromptRoom
 from app.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
 from app.engine.turn import Speaker
 from app.errors import (
+    NotFound,
     RunInterrupted,
     StorageUnavailable,
     Unavailable,
 )
 from app.llm.base import ChatModel
 from app.runs.job import Job
-from app.runs.journal import AlreadyClaimed, Journal, RunRecord
+from app.runs.journal import AlreadyClaimed, Claim, Journal, RunRecord
 from app.runs.recovery import Recovery
 from app.runs.run import Run
 from app.settings import ENV_PREFIX
@@ -99,12 +100,7 @@ class Supervisor:
             StorageUnavailable: nothing can be written down at present.
             AlreadyClaimed, IdempotencyMismatch: the job's claim has a run.
         """
-        try:
-            self.journal.look_up(job.claim)  # first: it is admitted already
-        except AlreadyClaimed as claimed:
-            if (known := self._live.get(claimed.job_id)) is not None:
-                await known.safe()
-            raise
+        await self._look_up(job.claim)  # first: it is admitted already
         if not self.journal.healthy:
             raise StorageUnavailable(
                 "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
@@ -135,6 +131,33 @@ class Supervisor:
         await run.kept()  # meanwhile its first turn begins
         run.expect_reader()
         return run
+
+    async def claimed(self, claim: Claim) -> str:
+        """The id of the run that has this claim.
+
+        Raises:
+            IdempotencyMismatch: it came with another body.
+            NotFound: there is no such run, or no longer.
+            StorageUnavailable: which runs there are is not known yet.
+        """
+        try:
+            await self._look_up(claim)
+        except AlreadyClaimed as claimed:
+            return claimed.job_id
+        if not self.journal.is_open:
+            raise StorageUnavailable(
+                "the server cannot read at present what is stored", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
+            )
+        raise NotFound("there is no run of this Idempotency-Key, or no longer: without a cursor, one is begun")
+
+    async def _look_up(self, claim: Claim | None) -> None:
+        """As the journal's, but what it finds is as safe as it is going to be."""
+        try:
+            self.journal.look_up(claim)
+        except AlreadyClaimed as claimed:
+            if (known := self._live.get(claimed.job_id)) is not None:
+                await known.safe()
+            raise
 
     def start_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
         """Begin to take up the runs whose process ended before they did, beside what else goes on. They are admitted

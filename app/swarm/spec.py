@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from app.errors import Location
+from app.events import MAX_EVENT_ID
 
 _WITHOUT_EFFECT = frozenset(
     [
@@ -291,6 +292,9 @@ class StreamOptions(Payload):
     coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
     """Joins neighbouring deltas of one turn over a window of this many milliseconds, 0 to 10,000; 0: each is sent as it
     comes."""
+    starting_after: Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] = 0
+    """With an `Idempotency-Key`: the last event that the client has of the run; the stream goes on behind it. The
+    header `Last-Event-ID` wins. It is no part of what makes two bodies the same."""
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
