@@ -1005,6 +1005,7 @@ def test_an_operator_s_tools_are_named_by_reference_or_installed() -> None:
         (["orders.py:find"], "; write orders:find"),
         (["./mine/orders.py:find"], "function; write mine.orders:find"),
         (["orders.py"], "; write orders:function"),
+        ([f"{__name__}:nothing"], f"; {__name__} is {__file__}"),
         (["app.nothing:f"], "app is swarmstream's own package, which hides others of that name"),
         (["app.tools:add"], "app is swarmstream's own package"),
         ([f"{__name__}:nothing"], f'the tool "{__name__}:nothing" cannot be imported: AttributeError'),

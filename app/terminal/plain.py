@@ -46,6 +46,8 @@ class PlainText:
         self._stream = stream
         self._notes = notes
         self._now_ms = 0.0
+        self._is_unread = False
+        """Whether the stream has turned out to be closed."""
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._verbose = verbose
         self._title = title
@@ -87,7 +89,7 @@ class PlainText:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._tally.begun or self._tally.status is not None or isinstance(error, OSError):
+        if not self._tally.begun or self._tally.status is not None or self._is_unread:
             return
         for turn, voice in list(self._voices.items()):
             self._finish_text(turn, voice)
@@ -236,5 +238,9 @@ class PlainText:
             return
         text = "".join(self._written)
         self._written.clear()
-        self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
-        self._stream.flush()
+        try:
+            self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
+            self._stream.flush()
+        except OSError:
+            self._is_unread = True
+            raise

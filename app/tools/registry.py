@@ -128,6 +128,8 @@ def _advice(module: str, error: BaseException) -> str:
     package = module.partition(".")[0]
     if package == _OUR_PACKAGE:
         return f"; {package} is swarmstream's own package, which hides others of that name: give yours another one"
+    if isinstance(error, AttributeError) and (file := getattr(sys.modules.get(module), "__file__", None)):
+        return f"; {module} is {file}"
     if module.endswith(".py") or not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
     if error.name != module and not module.startswith(f"{error.name}."):
