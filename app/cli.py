@@ -1,30 +1,33 @@
-"""The command line: `swarmstream serve | run | vacuum | openapi`."""
+"""The command line: `swarmstream serve | run | backup | vacuum | openapi`."""
 
 import codecs
+import errno
 import json
 import logging
 import os
-import secrets
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias, cast
 
 import anyio
 import orjson
 import typer
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app import __version__
 from app.errors import AppError, NoCredentials
 from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
+from app.llm.known import secret_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
-from app.settings import ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings
+from app.secret_files import OPEN_FILE, SecretFileError, read_secret_files
+from app.settings import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings
 from app.terminal.choice import picture_for
+from app.terminal.last import LastAnswer
 from app.terminal.lines import JsonLines
 from app.terminal.plain import PlainText
 from app.terminal.untrusted import clean
@@ -40,6 +43,10 @@ cli = typer.Typer(
     help="Teams of LLM agents, streamed token by token.",
 )
 
+Output: TypeAlias = Literal["text", "json", "last"]
+
+_FEWEST_WORDS = 2
+"""Of a task that is told from the name of a file."""
 _FAILED = 1
 _USAGE_ERROR = 2
 _OF_SIGNAL = 128
@@ -77,7 +84,7 @@ def version(
 def serve(
     *,
     dev: Annotated[
-        bool, typer.Option("--dev", help="For trying things out: loopback only, with a key made for this run.")
+        bool, typer.Option("--dev", help="For trying things out: loopback only, makes a key if none is set.")
     ] = False,
     host: Annotated[str | None, typer.Option(help=f"Address to listen on [{ENV_PREFIX}HOST].")] = None,
     port: Annotated[int | None, typer.Option(help=f"Port to listen on [{ENV_PREFIX}PORT].")] = None,
@@ -94,17 +101,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
+    open_to_others = _take_in_secrets([API_KEYS_VARIABLE])
     given: dict[str, Any] = {"host": host, "port": port, "expire": expire}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     aliases = _aliases(settings)
-    dev_key = None
+    open_to_others += _take_in_secrets({*secret_variables(), *key_variables(aliases)})
     if dev:
-        dev_key = f"dev-{secrets.token_urlsafe(18)}"
-        settings = _for_development(settings, aliases, dev_key)
+        settings = _for_development(settings, aliases)
     elif not settings.api_keys:
         _refuse(
             f"No API keys. Set {ENV_PREFIX}API_KEYS to a comma-separated list of keys that clients may use,\n"
-            "or try things out with: swarmstream serve --dev"
+            f"or {API_KEYS_FILE_VARIABLE} to a file that holds them, or try things out with: swarmstream serve --dev"
         )
     if settings.short_keys and not settings.listens_on_loopback:
         _refuse(
@@ -114,28 +121,32 @@ def serve(
     # Imported here so that --help and a refusal come at once.
     from app.server import run_server
 
-    sys.exit(run_server(settings, dev_key=dev_key, preload=preload))
+    sys.exit(run_server(settings, dev=dev, preload=preload, open_secrets=open_to_others))
 
 
 @cli.command()
 def run(
     *,
-    file: Annotated[
-        str,
+    what: Annotated[
+        str | None,
         typer.Argument(
-            metavar="FILE",
-            help="JSON, as /v1/swarm/completions takes it, or /v1/agent/completions if it has an agent_config; "
-            "- reads standard input.",
+            metavar="FILE|TASK",
+            help="A JSON file, as /v1/swarm/completions takes it, or /v1/agent/completions if it has an agent_config "
+            "(- reads standard input); or a task in words, for one agent.",
         ),
-    ],
+    ] = None,
     task: Annotated[str | None, typer.Option(help="The task, instead of the file's.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model of all agents, instead of the file's.")] = None,
     server: Annotated[
         str | None, typer.Option(metavar="URL", help="Run it on this server; without it, it runs in this process.")
     ] = None,
     key: Annotated[
         str | None, typer.Option(envvar=KEY_VARIABLE, show_default=False, help="Your key for that server.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+    output: Annotated[
+        Output, typer.Option(help="All that is said, each event as a line of JSON, or the last answer alone.")
+    ] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --output json.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what models think, too.")] = False,
 ) -> None:
     """Run a swarm or an agent and watch it: as panels on a terminal, else as plain text.
@@ -144,9 +155,11 @@ def run(
 
     The exit code is 0 if the run succeeded, 1 if it did not, 2 if FILE or an option is wrong, 130 after Ctrl-C.
     """
-    payload = _payload(file, task)
+    payload = _payload(what, task)
+    if model is not None:
+        payload = _with_model(payload, model)
     frames = _in_this_process(payload) if server is None else _on_server(server, key, payload)
-    raise typer.Exit(_watch(frames, as_json=as_json, verbose=verbose))
+    raise typer.Exit(_watch(frames, output="json" if as_json else output, verbose=verbose))
 
 
 @cli.command()
@@ -176,6 +189,34 @@ def vacuum() -> None:
 
 
 @cli.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; there must be no such file yet.")],
+) -> None:
+    """Copy all runs of the data directory to one file, also while its server runs.
+
+    The file is for its owner only, and there once it is whole: checked, and flushed to the disk. To restore it, put it
+    into an empty directory as runs.sqlite3.
+
+    The exit code is 0 if it is done, 1 if it could not be, 2 if there is nothing to copy or FILE exists.
+    """
+    folder = _settings({}).data_dir
+    if folder is None:
+        _refuse(f"{ENV_PREFIX}DATA_DIR is empty: there is no data directory.")
+    from app.runs.sqlite_backup import DamagedRuns, back_up
+    from app.runs.sqlite_vacuum import NoRuns
+
+    try:
+        made = back_up(folder, file)
+    except (FileExistsError, NoRuns) as refusal:
+        _refuse(f"{refusal}.")
+    except (DamagedRuns, OSError, sqlite3.Error) as error:
+        _say(f"No backup was made: {error}")
+        raise typer.Exit(_FAILED) from None
+    live = f", {made.live:,} of them not ended" if made.live else ""
+    typer.echo(f"{file}: {made.size_bytes:,} bytes, {made.runs:,} run{'' if made.runs == 1 else 's'}{live}")
+
+
+@cli.command()
 def openapi() -> None:
     """Print the API's OpenAPI document."""
     from app.main import create_app
@@ -183,7 +224,51 @@ def openapi() -> None:
     typer.echo(json.dumps(create_app(Settings.model_construct()).openapi(), indent=2))
 
 
-def _payload(file: str, task: str | None) -> dict[str, Any]:
+def _payload(what: str | None, task: str | None) -> dict[str, Any]:
+    """The request that the command line asks for: a file's, or a task for one agent."""
+    if what is None:
+        if task is None:
+            _refuse('Say what to run: a JSON file, or a task such as "Why do cats purr?".')
+        return _for_one_agent(task)
+    if what == "-" or _is_there(what):
+        fields = _payload_in(what)
+        return fields if task is None else {**fields, "task": task}
+    if len(what.split()) < _FEWEST_WORDS or what.endswith(".json"):
+        _refuse(f'There is no file {what}. If it is a task and no file, write: --task "{what}"')
+    if task is not None:
+        _refuse(f"There is no file {what}, and two tasks are one too many.")
+    return _for_one_agent(what)
+
+
+def _for_one_agent(task: str) -> dict[str, Any]:
+    return {"agent_config": {"agent_name": "Agent"}, "task": task}
+
+
+def _is_there(name: str) -> bool:
+    try:
+        Path(name).stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # who may not look at it meant a file, but for a name longer than any
+        return error.errno not in (errno.ENAMETOOLONG, errno.ENOTDIR)
+    return True
+
+
+def _with_model(payload: dict[str, Any], model: str) -> dict[str, Any]:
+    """The payload with this model for every agent that it describes; what is none is for the run to refuse."""
+
+    def changed(agent: object) -> object:
+        return {**cast(dict[str, Any], agent), "model_name": model} if isinstance(agent, dict) else agent
+
+    if "agent_config" in payload:
+        return {**payload, "agent_config": changed(payload["agent_config"])}
+    agents = payload.get("agents")
+    if not isinstance(agents, list):
+        return payload
+    return {**payload, "agents": [changed(agent) for agent in cast(list[object], agents)]}
+
+
+def _payload_in(file: str) -> dict[str, Any]:
     name = "standard input" if file == "-" else file
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -195,8 +280,7 @@ def _payload(file: str, task: str | None) -> dict[str, Any]:
         _refuse(f"{name}, line {error.lineno}, column {error.colno}: {error.msg}")
     if not isinstance(payload, dict):
         _refuse(f"{name} holds no JSON object.")
-    fields = cast(dict[str, Any], payload)
-    return fields if task is None else {**fields, "task": task}
+    return cast(dict[str, Any], payload)
 
 
 def _on_server(server: str, key: str | None, payload: dict[str, Any]) -> Callable[[], Frames]:
@@ -218,6 +302,8 @@ def _on_server(server: str, key: str | None, payload: dict[str, Any]) -> Callabl
 def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
     settings = _settings({})
     aliases = _aliases(settings)
+    for variable in _take_in_secrets({*secret_variables(), *key_variables(aliases)}):
+        _say(f"Warning: {OPEN_FILE % variable}")
 
     def frames() -> Frames:
         from app.library import frames_of_payload
@@ -231,14 +317,14 @@ def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
     return frames
 
 
-def _watch(frames: Callable[[], Frames], *, as_json: bool, verbose: bool) -> int:
+def _watch(frames: Callable[[], Frames], *, output: Output, verbose: bool) -> int:
     """Watch a run to its end; the exit code."""
     from app.client import ServerError
     from app.tools.errors import ToolLoadError
 
     code = _FAILED
     try:
-        with _sink(as_json=as_json, verbose=verbose) as sink:
+        with _sink(output, verbose=verbose) as sink:
             watched = anyio.run(_watch_all, frames, sink.show)
         if watched.stopped_by is not None:
             code = _OF_SIGNAL + watched.stopped_by
@@ -256,14 +342,22 @@ def _watch(frames: Callable[[], Frames], *, as_json: bool, verbose: bool) -> int
         for refusal in refusals.exceptions:
             _say(clean(str(refusal)))
             if isinstance(refusal, NoCredentials):
-                _say(f"To try things out without a key: {ENV_PREFIX}DEFAULT_MODEL={DEMO_MODEL}")
+                _say(f"To try things out without a key: --model {DEMO_MODEL}")
+            if isinstance(refusal, ServerError) and refusal.wants_key:
+                _say(f"Give your key with --key, or in the variable {KEY_VARIABLE}.")
     return code
 
 
-def _sink(*, as_json: bool, verbose: bool) -> "Picture | PlainText | JsonLines":
+def _sink(output: Output, *, verbose: bool) -> "Picture | PlainText | JsonLines | LastAnswer":
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # an agent may say what the terminal's encoding has no sign for
-    return JsonLines(sys.stdout) if as_json else picture_for(sys.stdout, verbose=verbose)
+    match output:
+        case "json":
+            return JsonLines(sys.stdout)
+        case "last":
+            return LastAnswer(sys.stdout, sys.stderr)
+        case "text":
+            return picture_for(sys.stdout, verbose=verbose, notes=sys.stderr)
 
 
 async def _watch_all(frames: Callable[[], Frames], show: Callable[[Mapping[str, Any]], None]) -> Watched:
@@ -290,13 +384,20 @@ def _aliases(settings: Settings) -> dict[str, Alias]:
         _refuse(f"These aliases cannot be used: {error}")
 
 
-def _for_development(settings: Settings, aliases: dict[str, Alias], key: str) -> Settings:
+def _take_in_secrets(names: Iterable[str]) -> list[str]:
+    """Read the files that are to hold these variables' values; which of them others can read."""
+    try:
+        return read_secret_files(os.environ, names)
+    except SecretFileError as error:
+        _refuse(f"{error}.")
+
+
+def _for_development(settings: Settings, aliases: dict[str, Alias]) -> Settings:
     if not settings.listens_on_loopback:
         _refuse(f"--dev listens on loopback only, not on {settings.host}.")
-    changes: dict[str, Any] = {"api_keys": (*settings.api_keys, SecretStr(key))}
     if "default_model" not in settings.model_fields_set and not _can_be_called(settings.default_model, aliases):
-        changes["default_model"] = DEMO_MODEL
-    return settings.model_copy(update=changes)
+        return settings.model_copy(update={"default_model": DEMO_MODEL})
+    return settings
 
 
 def _can_be_called(model: str, aliases: dict[str, Alias]) -> bool:

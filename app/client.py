@@ -18,6 +18,11 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 class ServerError(Exception):
     """The server cannot be reached, refused the run, or broke its stream off; the text is for people."""
 
+    def __init__(self, detail: str, *, wants_key: bool = False) -> None:
+        """With `wants_key`, the server knows no such key as it was given, if any."""
+        super().__init__(detail)
+        self.wants_key = wants_key
+
 
 class ServerRun:
     """The frames of a run that is posted to a server with the first of them; `aclose` ends the connection.
@@ -89,7 +94,8 @@ class ServerRun:
         if response.status_code == HTTPStatus.OK and kind.startswith(_NDJSON):
             return response
         try:
-            raise ServerError(await _refusal(response))
+            wants_key = response.status_code == HTTPStatus.UNAUTHORIZED
+            raise ServerError(await _refusal(response), wants_key=wants_key)
         finally:
             await response.aclose()
 

@@ -1,6 +1,7 @@
 """The composition root: settings become a server."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ from app.settings import ENV_PREFIX, Settings
 from app.tools.access import ToolGrants, operators_tools
 from app.tools.errors import ToolLoadError
 from app.tools.mcp import McpHub
+
+logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 1.0
 """How long the first connection waits for the journal; one that takes longer is waited for beside."""
@@ -170,6 +173,8 @@ def tool_grants(settings: Settings) -> ToolGrants:
         ToolLoadError: a setting that says so cannot be followed.
     """
     operators = operators_tools(settings)
+    for doubt in operators.box.doubts():
+        logger.warning("%s", doubt)
     known = {key.get_secret_value() for key in settings.api_keys}
     callers: dict[str, set[str]] = {}
     for tool, keys in settings.tool_keys.items():

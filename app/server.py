@@ -1,30 +1,38 @@
 """uvicorn around the app: how the process starts, and how it stops without cutting a stream."""
 
 import asyncio
+import errno
 import gc
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
 import uvicorn
 from anyio import Event, create_task_group
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app import __version__
+from app.address import check_address
 from app.api.connection import Connection, http_protocol, set_user_timeout
 from app.api.gate import Gate, connection_limits
 from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.descriptors import raise_limit, shares_of
+from app.dev_key import DevKey, dev_key
 from app.llm.aliases import aliases_of, key_variables
 from app.logs import configure_logging, secret_values
 from app.main import create_app, journal_of
-from app.runs.journal import DirectoryInUse
+from app.runs.journal import DirectoryInUse, Journal
 from app.runs.supervisor import Supervisor
+from app.secret_files import OPEN_FILE
 from app.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, unknown_settings
 from app.tools.errors import ToolLoadError
 
@@ -67,7 +75,7 @@ class DrainingServer(uvicorn.Server):
         settings: Settings,
         *,
         max_connections: int,
-        dev_key: str | None,
+        dev_key: DevKey | None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(uvicorn_config(app, settings, max_connections=max_connections, clock=clock))
@@ -75,6 +83,7 @@ class DrainingServer(uvicorn.Server):
         self._drain_seconds = settings.drain_seconds
         self._send_seconds = settings.send_seconds
         self._dev_key = dev_key
+        self._data_dir = settings.data_dir
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -89,7 +98,8 @@ class DrainingServer(uvicorn.Server):
         gc.set_threshold(_OBJECTS_A_COLLECTION, 20, 20)
         if self._dev_key is not None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            print(_welcome(f"http://{f'[{host}]' if ':' in host else host}:{port}", self._dev_key), flush=True)
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(_welcome(url, self._dev_key, self._data_dir), flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -146,13 +156,24 @@ def uvicorn_config(
     )
 
 
-def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int:
-    """Serve until a signal; returns the process's exit code."""
+def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Sequence[str] = ()) -> int:
+    """Serve until a signal; returns the process's exit code. With `dev`, a key is made if there is none, and printed,
+    and a data directory that is in use is done without."""
+    try:
+        check_address(settings.host, settings.port)
+    except OSError as error:
+        print(_no_address(settings, error), file=sys.stderr)
+        return _USAGE_ERROR
+    key = dev_key(settings) if dev else None
+    if key is not None:
+        settings = settings.model_copy(update={"api_keys": settings.api_keys or (SecretStr(key.value),)})
     secrets = {key.get_secret_value() for key in settings.api_keys}
     secrets |= secret_values(os.environ, also=key_variables(aliases_of(settings)))
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
     for name in sorted(unknown_settings(os.environ)):
         logger.info("%s is not a setting of this version", name)
+    for variable in open_secrets:
+        logger.warning(OPEN_FILE, variable)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
     limit = raise_limit()
@@ -162,16 +183,20 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
         logger.warning(words, limit, shares.connections, shares.runs, settings.max_runs)
         settings = settings.model_copy(update={"max_runs": shares.runs})
     try:
-        app = create_app(settings, journal=journal_of(settings), preload=preload)
+        settings, journal = _with_journal(settings, may_do_without=dev)
+        app = create_app(settings, journal=journal, preload=preload)
     except ToolLoadError as error:
         print(f"These tools cannot be used: {error}", file=sys.stderr)
         return _USAGE_ERROR
     except DirectoryInUse as error:
         print(f"{error}. Stop it, or set {ENV_PREFIX}DATA_DIR.", file=sys.stderr)
         return _USAGE_ERROR
-    server = DrainingServer(app, settings, max_connections=shares.connections, dev_key=dev_key)
+    server = DrainingServer(app, settings, max_connections=shares.connections, dev_key=key)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _already_stopped)
+    # Whoever has started us with nohup wants us to outlive the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _hang_up)
     server.run()
     # Nothing is left to do; collecting litellm's objects one last time would take most of a second.
     gc.freeze()
@@ -183,15 +208,48 @@ def _already_stopped(*_: object) -> None:
     """uvicorn raises a signal again once it has shut down for it; having been stopped is no failure."""
 
 
-def _welcome(url: str, key: str) -> str:
+def _hang_up(*_: object) -> None:
+    """Stop like any other time: a terminal that is closed is no reason to cut streams."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _no_address(settings: Settings, error: OSError) -> str:
+    where = f"{settings.host}, port {settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}: another program listens there. --port takes another port, --port 0 one that is free."
+    return f"{where}: nobody can listen there: {error.strerror}. --host and --port say where to."
+
+
+def _with_journal(settings: Settings, *, may_do_without: bool) -> tuple[Settings, Journal]:
+    """Where runs are written down, and the settings that say so.
+
+    Raises:
+        DirectoryInUse: another server has the directory, and this one may not do without.
+    """
+    try:
+        return settings, journal_of(settings)
+    except DirectoryInUse as error:
+        if not may_do_without:
+            raise
+        logger.warning("%s: this one keeps its runs in memory, where they end with it", error)
+        settings = settings.model_copy(update={"data_dir": None})
+        return settings, journal_of(settings)
+
+
+def _welcome(url: str, key: DevKey, data_dir: Path | None) -> str:
     payload = json.dumps(_TRY_IT)
+    # The operator's own key is no secret from the operator's terminal, but from a file that collects what we print.
+    is_shown = not key.is_operators or sys.stdout.isatty()
+    header = shlex.quote(f"x-api-key: {key.value}") if is_shown else '"x-api-key: $KEY"'
+    runs = "in memory: they end with this server" if data_dir is None else f"written down in {data_dir.absolute()}"
     return f"""
 swarmstream {__version__}, for development, on {url}
 
   docs:  {url}/docs
-  key:   {key}  (for this run only)
+  key:   {key.value if is_shown else "$KEY"}  ({key.origin})
+  runs:  {runs}
 
 Watch three agents stream; paste this into another terminal:
 
-curl -N {url}/v1/swarm/completions -H 'x-api-key: {key}' -H 'Content-Type: application/json' -d '{payload}'
+curl -N {url}/v1/swarm/completions -H {header} -H 'Content-Type: application/json' -d '{payload}'
 """

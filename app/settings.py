@@ -146,9 +146,12 @@ class Settings(BaseSettings):
 
 KEY_VARIABLE = f"{ENV_PREFIX}KEY"
 """No setting of a server: the key with which the command line asks one."""
+API_KEYS_VARIABLE = f"{ENV_PREFIX}API_KEYS"
+API_KEYS_FILE_VARIABLE = f"{API_KEYS_VARIABLE}_FILE"
+"""Read before the settings are: a file that holds the keys."""
 
 
 def unknown_settings(names: Iterable[str]) -> set[str]:
     """The variables that look like ours and are not: most of them misspelt."""
-    known = {KEY_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
+    known = {KEY_VARIABLE, API_KEYS_FILE_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
     return {name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known}

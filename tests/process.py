@@ -86,16 +86,22 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    *arguments: str, environ: Mapping[str, str], descriptors: tuple[int, int] | None = None
+    *arguments: str,
+    environ: Mapping[str, str],
+    descriptors: tuple[int, int] | None = None,
+    nohup: bool = False,
+    cwd: Path | None = None,
 ) -> AsyncGenerator[ServerProcess]:
     """`swarmstream serve` on a free port, ended at the end of the block if it is still there; with these limits, soft
-    and hard, on its file descriptors."""
+    and hard, on its file descriptors, and with `nohup` as that command would start it."""
     process = await asyncio.create_subprocess_exec(
+        *(["nohup"] if nohup else []),
         COMMAND,
         "serve",
         "--port=0",
         *arguments,
         env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
+        cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

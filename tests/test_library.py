@@ -835,7 +835,7 @@ async def test_a_loop_that_ends_takes_its_runs_with_it(openai: Serve) -> None:
 
 def test_a_handle_needs_a_running_loop(openai: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(RuntimeError, match="needs a running event loop: call it in an async function, or call run"):
         agent().start("go")
 
 
@@ -1063,6 +1063,32 @@ async def test_without_a_terminal_an_agent_prints_plain_text_or_nothing_without_
         assert capsys.readouterr().out == ""
     assert printed.startswith("--- A ---\nA says hello\n\n[success · 10 tokens · ")
     assert "\x1b" not in printed
+
+
+async def test_by_default_a_program_whose_output_is_no_terminal_gets_no_word_that_it_did_not_ask_for(
+    openai: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with openai(hello):
+        await Agent("A", "A").arun("go")
+        assert capsys.readouterr().out == ""
+        await Agent("A", "A", streaming_on=True).arun("go")
+        assert "A says hello" in capsys.readouterr().out
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "dumb")
+        await Agent("A", "A").arun("go")
+        assert "A says hello" in capsys.readouterr().out
+
+
+def test_agents_and_teams_show_what_they_are() -> None:
+    one, other = Agent("Ann", model_name="demo/swarm"), Agent("Bob")
+    assert repr(one) == "Agent('Ann', model_name='demo/swarm')"
+    assert repr(SequentialWorkflow([one, other], name="team")) == "SequentialWorkflow([Ann, Bob], name='team')"
+
+
+def test_without_a_key_a_program_is_told_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(NoCredentials, match=r'^there are no .* set OPENAI_API_KEY; .*: model_name="demo/swarm"$'):
+        Agent("A", model_name="gpt-4.1").run("go")
 
 
 @every_way

@@ -27,7 +27,7 @@ from app.errors import AppError
 from app.llm.aliases import read_aliases
 from app.llm.demo import DemoModel
 from app.runs.memory_journal import CLAIM_SECONDS
-from app.settings import ENV_PREFIX, KEY_VARIABLE, Settings
+from app.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
 from app.swarm.plan import SWARM_TYPES
 from app.swarm.spec import AgentSpec, RunSpec
 from app.tools.builtin import BUILTIN_TOOLS
@@ -181,6 +181,20 @@ async def test_the_library_example_prints_each_agents_text() -> None:
     assert "words that Calculator wrote before me" in found[2]
 
 
+async def test_the_commands_of_the_terminal_run_as_they_stand() -> None:
+    [block] = [block for block in blocks("bash") if ".venv/bin/swarmstream run" in block]
+    said: list[str] = []
+    for command in block.splitlines():
+        program, *arguments = shlex.split(command)
+        swarmstream = Path(sys.executable).with_name(Path(program).name)
+        with anyio.fail_after(60):
+            ended = await anyio.run_process([swarmstream, *arguments], cwd=ROOT, env={"PATH": "/usr/bin:/bin"})
+        said.append(ended.stdout.decode())
+    agent, team = said
+    assert '"Why do cats purr?"' in agent
+    assert all(name in team for name in ("Optimist: ", "Pessimist: ", "--- Summary ---"))
+
+
 async def test_the_function_of_the_example_is_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, example = blocks("python")
     (tmp_path / "orders_of_readme.py").write_text(example)
@@ -207,7 +221,7 @@ async def test_the_python_example_shows_what_was_refused() -> None:
     example, *_ = blocks("python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
-    assert err.startswith('this server has no credentials for the model "gpt-4.1-mini" of openai: set OPENAI_API_KEY')
+    assert err.startswith('there are no credentials here for the model "gpt-4.1-mini" of openai: set OPENAI_API_KEY')
 
 
 async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_end() -> None:
@@ -381,7 +395,11 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 def test_no_other_variable_of_ours_is_mentioned() -> None:
     mentioned = set(re.findall(rf"{ENV_PREFIX}\w+", README))
-    assert mentioned == {KEY_VARIABLE, *(f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields)}
+    assert mentioned == {
+        KEY_VARIABLE,
+        API_KEYS_FILE_VARIABLE,
+        *(f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields),
+    }
 
 
 def test_the_table_of_events_is_that_of_the_code() -> None:
@@ -477,7 +495,7 @@ def test_the_files_that_readme_names_exist() -> None:
     assert [
         name
         for name in named
-        if name.startswith("scripts/") and not name.endswith(".html") and not os.access(ROOT / name, os.X_OK)
+        if name.startswith("scripts/") and not name.endswith((".html", ".json")) and not os.access(ROOT / name, os.X_OK)
     ] == []
 
 

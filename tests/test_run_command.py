@@ -249,12 +249,29 @@ async def _serving(*routes: Route) -> AsyncGenerator[str]:
 async def test_piped_output_is_plain_text_and_a_success_exits_0(swarm: str, tmp_path: Path) -> None:
     async with provider(hello) as upstream, local_models(upstream, tmp_path) as url:
         ran = await run(swarm, "--server", url, SWARMSTREAM_KEY=KEY)
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     lines = ran.out.splitlines()
     assert sorted(lines[:2]) == ["A: A says hello", "B: B says hello"]
-    assert lines[2:4] == ["--- C ---", "C says hello"]
-    assert re.fullmatch(r"\[success · 30 tokens · \$0\.000039 · \d+\.\d s\]", lines[-1])
+    assert lines[2:] == ["--- C ---", "C says hello", ""]
+    assert re.fullmatch(r"\[success · 30 tokens · \$0\.000039 · \d+\.\d s\]\n", ran.err)
     assert "\x1b" not in ran.out
+
+
+async def test_a_task_in_words_is_answered_by_one_agent_and_the_answer_can_be_had_alone() -> None:
+    async with provider(hello) as upstream:
+        ran = await run("Why do cats purr?", "--model", "gpt-4.1", "--output", "last", **own_provider(upstream))
+    [exchange] = upstream.exchanges
+    assert exchange.body["model"] == "gpt-4.1"
+    assert exchange.body["messages"][-1] == {"role": "user", "content": "Why do cats purr?"}
+    assert (ran.code, ran.out) == (0, f"{exchange.system} says hello\n")
+    assert re.fullmatch(r"\[success · .*\]\n", ran.err)
+
+
+async def test_a_model_of_the_command_line_is_every_agents(swarm: str) -> None:
+    async with provider(hello) as upstream:
+        ran = await run(swarm, "--model", "gpt-4.1", **own_provider(upstream))
+    assert ran.code == 0, ran.err
+    assert [exchange.body["model"] for exchange in upstream.exchanges] == ["gpt-4.1"] * 3
 
 
 async def test_json_is_a_frame_a_line_and_nothing_else(agent: str, tmp_path: Path) -> None:
@@ -287,7 +304,7 @@ async def test_a_run_that_fails_exits_1_and_says_why(agent: str, tmp_path: Path)
         ran = await run(agent, "--server", url, "--key", KEY)
     assert ran.code == 1
     assert "(provider_auth)]" in ran.out
-    assert ran.out.splitlines()[-1].startswith("[failed (A) · ")
+    assert ran.err.startswith("[failed (A) · ")
 
 
 async def test_on_a_terminal_panels_are_drawn_and_the_cursor_comes_back(swarm: str, tmp_path: Path) -> None:
@@ -348,9 +365,29 @@ async def test_a_file_that_is_no_payload_is_a_usage_error(tmp_path: Path) -> Non
     async with anyio.create_task_group() as tasks:
         for content, complaint in _NO_PAYLOADS:
             tasks.start_soon(is_refused, content, complaint)
-        ran = await run(str(tmp_path / "nowhere.json"))
+        ran = await run(str(tmp_path))
         assert (ran.code, ran.out) == (2, "")
-        assert ran.err.endswith("nowhere.json cannot be read: No such file or directory\n")
+        assert ran.err == f"{tmp_path} cannot be read: Is a directory\n"
+
+
+_NEITHERS: list[tuple[list[str], str]] = [
+    (["purr"], 'There is no file purr. If it is a task and no file, write: --task "purr"'),
+    (["my team.json"], "There is no file my team.json. If it is a task"),
+    (["x" * 300], "There is no file xxx"),
+    (["Why do cats purr?", "--task", "Do they?"], "two tasks are one too many"),
+    ([], "Say what to run"),
+]
+
+
+async def test_what_is_neither_a_file_nor_words_is_told_how_it_could_be_read() -> None:
+    async def is_refused(arguments: list[str], complaint: str) -> None:
+        ran = await run(*arguments)
+        assert (ran.code, ran.out) == (2, "")
+        assert complaint in ran.err
+
+    async with anyio.create_task_group() as tasks:
+        for arguments, complaint in _NEITHERS:
+            tasks.start_soon(is_refused, arguments, complaint)
 
 
 async def test_an_address_that_is_none_is_a_usage_error(swarm: str) -> None:
@@ -381,7 +418,9 @@ async def test_a_refusal_is_told_on_stderr() -> None:
     async with serving(default_model="demo/swarm") as url, anyio.create_task_group() as tasks:
         tasks.start_soon(is_told, {**SWARM, "rearrange_flow": ","}, "(column 1) (400 Bad Request, flow_syntax)")
         tasks.start_soon(is_told, {**SWARM, "agents": 5, "timeout": "long"}, "(422 Unprocessable", "\n  agents: ")
-        await is_told(SWARM, "invalid_api_key", key="wrong")
+        await is_told(
+            SWARM, "invalid_api_key", "\nGive your key with --key, or in the variable SWARMSTREAM_KEY.\n", key="x"
+        )
 
 
 async def test_what_is_no_server_of_ours_is_named_and_no_redirect_is_followed(swarm: str) -> None:
@@ -432,7 +471,7 @@ async def test_lines_may_be_huge_come_in_pieces_and_after_heartbeats(swarm: str)
 
     async with scripted_server(body) as url:
         ran = await run(swarm, "--server", url)
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     assert ran.out.count("x") == len(text)
 
 
@@ -446,7 +485,7 @@ async def test_a_stream_that_breaks_off_exits_1_and_says_so(swarm: str) -> None:
         assert ran.code == 1
         assert "broke off" in ran.err or "no frame" in ran.err
         assert "Traceback" not in ran.err
-        assert ran.out.startswith("[unfinished · ")
+        assert ran.err.startswith("[unfinished · ")
 
     async with anyio.create_task_group() as tasks:
         for rest in (b"", b'{"id":3,"event":"chu', b"garbage\n", b"[]\n", b'{"event":5,"data":{}}\n'):
@@ -515,7 +554,7 @@ async def test_ctrl_c_cancels_the_run_and_tells_the_usage_so_far(on_terminal: bo
         result = await ran.ended()
         with anyio.fail_after(30):
             await upstream.exchanges[0].closed_by_client.wait()
-            await ran.shows(r"cancelled( \(A\))? · ~?\d+ tokens? · ")
+            await ran.shows(r"cancelled( \(A\))? · ~?\d+ tokens? · ", "out" if on_terminal else "err")
     assert result.code == 130
     assert ran.out.count("\x1b[?25l") == ran.out.count("\x1b[?25h") == int(on_terminal)
     assert "Left before" not in ran.out + ran.err
@@ -624,7 +663,7 @@ async def test_without_a_server_the_swarm_runs_in_this_process(swarm: str) -> No
 async def test_the_demo_model_needs_neither_a_server_nor_a_key() -> None:
     payload: dict[str, Any] = {**AGENT, "agent_config": {**AGENT["agent_config"], "max_tokens": 12}}
     ran = await run("-", stdin=json.dumps(payload).encode(), SWARMSTREAM_DEFAULT_MODEL="demo/swarm")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     assert ran.out.startswith("--- A ---\nThis is swarmstream's built-in demo model")
 
 
@@ -652,7 +691,7 @@ async def test_ctrl_c_cancels_a_run_in_this_process_up_to_its_end(on_terminal: b
         else:
             ran.process.send_signal(signal.SIGINT)
         result = await ran.ended()
-        await ran.shows(r"cancelled( \(.*\))? · ~?\d+ tokens? · ")
+        await ran.shows(r"cancelled( \(.*\))? · ~?\d+ tokens? · ", "out" if on_terminal else "err")
         with anyio.fail_after(30):
             await upstream.idle()
     assert result.code == 130

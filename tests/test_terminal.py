@@ -13,6 +13,7 @@ from rich.console import Console
 
 from app.terminal.choice import picture_for
 from app.terminal.drawing import Glimpse, live_area
+from app.terminal.last import LastAnswer
 from app.terminal.panels import Panel, Panels
 from app.terminal.picture import Picture
 from app.terminal.plain import PlainText
@@ -268,7 +269,7 @@ def test_the_tail_of_a_long_text_costs_what_it_shows() -> None:
 def test_agents_of_a_stage_stand_side_by_side_and_below_each_other_where_it_is_narrow() -> None:
     def places(width: int) -> list[tuple[int, int]]:
         console = Console(file=io.StringIO(), width=width, height=40)
-        glimpses = [Glimpse(f"Agent{number}", "speaking", "facts", [("text", "hello")]) for number in range(2)]
+        glimpses = [Glimpse(f"Agent{number}", "speaking", ["facts"], [("text", "hello")]) for number in range(2)]
         with console.capture() as captured:
             console.print(live_area(glimpses, console))
         lines = captured.get().splitlines()
@@ -478,6 +479,64 @@ def test_turns_that_speak_at_once_are_written_line_by_line_with_their_names() ->
         *LAST,
     )
     assert text == "A: a1 a2\nB: b1 b2\nA: a3!\n[success · 1,234 tokens · $0.5000 · 2.5 s]\n"
+
+
+def test_a_long_line_comes_in_pieces_while_several_speak() -> None:
+    file = io.StringIO()
+    with PlainText(file) as plain:
+        for its in (begin(1, agent="A"), begin(2, agent="B"), chunk(1, "Cats purr wh", t=10), chunk(1, "ile", t=900)):
+            plain.show(its)
+        assert file.getvalue() == "", "a line that is soon whole is not cut"
+        plain.show(chunk(2, "Dogs ", t=1010))
+        assert file.getvalue() == "A: Cats purr \n", "cut between two words, whoever speaks next"
+        plain.show(chunk(1, " they sleep.\n", t=1500))
+        plain.show(chunk(2, "漢字" * 30, t=2500))
+        for its in (end(1), end(2)):
+            plain.show(its)
+    assert file.getvalue().startswith(f"A: Cats purr \nA: while they sleep.\nB: Dogs \nB: {'漢字' * 30}\n")
+
+
+def test_what_a_run_came_to_goes_beside_its_text_where_that_is_asked_for() -> None:
+    file, notes = io.StringIO(), io.StringIO()
+    with PlainText(file, notes=notes) as plain:
+        for its in (begin(1, agent="A"), chunk(1, "one"), end(1), *LAST):
+            plain.show(its)
+    assert file.getvalue() == "--- A ---\none\n\n"
+    assert notes.getvalue() == "[success · 1,234 tokens · $0.5000 · 2.5 s]\n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "written"),
+    [
+        ({"output": [{"role": "A", "content": "first"}, {"role": "B", "content": "last\x1b[31m"}]}, "last\n"),
+        ({"outputs": [{"role": "A", "content": [{"name": "f"}]}]}, '[{"name": "f"}]\n'),
+        ({"output": []}, ""),
+    ],
+)
+def test_the_last_answer_can_be_had_alone(outputs: dict[str, Any], written: str) -> None:
+    file, notes = io.StringIO(), io.StringIO()
+    with LastAnswer(file, notes) as last:
+        for its in (
+            frame("metadata", job_id="j", warnings=["careful"]),
+            *(begin(1, agent="A"), chunk(1, "first"), end(1)),
+            frame("error", error="it broke", code="provider_error"),
+            frame("end", job_id="j", status="failed", execution_time=2.5, failed_agents=["B"], **outputs),
+        ):
+            last.show(its)
+    assert file.getvalue() == written
+    assert re.fullmatch(
+        r"\[warning: careful\]\n\[error: it broke \(provider_error\)\]\n\[failed \(B\) · .*\]\n", notes.getvalue()
+    )
+
+
+@pytest.mark.parametrize("width", range(20, 90, 7))
+def test_the_foot_of_a_panel_holds_whole_items_only(width: int) -> None:
+    _, readable = drawn(begin(1), chunk(1, "x"), chunk(1, "y", t=500), end(1), width=width)
+    [foot] = [line for line in readable.splitlines() if line.startswith("╰")]
+    items = ["done", "120 tokens", "30 tokens/s", "$0.0123", "3.0 s"]
+    shown = foot.strip("╰─╯ ").split(" · ")
+    assert shown == items[: len(shown)], foot
+    assert len(shown) == len(items) or len(" · ".join(items[: len(shown) + 1])) > width - 6, "what fits is there"
 
 
 def test_a_turn_that_others_join_goes_on_line_by_line() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import math
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ from pydantic import BaseModel, Field, JsonValue
 from typing_extensions import TypedDict
 
 from app.clock import SYSTEM_CLOCK, Clock
+from app.main import create_app
+from app.settings import Settings
 from app.tools.arithmetic import MAX_BITS, calculate
 from app.tools.builtin import BUILTIN_TOOLS, calculator, clock, query_json
 from app.tools.context import MAX_EVENT_BYTES
@@ -31,6 +34,7 @@ from app.tools.errors import ToolDefinitionError, ToolError, ToolLoadError
 from app.tools.registry import ToolBox, installed_tools, load_tools
 from app.tools.tool import MAX_ERROR_CHARACTERS, MAX_OUTPUT_BYTES, Tool, ToolContext, tool
 from tests.clock import DrivenClock
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -996,6 +1000,14 @@ def test_an_operator_s_tools_are_named_by_reference_or_installed() -> None:
         (["..os:system"], "is not of the form package.module:function"),
         ([""], 'the tool "" is not of the form'),
         (["no.such.module:f"], 'the tool "no.such.module:f" cannot be imported: ModuleNotFoundError'),
+        (["no.such.module:f"], f"; looked in {sys.path[0]}"),
+        (["tests.nothing:f"], f", {ROOT}"),
+        (["orders.py:find"], "; write orders:find"),
+        (["./mine/orders.py:find"], "function; write mine.orders:find"),
+        (["orders.py"], "; write orders:function"),
+        ([f"{__name__}:nothing"], f"; {__name__} is {__file__}"),
+        (["app.nothing:f"], "app is swarmstream's own package, which hides others of that name"),
+        (["app.tools:add"], "app is swarmstream's own package"),
         ([f"{__name__}:nothing"], f'the tool "{__name__}:nothing" cannot be imported: AttributeError'),
         ([f"{__name__}:not_a_function"], f'the tool "{__name__}:not_a_function" cannot be offered: int is no function'),
         ([f"{__name__}:Order"], "cannot be offered"),
@@ -1035,3 +1047,28 @@ async def test_a_plain_function_that_runs_a_loop_of_its_own_may_fail_there() -> 
         return "never"
 
     assert await failure(function) == "the tool was cancelled from within"
+
+
+def _undescribed(a, b: int, c: Any = 1) -> None:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+    pass
+
+
+undescribed: Callable[..., Any] = _undescribed  # pyright: ignore[reportUnknownVariableType]
+
+
+def _described(a: int | None, b: Color, c: Literal["x"], d: Order, e: Annotated[str, "e"]) -> None:
+    """Do it."""
+
+
+def test_what_models_are_not_told_of_an_operators_tool_is_said() -> None:
+    box = ToolBox([tool(undescribed), tool(_described)])
+    assert list(box.doubts()) == [
+        'the tool "_undescribed" has no docstring: models are not told what it does',
+        'the tool "_undescribed" has no type for "a", "c": models may send anything there',
+    ]
+
+
+@pytest.mark.noisy
+def test_it_is_said_when_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
+    create_app(Settings.model_construct(tools=(f"{__name__}:undescribed",), data_dir=None), environ={})
+    assert [record.levelname for record in caplog.records if 'no type for "a"' in record.getMessage()] == ["WARNING"]

@@ -40,7 +40,7 @@ class Agent(Runnable[str, AgentEvent]):
         streaming_on: bool = False,
         stream: bool = False,
         persistent_memory: bool = False,
-        print_on: bool = True,
+        print_on: bool | None = None,
         verbose: bool = False,
         interactive: bool = False,
         temperature: float | None = None,
@@ -61,11 +61,11 @@ class Agent(Runnable[str, AgentEvent]):
     ) -> None:
         """Of the arguments that a request does not have (WIRE.md, "AgentSpec"):
 
-        `tools` are functions, or what `@tool` made of them. `print_on` draws the answer on the terminal, as it comes
-        with `streaming_on`, else when it is whole; `verbose` shows the thinking, too. `stream` gives callbacks a dict
-        for each token. `persistent_memory` makes this object remember its earlier tasks and answers. `interactive`
-        asks for the next task on the terminal after each answer, until there is none. `timeout` is in seconds, of a
-        turn.
+        `tools` are functions, or what `@tool` made of them. `print_on` writes the answer to standard output, as it
+        comes with `streaming_on`, else when it is whole; None: where that is a terminal, or the agent is `streaming_on`
+        or `interactive`. `verbose` shows the thinking, too. `stream` gives callbacks a dict for each token.
+        `persistent_memory` makes this object remember its earlier tasks and answers. `interactive` asks for the next
+        task on the terminal after each answer, until there is none. `timeout` is in seconds, of a turn.
 
         Raises:
             ToolDefinitionError: one of the tools cannot be offered to a model.
@@ -108,6 +108,13 @@ class Agent(Runnable[str, AgentEvent]):
         registry = surroundings().registry
         return Lanes(environ)[registry.resolve(self.model_name or registry.default_model).lane]
 
+    @property
+    def is_printed(self) -> bool:
+        """Whether the agent's answers go to standard output."""
+        if self.print_on is not None:
+            return self.print_on
+        return self.streaming_on or self.interactive or sys.stdout.isatty()
+
     def spec(self, *, givers: "tuple[Agent, ...]" = ()) -> dict[str, Any]:
         """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions; `givers` may hand off to it.
 
@@ -149,6 +156,10 @@ class Agent(Runnable[str, AgentEvent]):
             answer = super().run(following, None, streaming_callback)
         return answer
 
+    def _title(self) -> str:
+        model = "" if self.model_name is None else f", model_name={self.model_name!r}"
+        return f"{self.agent_name!r}{model}"
+
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
         fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
         request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
@@ -164,7 +175,7 @@ class Agent(Runnable[str, AgentEvent]):
         return with_details(callback) if self.stream else with_tokens(callback)
 
     def _audience(self) -> AbstractContextManager[Any] | None:
-        return drawing(live=self.streaming_on, verbose=self.verbose) if self.print_on else None
+        return drawing(live=self.streaming_on, verbose=self.verbose) if self.is_printed else None
 
     def _learn(self, task: str, summary: Summary) -> None:
         if (self.persistent_memory or self.interactive) and summary.ended and summary.ended.status == "success":

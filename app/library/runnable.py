@@ -1,5 +1,6 @@
 """What agents and teams have in common: a task goes in, a run comes out, in any of the ways that programs wait."""
 
+import asyncio
 import atexit
 import inspect
 import sys
@@ -14,11 +15,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
 from app.clock import SYSTEM_CLOCK, Clock
+from app.errors import NoCredentials
 from app.library.arguments import refusal, refuse_unknown
 from app.library.ends import check_end
 from app.library.events import Callback, Frame, event_of
 from app.library.handle import RunHandle
 from app.library.surroundings import Surroundings, surroundings
+from app.llm.registry import DEMO_MODEL
 from app.runs.job import Job
 from app.runs.summary import Summary
 from app.terminal.choice import picture_for
@@ -46,6 +49,13 @@ class Runnable(ABC, Generic[ResultT, EventT]):
         """
         refuse_unknown(cls, arguments)
         return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._title()})"
+
+    @abstractmethod
+    def _title(self) -> str:
+        """What tells it from others, as arguments are written."""
 
     @abstractmethod
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
@@ -75,11 +85,15 @@ class Runnable(ABC, Generic[ResultT, EventT]):
             AppError: it cannot be run.
             RuntimeError: no event loop is running.
         """
+        _check_loop()
         its = surroundings(clock=self._clock)
         try:
             job = self._job(task, img, its)
         except ValidationError as error:
             raise refusal(error) from error
+        except NoCredentials as error:
+            hint = f'{error.detail}; to try things out without a key: model_name="{DEMO_MODEL}"'
+            raise NoCredentials(hint, location=error.location) from None
         return RunHandle(
             job, self._result, on_end=lambda summary: self._learn(task, summary), timeout=timeout, surroundings=its
         )
@@ -182,6 +196,20 @@ class Runnable(ABC, Generic[ResultT, EventT]):
 def drawing(*, live: bool, verbose: bool, title: str | None = None) -> AbstractContextManager[_Audience]:
     """A picture of a run on standard output."""
     return picture_for(sys.stdout, live=live, verbose=verbose, title=title)
+
+
+def _check_loop() -> None:
+    """Say what to do where no event loop is running.
+
+    Raises:
+        RuntimeError: none is.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "start() needs a running event loop: call it in an async function, or call run(), which needs none"
+        ) from None
 
 
 def _ignore(_: Frame) -> None:

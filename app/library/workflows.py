@@ -44,8 +44,8 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
     ) -> None:
         """`max_loops` repeats the whole flow on its growing conversation. `autosave` writes each run's answer to a
         JSON file in this folder, `swarmstream-runs` if it is True. `show_dashboard` draws all agents on the terminal,
-        live; else those are drawn whose `print_on` says so. `rules` stand before every system prompt. `timeout` is in
-        seconds, of a run.
+        live; else those are drawn that are printed by themselves (`print_on`). `rules` stand before every system
+        prompt. `timeout` is in seconds, of a run.
 
         Raises:
             TypeError: one of the agents is none.
@@ -66,6 +66,10 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
     def _fields(self) -> dict[str, Any]:
         """What a request of this kind has beside what all have."""
         return {}
+
+    def _title(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"[{', '.join(agent.agent_name for agent in self.agents)}]{name}"
 
     def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
         self._folder()  # a task whose answer cannot be saved is not begun
@@ -94,7 +98,7 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
         return with_details(callback) if any(agent.stream for agent in self.agents) else with_tokens(callback)
 
     def _audience(self) -> AbstractContextManager[Any] | None:
-        shown = {agent.agent_name for agent in self.agents if self.show_dashboard or agent.print_on}
+        shown = {agent.agent_name for agent in self.agents if self.show_dashboard or agent.is_printed}
         if not shown:
             return None
         live = self.show_dashboard or any(agent.streaming_on for agent in self.agents)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Any
 from urllib.parse import quote as percent_encoded
 from urllib.parse import urlsplit
@@ -52,6 +53,9 @@ _REASONING = re.compile(r"(?<![a-z0-9])o[1-9]\d?(?![a-z0-9])|gpt-(?:[5-9]|[12]\d
 """OpenAI's o-series, and GPT from 5 on, which know `max_tokens` by another name. Azure's 35 and 41 are 3.5 and 4.1."""
 
 _WITH_REASONING = {"openai", "azure"}
+
+_SECRET = re.compile(r"KEY(_ID)?$|(TOKEN|SECRET|CREDENTIALS|JWT)$")
+_PATH_OF_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
 
 _AZURE_V1 = {"v1", "preview", "latest"}
 """Versions that are another API, with other addresses."""
@@ -183,6 +187,17 @@ def _is_keyless(provider: str, environ: Mapping[str, str]) -> bool:
 def has_key(provider: str, environ: Mapping[str, str]) -> bool:
     """Whether the environment holds this provider's credentials."""
     return any(all(environ.get(variable) for variable in way) for way in _ways(provider))
+
+
+def secret_variables() -> set[str]:
+    """The variables that hold providers' secrets; without those that a provider's own software reads from files."""
+    named = {
+        variable
+        for provider, entry in _providers().items()
+        for variable in (*chain(*_ways(provider)), *entry.get("chat", {}).get("keys", ()))
+    }
+    secret = {name for name in named if _SECRET.search(name) and f"{name}_FILE" not in named}
+    return secret - {_PATH_OF_CREDENTIALS}
 
 
 def missing_variables(provider: str, environ: Mapping[str, str]) -> list[str]:

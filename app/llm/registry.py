@@ -83,7 +83,7 @@ class Registry:
             missing = known.missing_variables(provider, self._environ)
         if missing:
             raise NoCredentials(
-                f"this server has no credentials for the model {quote(name)} of {provider}: set {' and '.join(missing)}"
+                f"there are no credentials here for the model {quote(name)} of {provider}: set {' and '.join(missing)}"
             )
 
     def _endpoint(self, name: str, provider: str, alias: Alias) -> ChatEndpoint | None:

@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 FILE = "runs.sqlite3"
 WAL = f"{FILE}-wal"
 
+DEV_KEY = "dev-key"
+"""Of `serve --dev`."""
+
 _LOCK = "lock"
 _OTHERS = 0o077
 
@@ -51,8 +54,10 @@ def prepare(folder: Path) -> None:
 
 
 def warn_of_other_readers(folder: Path) -> None:
-    """Log what can be opened by others than the owner: the directory, or the files that hold what is written."""
-    for paths, mode in (((folder,), 0o700), ((folder / FILE, folder / WAL, folder / f"{FILE}-shm"), 0o600)):
+    """Log what can be opened by others than the owner: the directory, or the files that hold what is written or lead
+    to it."""
+    files = (FILE, WAL, f"{FILE}-shm", DEV_KEY)
+    for paths, mode in (((folder,), 0o700), ([folder / name for name in files], 0o600)):
         if wide := [str(path) for path in paths if path.exists() and path.stat().st_mode & _OTHERS]:
             logger.warning(
                 "prompts and answers are open to other users of this machine; to close it: chmod %o %s",

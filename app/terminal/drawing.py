@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel as Frame
 from rich.table import Table
@@ -18,6 +19,9 @@ _MIN_LINES = 2
 _BORDERS = 2
 _PADDING = 4
 """Cells left and right of a panel's text, its borders included."""
+_CORNERS = 6
+"""Cells of a frame's lowest line that are not for words: two corners, a line and a space at each side."""
+_SEPARATOR = " · "
 _CLEARANCE = 2
 """Lines below the live area: were it as high as the terminal, its top could not be taken back."""
 
@@ -44,7 +48,7 @@ class Glimpse:
 
     agent: str
     state: State
-    facts: str
+    facts: list[str]
     tail: list[tuple[Kind, str]]
 
 
@@ -52,8 +56,8 @@ def glimpse(panel: Panel, now_ms: float, *, characters: int, verbose: bool) -> G
     return Glimpse(panel.agent, panel.state, facts(panel, now_ms), panel.tail(characters, verbose=verbose))
 
 
-def facts(panel: Panel, now_ms: float) -> str:
-    """`speaking · 41 tokens/s · 3 s`, in the end `done · 120 tokens · 38 tokens/s · $0.0012 · 3.1 s`."""
+def facts(panel: Panel, now_ms: float) -> list[str]:
+    """`speaking · 41 tokens/s · 3 s`, in the end `done · 120 tokens · 38 tokens/s · $0.0012 · 3.1 s`: item by item."""
     speed = panel.tokens_a_second
     parts = [f"calling {panel.tool}" if panel.state == "calling" else panel.state]
     if panel.ended:
@@ -69,13 +73,13 @@ def facts(panel: Panel, now_ms: float) -> str:
         if speed and panel.state == "speaking":
             parts.append(f"{speed:.0f} tokens/s")
         parts.append(f"{max(0, now_ms - panel.began_ms) / 1000:.0f} s")
-    return " · ".join(parts)
+    return parts
 
 
-def whole_panel(panel: Panel, now_ms: float, *, verbose: bool) -> Frame:
+def whole_panel(panel: Panel, now_ms: float, *, verbose: bool, width: int) -> Frame:
     """All that a turn said and did."""
-    state = facts(panel, now_ms) if panel.ended else f"unfinished · {facts(panel, now_ms)}"
-    return _framed(panel.agent, panel.state, state, _flowing(panel.record(verbose=verbose)))
+    state = [*([] if panel.ended else ["unfinished"]), *facts(panel, now_ms)]
+    return _framed(panel.agent, panel.state, state, _flowing(panel.record(verbose=verbose)), width=width)
 
 
 def live_area(glimpses: Sequence[Glimpse], console: Console) -> RenderableType:
@@ -87,7 +91,8 @@ def live_area(glimpses: Sequence[Glimpse], console: Console) -> RenderableType:
     lines = height // max(1, rows) - _BORDERS
     if lines < _MIN_LINES:
         return _list(glimpses, width, max(1, height))
-    inner = width // columns - _PADDING
+    column = width // columns
+    inner = column - _PADDING
     grid = Table.grid(expand=True)
     for _ in range(columns):
         grid.add_column(ratio=1)
@@ -97,7 +102,7 @@ def live_area(glimpses: Sequence[Glimpse], console: Console) -> RenderableType:
         high = max(_MIN_LINES, *(len(text) for text in texts)) + _BORDERS
         grid.add_row(
             *(
-                _framed(its.agent, its.state, its.facts, Group(*text), height=high)
+                _framed(its.agent, its.state, its.facts, Group(*text), width=column, height=high)
                 for its, text in zip(row, texts, strict=True)
             )
         )
@@ -109,18 +114,28 @@ def characters_shown(console: Console) -> int:
     return console.size.width * console.size.height
 
 
-def _framed(agent: str, state: State, facts: str, content: RenderableType, height: int | None = None) -> Frame:
+def _framed(
+    agent: str, state: State, facts: list[str], content: RenderableType, *, width: int, height: int | None = None
+) -> Frame:
     # Texts and no strings: rich would read markup in those.
     return Frame(
         content,
         title=Text(agent, style="bold", no_wrap=True),
         title_align="left",
-        subtitle=Text(facts, no_wrap=True),
+        subtitle=Text(_foot(facts, width - _CORNERS), no_wrap=True),
         subtitle_align="right",
         border_style=_COLOURS[state],
         box=box.ROUNDED,
         height=height,
     )
+
+
+def _foot(facts: list[str], cells: int) -> str:
+    """As many of the items as there is room for, none cut in its middle but the only one."""
+    for count in range(len(facts), 0, -1):
+        if cell_len(foot := _SEPARATOR.join(facts[:count])) <= cells:
+            return foot
+    return facts[0]
 
 
 def _list(glimpses: Sequence[Glimpse], width: int, height: int) -> RenderableType:
@@ -129,7 +144,7 @@ def _list(glimpses: Sequence[Glimpse], width: int, height: int) -> RenderableTyp
     lines: list[Text] = []
     for its in shown if len(shown) <= height else shown[: height - 1]:
         line = Text(no_wrap=True, overflow="ellipsis", end="")
-        line.append(its.agent, style="bold").append(f"  {its.facts}  ", style=_COLOURS[its.state])
+        line.append(its.agent, style="bold").append(f"  {_SEPARATOR.join(its.facts)}  ", style=_COLOURS[its.state])
         last = " ".join("".join(text for _, text in its.tail)[-width:].split())
         line.append(last[-max(0, width - line.cell_len) :], style="dim")
         lines.append(line)

@@ -136,7 +136,8 @@ class Picture:
         """Write what stays, above the live area if there is one."""
         with self._lock:
             lines, self._above = self._above, []
-        drawn = [whole_panel(panel, self._now_ms(), verbose=self._verbose) for panel in ended]
+        width = self._console.width
+        drawn = [whole_panel(panel, self._now_ms(), verbose=self._verbose, width=width) for panel in ended]
         if lines or drawn:
             self._console.print(Group(*lines, *drawn))
 

@@ -9,6 +9,10 @@ from app.terminal import words
 from app.terminal.tally import Tally
 from app.terminal.untrusted import Cleaner, one_line
 
+_PIECE_MS = 1000
+"""How long a line may wait for its end while several speak."""
+_LONGEST_WORD = 40
+
 
 @dataclass(slots=True)
 class _Voice:
@@ -20,7 +24,9 @@ class _Voice:
     """Of the text that came last."""
     has_text: bool = False
     line: list[str] = field(default_factory=list[str])
-    """In company: the line that has not ended."""
+    """In company: what is not written yet of the line that has not ended."""
+    line_ms: float = 0
+    """Since when there is something in it, on the run's clock."""
     cleaners: dict[str, Cleaner] = field(default_factory=dict[str, Cleaner])
 
 
@@ -28,12 +34,20 @@ class PlainText:
     """Writes a run's text as it comes, without a single escape sequence.
 
     A turn that speaks alone stands below the line `--- Name ---`, token by token. While several speak at once, each
-    line is written when it is whole, as `Name: line`; a turn that others joined goes on so to its end. Whatever is no
-    text of an agent's stands in brackets on a line of its own. After each frame the stream is flushed.
+    line is written when it is whole, as `Name: line`, and a long one in pieces, about a second of the run each, which
+    end between two words; a turn that others joined goes on so to its end. Whatever is no text of an agent's stands in
+    brackets on a line of its own. After each frame the stream is flushed.
     """
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False, title: str | None = None) -> None:
+    def __init__(
+        self, stream: TextIO, *, verbose: bool = False, title: str | None = None, notes: TextIO | None = None
+    ) -> None:
+        """What the run came to goes to `notes`, or to the stream as well."""
         self._stream = stream
+        self._notes = notes
+        self._now_ms = 0.0
+        self._is_unread = False
+        """Whether the stream has turned out to be closed."""
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._verbose = verbose
         self._title = title
@@ -55,6 +69,7 @@ class PlainText:
         """
         event, data = frame["event"], frame["data"]
         self._tally.observe(event, data)
+        self._now_ms = max(self._now_ms, words.number(data, "t"))
         if "turn" in data:
             self._tell(event, data, self._voices.get(data["turn"]) or self._begin(data))
         elif event == "metadata":
@@ -65,18 +80,30 @@ class PlainText:
         elif event == "error":
             self._line(f"[error: {words.failure(data)}]\n")
         elif event == "end":
-            self._line(f"[{self._tally.line()}]\n")
+            self._conclude()
+        for voice in self._voices.values():
+            if voice.line and self._now_ms - voice.line_ms >= _PIECE_MS:
+                self._write_piece(voice)
         self._flush()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._tally.begun or self._tally.status is not None or isinstance(error, OSError):
+        if not self._tally.begun or self._tally.status is not None or self._is_unread:
             return
         for turn, voice in list(self._voices.items()):
             self._finish_text(turn, voice)
-        self._line(f"[{self._tally.line()}]\n")
+        self._conclude()
         self._flush()
+
+    def _conclude(self) -> None:
+        if self._notes is None:
+            self._line(f"[{self._tally.line()}]\n")
+            return
+        self._end_line()
+        self._flush()
+        self._notes.write(f"[{self._tally.line()}]\n")
+        self._notes.flush()
 
     def _begin(self, data: Mapping[str, Any]) -> _Voice:
         for voice in self._voices.values():
@@ -135,7 +162,21 @@ class PlainText:
             self._prefixed(voice, "".join((*voice.line, line)))
             voice.line.clear()
         if rest:
+            if not voice.line:
+                voice.line_ms = self._now_ms
             voice.line.append(rest)
+
+    def _write_piece(self, voice: _Voice) -> None:
+        """What there is of a line, up to its last space, which shows that it goes on; the rest may be half a word."""
+        text = "".join(voice.line)
+        piece, space, rest = text.rpartition(" ")
+        if not piece.strip():
+            if len(text) < _LONGEST_WORD:
+                return
+            piece, space, rest = text, "", ""  # a script without spaces
+        voice.line[:] = [rest] if rest else []
+        voice.line_ms = self._now_ms
+        self._prefixed(voice, piece + space)
 
     def _prefixed(self, voice: _Voice, line: str) -> None:
         thinking = " (thinking)" if voice.kind == "reasoning" else ""
@@ -197,5 +238,9 @@ class PlainText:
             return
         text = "".join(self._written)
         self._written.clear()
-        self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
-        self._stream.flush()
+        try:
+            self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
+            self._stream.flush()
+        except OSError:
+            self._is_unread = True
+            raise

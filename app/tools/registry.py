@@ -1,10 +1,16 @@
 """Which tools this server has: the built-in ones and the operator's."""
 
+import os
 import re
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import JsonValue
 
 from app.errors import quote
 from app.tools.builtin import BUILTIN_TOOLS
@@ -14,8 +20,12 @@ from app.tools.tool import Tool, as_tool
 
 ENTRY_POINT_GROUP: Final = "swarmstream.tools"
 
+_OUR_PACKAGE: Final = __name__.partition(".")[0]
+
 RESERVED_NAMES: Final = frozenset(["create_plan", "subtask_done", "handoff"])
 """What the engine itself offers to agents that plan, or that may pass the word on."""
+
+_TYPES: Final = frozenset(["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"])
 
 _REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 
@@ -32,6 +42,18 @@ class ToolBox:
         self._tools = dict(BUILTIN_TOOLS)
         for tool in _distinct((tool.name, tool) for tool in tools):
             self._tools[tool.name] = tool
+
+    def doubts(self) -> Iterator[str]:
+        """What models are not told of the operator's tools, in a sentence each."""
+        for name, tool in self._tools.items():
+            if name in BUILTIN_TOOLS:
+                continue
+            if not tool.description:
+                yield f"the tool {quote(name)} has no docstring: models are not told what it does"
+            properties = cast(JsonObject, tool.parameters.get("properties", {}))
+            if untyped := [each for each, schema in properties.items() if not _is_typed(schema)]:
+                named = ", ".join(map(quote, untyped))
+                yield f"the tool {quote(name)} has no type for {named}: models may send anything there"
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
@@ -73,20 +95,54 @@ def _imported(target: str, reference: str) -> Tool:
     """What stands at `target`; `reference` is how the operator knows it."""
     match = _REFERENCE.fullmatch(target)
     if not match:
-        raise ToolLoadError(f"the tool {quote(reference)} is not of the form package.module:function")
+        raise ToolLoadError(f"the tool {quote(reference)} is not of the form package.module:function{_instead(target)}")
     try:
         found: Any = import_module(match["module"])
         for name in match["path"].split("."):
             found = getattr(found, name)
     # Importing runs the module: anything can be raised.
     except (Exception, SystemExit) as error:
-        raise ToolLoadError(
-            f"the tool {quote(reference)} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        why = f"{type(error).__name__}: {error}{_advice(match['module'], error) or _instead(target)}"
+        raise ToolLoadError(f"the tool {quote(reference)} cannot be imported: {why}") from error
     try:
         return as_tool(found)
     except ToolDefinitionError as error:
         raise ToolLoadError(f"the tool {quote(reference)} cannot be offered: {error}") from error
+
+
+def _is_typed(schema: JsonValue) -> bool:
+    return isinstance(schema, dict) and not _TYPES.isdisjoint(schema)
+
+
+def _instead(target: str) -> str:
+    """What to write where the module is given as its file."""
+    file, colon, path = target.partition(":")
+    if not file.endswith(".py"):
+        return ""
+    module = file.removesuffix(".py").strip("./").replace("/", ".")
+    return f"; write {module}:{path}" if colon else f"; write {module}:function"
+
+
+def _advice(module: str, error: BaseException) -> str:
+    """Where the module was looked for, or that it is another one than the operator means."""
+    package = module.partition(".")[0]
+    if package == _OUR_PACKAGE:
+        return f"; {package} is swarmstream's own package, which hides others of that name: give yours another one"
+    if isinstance(error, AttributeError) and (file := getattr(sys.modules.get(module), "__file__", None)):
+        return f"; {module} is {file}"
+    if module.endswith(".py") or not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return ""
+    if error.name != module and not module.startswith(f"{error.name}."):
+        return ""  # it is there, and imports another that is not
+    return f"; looked in {', '.join(_places())}"
+
+
+def _places() -> list[str]:
+    """Where modules are looked for, but for Python's own."""
+    own = {Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib"))}
+    places = [Path(entry or os.getcwd()).absolute() for entry in sys.path]
+    others = [path for path in places if path.suffix != ".zip" and not own & {path, path.parent}]
+    return [str(path) for path in dict.fromkeys(others) if path.is_dir()]
 
 
 def _distinct(tools: Iterable[tuple[str, Tool]]) -> Iterator[Tool]:
