@@ -162,7 +162,7 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
         logger.warning(words, limit, shares.connections, shares.runs, settings.max_runs)
         settings = settings.model_copy(update={"max_runs": shares.runs})
     try:
-        app = create_app(settings, journal=journal_of(settings), preload=preload)
+        app = create_app(settings, journal=journal_of(settings), preload=preload, dev=dev_key is not None)
     except ToolLoadError as error:
         print(f"These tools cannot be used: {error}", file=sys.stderr)
         return _USAGE_ERROR
