@@ -3,6 +3,7 @@
 import logging
 from contextlib import nullcontext, suppress
 from copy import deepcopy
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,7 +16,7 @@ from app.api.listing import Listed, Listing
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
 from app.clock import time_limit, utc
-from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable
+from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from app.events import RunEnded
 from app.runs.journal import MAX_EVENT_ID, Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 MAX_RUNS_LISTED = 100
+_INCLUDED = frozenset(["output"])
+"""What a list of runs has only where it is asked for."""
 _END_SECONDS = 2.0
 """How long a request to cancel waits for the run's end, which takes a moment."""
 
@@ -46,8 +49,8 @@ async def read_run(
     coalesce_ms: Annotated[int | None, Query(ge=0, le=MAX_COALESCE_MS)] = None,
 ) -> Response:
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
-    has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
-    what was posted."""
+    has been read to its end answers 204, at which a browser's EventSource stops; a cursor beyond its end is refused.
+    How the stream is written defaults to what was posted."""
     if last_event_id is not None:
         after = _cursor(last_event_id, "Last-Event-ID")
     else:
@@ -63,7 +66,11 @@ async def read_run(
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
         reader = Reader(runs.journal.opening_tail(), after=after, clock=parts_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
-    if status.state != "running" and after >= status.last_event_id:
+    last = status.last_event_id
+    if status.state != "running" and after >= last:
+        if after > last and status.fault is None:
+            name = "starting_after" if last_event_id is None else "Last-Event-ID"
+            raise InvalidRequest(f"the cursor is beyond the run's last event, which is {last}", location=(name,))
         return Response(status_code=204)
     tail = await runs.journal.tail(job_id, after=0)
     first_available = tail.first_available or 1
@@ -109,8 +116,13 @@ async def list_runs(
     status: Annotated[Literal["queued"] | RunState | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_RUNS_LISTED)] = 20,
     after: Annotated[str | None, Query(max_length=100)] = None,
+    include: Annotated[
+        list[str] | None, Query(description="`output`: each run with what its agents said, as it is read by its id.")
+    ] = None,
 ) -> Response:
     """Those of this key. `after` is the last id of the page before. A page ends before 8 MB, but behind one run."""
+    if unknown := set(include or ()).difference(_INCLUDED):
+        raise InvalidRequest(f"a list of runs can include output, not {quote(min(unknown))}", location=("include",))
     state: RunState | None = None if status == "queued" else status
     if status == "queued":  # a run begins as soon as it is admitted
         page = Page((), has_more=False)
@@ -125,7 +137,8 @@ async def list_runs(
             "has_more": listed.has_more,
         }
 
-    return await Listing(runs.journal, caller, "data", _row, rest).response(page, state=state)
+    row = partial(_row, with_output=bool(include))
+    return await Listing(runs.journal, caller, "data", row, rest).response(page, state=state)
 
 
 @router.delete("/runs/{job_id}", status_code=204, summary="Forget a finished run")
@@ -165,8 +178,8 @@ async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
     return await Listing(runs.journal, caller, "logs", row, rest).response(page)
 
 
-def _row(run: RunStatus) -> RunAnswer:
-    return answers.run_answer(run.summary, run)
+def _row(run: RunStatus, *, with_output: bool = True) -> RunAnswer:
+    return answers.run_answer(run.summary, run, with_output=with_output)
 
 
 async def _end(runs: Supervisor, job_id: str) -> None:

@@ -312,7 +312,8 @@ class AgentRunEndFrame(Frame):
 
 
 class RunAnswer(TypedDict):
-    """A run as it stands. `output` and `usage` are what there is of them by now."""
+    """A run as it stands. `output` and `usage` are what there is of them by now; in a list, `output` is there only with
+    `?include=output`."""
 
     job_id: str
     object: Literal["run"]
@@ -324,7 +325,7 @@ class RunAnswer(TypedDict):
     started_at: str | None
     ended_at: str | None
     last_event_id: int
-    output: list[SwarmOutput] | list[AgentOutput]
+    output: NotRequired[list[SwarmOutput] | list[AgentOutput]]
     usage: SwarmRunUsage | AgentRunUsage
     metadata: dict[str, Any] | None
 
