@@ -35,7 +35,7 @@ def admitted(answer: httpx.Response) -> set[str]:
 
 
 async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
-    wanted = f"{SDK},x-request-id,cache-control,tracestate,traceparent,x-api-key,Authorization, Idempotency-Key"
+    wanted = f"{SDK},x-request-id,cache-control,tracestate,traceparent,baggage,x-api-key,Authorization, User-Agent"
     async with serving(cors_origins=(PAGE,)) as url, client(url, key=None) as http:
         answer = await http.options(AGENT, headers=preflight(PAGE, headers=wanted))
         for refused in ("x-stainless-", "x-stainless-a_b", "x-stainless-" + "a" * 65, "x-evil", "cookie"):
@@ -70,6 +70,15 @@ async def test_scripts_of_pages_read_every_header_that_they_are_said_to_and_each
         seen |= set(answer.headers)
     assert {name.lower() for name in EXPOSED_HEADERS} <= seen
     assert "idempotent-replayed" in answers[1].headers
+
+
+async def test_with_a_star_every_page_may_call() -> None:
+    async with serving(cors_origins=("*",)) as url, client(url, key=None) as http:
+        for origin in (PAGE, "null", "http://localhost:5173"):
+            answer = await http.options(AGENT, headers=preflight(origin, headers=SDK))
+            read = await http.get("/health", headers={"origin": origin})
+            assert answer.status_code == 200
+            assert {reply.headers["access-control-allow-origin"] for reply in (answer, read)} == {"*"}
 
 
 LOOPBACK = [

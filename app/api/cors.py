@@ -32,7 +32,10 @@ REQUEST_HEADERS = (
     "cache-control",
     "traceparent",
     "tracestate",
+    "baggage",
+    "user-agent",
 )
+"""Besides our own those that tracers add, and `user-agent`, which SDKs set and Firefox then asks for."""
 EXPOSED_HEADERS = ("Location", "X-Request-Id", "Retry-After", "Idempotent-Replayed", "X-Should-Retry")
 """What scripts of a page may read of an answer, beside what the Fetch standard allows anyway."""
 
