@@ -33,7 +33,7 @@ _HOST = re.compile(r"[\w.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{
 router = APIRouter()
 
 
-@router.get("/", tags=["health"], summary="A greeting", response_model=Status)
+@router.get("/", tags=["health"], summary="Greet", operation_id="get_root", response_model=Status)
 async def root(request: Request, settings: Operator) -> Response:
     """For browsers, which ask for HTML, a page that says where to go."""
     if not prefers_html(request.headers.get("accept", "")):
