@@ -1,5 +1,6 @@
 """Pages of other origins: which may call, with what, and what they may read."""
 
+import logging
 from collections.abc import Mapping
 
 import httpx
@@ -142,7 +143,10 @@ async def test_pages_of_this_machine_may_call_only_while_developing_and_only_whe
                 assert "access-control-allow-origin" not in read.headers
 
 
-async def test_a_refused_page_is_told_the_setting_that_would_allow_it() -> None:
+async def test_a_refused_page_and_the_log_are_told_the_setting_that_would_allow_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     for origins, dev in (((), False), ((PAGE,), False), ((), True)):
         async with serving(cors_origins=origins, dev=dev) as url, client(url, key=None) as http:
             answer = await http.options(AGENT, headers=preflight("http://other.example"))
@@ -152,3 +156,4 @@ async def test_a_refused_page_is_told_the_setting_that_would_allow_it() -> None:
         assert "SWARMSTREAM_CORS_ORIGINS" in body["detail"]
         assert "http://other.example" in body["detail"]
         assert body["request_id"] == answer.headers["x-request-id"]
+    assert len([line for line in caplog.messages if line.startswith('preflight: pages of "http://other.example"')]) == 3
