@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from app import __version__
-from app.api import catalog, completions, docs_page, health, problems, runs
+from app.api import catalog, completions, docs_page, front_page, health, problems, runs
 from app.api.auth import KeyRing, owner_of
+from app.api.cors import Cors
 from app.api.deps import Parts
 from app.api.middleware import RequestIds
 from app.api.openapi import describe
@@ -38,26 +38,6 @@ logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 1.0
 """How long the first connection waits for the journal; one that takes longer is waited for beside."""
-_CORS_REQUEST_HEADERS = [
-    "x-api-key",
-    "authorization",
-    "content-type",
-    "last-event-id",
-    "idempotency-key",
-    "x-accel-buffering",
-    "traceparent",
-]
-_CORS_EXPOSED_HEADERS = [
-    "Location",
-    "X-Request-Id",
-    "Retry-After",
-    "X-RateLimit-Limit-Minute",
-    "X-RateLimit-Remaining-Minute",
-    "X-RateLimit-Limit-Day",
-    "X-RateLimit-Remaining-Day",
-    "X-RateLimit-Reset",
-    "X-RateLimit-Tier",
-]
 
 
 def create_app(
@@ -67,13 +47,14 @@ def create_app(
     models: Mapping[str, ChatModel] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    dev: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> FastAPI:
     """A server made of these parts; those not given are made here.
 
     `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
     `models` are the adapters by lane; with `preload`, litellm is imported before the first request and not by the
-    first call.
+    first call; with `dev`, pages that this machine serves may call, if it alone reaches the server.
     """
     environ = os.environ if environ is None else environ
     registry = Registry(
@@ -123,7 +104,7 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (completions, runs, catalog, health):
+    for module in (completions, runs, catalog, front_page, health):
         app.include_router(module.router)
     if settings.docs:
         app.include_router(docs_page.router)
@@ -132,14 +113,7 @@ def create_app(
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(ClientDisconnect, problems.on_client_gone)
     app.add_exception_handler(Exception, problems.on_bug)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_EXPOSED_HEADERS,
-        )
+    app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
     app.add_middleware(RequestIds, clock=clock)
     describe(app)
     return app

@@ -184,7 +184,7 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
         settings = settings.model_copy(update={"max_runs": shares.runs})
     try:
         settings, journal = _with_journal(settings, may_do_without=dev)
-        app = create_app(settings, journal=journal, preload=preload)
+        app = create_app(settings, journal=journal, preload=preload, dev=dev)
     except ToolLoadError as error:
         print(f"These tools cannot be used: {error}", file=sys.stderr)
         return _USAGE_ERROR

@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         "those that hold less than a quarter.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        (), description="Comma-separated origins of web pages that may call this server; `*` for all."
+        (),
+        description="Comma-separated origins of web pages that may call this server; `*` for all. With `--dev`, those "
+        "that this machine serves may, too.",
     )
     docs: bool = Field(True, description="Whether `/docs` and `/openapi.json` are served.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")

@@ -97,6 +97,7 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     preload: bool = False,
+    dev: bool = False,
     max_connections: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
@@ -120,6 +121,7 @@ async def serving(
         models=models,
         journal=journal,
         preload=preload,
+        dev=dev,
         clock=clock,
     )
     server = TestServer(uvicorn_config(app, configured, max_connections=max_connections, clock=clock))

@@ -99,6 +99,6 @@ def _validator(schema: str) -> Any:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Paths as regular expressions, those without parameters first."""
+    """Paths as regular expressions, those without parameters first. A model's name may have slashes."""
     templates = sorted(document()["paths"], key=lambda path: "{" in path)
-    return [(path, re.compile(re.sub(r"\{\w+\}", "[^/]+", path))) for path in templates]
+    return [(path, re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace("{name}", ".+")))) for path in templates]

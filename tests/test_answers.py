@@ -162,6 +162,44 @@ async def test_openai_clients_find_the_models() -> None:
     assert [model["id"] for model in models["data"]] == available["models"]
 
 
+async def test_a_model_is_there_if_an_agent_may_name_it() -> None:
+    aliases = {"gpt-4.1": "demo/swarm", "team/*": "demo/swarm"}
+    async with serving(model_aliases=aliases, environ={"GROQ_API_KEY": "k"}) as url, client(url) as http:
+        for name in ("gpt-4.1", "demo/swarm", "team/a/b", "groq/any-name", "groq%2Fany-name"):
+            answer = await http.get(f"/v1/models/{name}")
+            name = name.replace("%2F", "/")
+            assert answer.json() == {"id": name, "object": "model", "created": 0, "owned_by": "swarmstream"}
+        for name in ("nobody-knows-this", "anthropic/claude-sonnet-4-5", "team", "x" * 3000):
+            answer = await http.get(f"/v1/models/{name}")
+            body = answer.json()
+            assert (answer.status_code, body["code"], body["error"]["type"]) == (404, "not_found", "not_found_error")
+            assert name[:50] in body["detail"]
+    async with serving() as url, client(url, key=None) as http:
+        assert (await http.get("/v1/models/gpt-4.1")).status_code == 401
+
+
+async def test_rate_limits_are_told_in_the_hosted_apis_shape_and_there_are_none() -> None:
+    async with serving() as url, client(url) as http:
+        answer = await http.get("/v1/rate/limits")
+        body = answer.json()
+    assert (body["success"], body["tier"]) == (True, "unlimited")
+    assert list(body["rate_limits"]) == ["minute", "hour", "day"]
+    asked = datetime.fromisoformat(body["timestamp"])
+    for seconds, window in zip((60, 3600, 86_400), body["rate_limits"].values(), strict=True):
+        assert set(window) == {"count", "limit", "exceeded", "remaining", "reset_time"}
+        assert (window["count"], window["exceeded"]) == (0, False)
+        assert window["limit"] == window["remaining"] == 2**53 - 1
+        assert (datetime.fromisoformat(window["reset_time"]) - asked).total_seconds() == seconds
+    assert set(body["limits"]) == {
+        "maximum_requests_per_minute",
+        "maximum_requests_per_hour",
+        "maximum_requests_per_day",
+        "tokens_per_agent",
+    }
+    assert set(body["limits"].values()) == {2**53 - 1}
+    assert not [name for name in answer.headers if "ratelimit" in name]
+
+
 async def test_the_swarm_types_are_those_that_run() -> None:
     async with serving() as url, client(url) as http:
         body = (await http.get("/v1/swarms/available")).json()

@@ -158,6 +158,8 @@ async def test_the_curl_line_of_dev_works_as_pasted_and_three_agents_stream() ->
         assert f"{server.url}/docs" in server.out
         async with httpx.AsyncClient(trust_env=False) as http:
             assert (await http.get(f"{server.url}/docs")).status_code == 200
+            page = {"origin": "http://localhost:5173", "access-control-request-method": "POST"}
+            assert (await http.options(f"{server.url}/v1/swarm/completions", headers=page)).status_code == 200
         server.process.send_signal(signal.SIGINT)
         assert await server.stopped(30) == 0
     events = list(Parser().feed(out))

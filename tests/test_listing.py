@@ -52,10 +52,11 @@ async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
 
 
 async def pages_of(http: httpx.AsyncClient) -> list[httpx.Response]:
-    """All pages of `/v1/runs`."""
-    pages = [await http.get("/v1/runs", params={"limit": 100})]
+    """All pages of `/v1/runs`, with outputs."""
+    wanted = {"limit": 100, "include": "output"}
+    pages = [await http.get("/v1/runs", params=wanted)]
     while (last := pages[-1].json())["has_more"]:
-        pages.append(await http.get("/v1/runs", params={"limit": 100, "after": last["last_id"]}))
+        pages.append(await http.get("/v1/runs", params={**wanted, "after": last["last_id"]}))
     return pages
 
 
@@ -85,6 +86,27 @@ async def test_a_run_that_is_larger_than_a_page_has_one_of_its_own() -> None:
         pages = await pages_of(http)
     assert [[run["job_id"] for run in page.json()["data"]] for page in pages] == [["new"], ["large"], ["small"]]
     assert len(pages[1].json()["data"][0]["output"][0]["content"]) == MAX_PAGE_BYTES + 1
+
+
+async def test_a_list_has_what_agents_said_only_where_it_is_asked_for(journal: Journal) -> None:
+    async with serving(journal=journal) as url, client(url) as http:
+        for number in range(18):
+            await add_run(journal, f"run-{number}", "x" * MEGABYTE)
+        plain = await http.get("/v1/runs", params={"limit": 100})
+        whole = await http.get("/v1/runs", params={"limit": 1, "include": "output"})
+        one = await http.get("/v1/runs/run-17")
+        logs = await http.get("/v1/swarm/logs")
+        wrong = [
+            await http.get("/v1/runs", params={"include": include}) for include in (["outputs"], ["output", "x"], "")
+        ]
+    assert len(plain.json()["data"]) == 18, "a page without outputs is small"
+    assert len(plain.content) < 20_000
+    assert whole.json()["data"] == [one.json()]
+    assert [{**row, "output": one.json()["output"]} for row in plain.json()["data"][:1]] == [one.json()]
+    assert "output" in logs.json()["logs"][0]["data"]
+    for answer in wrong:
+        body = answer.json()
+        assert (answer.status_code, body["code"], body["errors"][0]["loc"]) == (400, "invalid_request", ["include"])
 
 
 async def test_a_run_that_goes_while_its_page_is_written_is_left_out(journal: Journal) -> None:
@@ -146,7 +168,7 @@ async def forget_peak(server: ServerProcess) -> None:
     await anyio.Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
 
 
-@pytest.mark.parametrize("path", ["/v1/runs?limit=100", "/v1/swarm/logs"])
+@pytest.mark.parametrize("path", ["/v1/runs?limit=100&include=output", "/v1/swarm/logs"])
 async def test_lists_that_nobody_takes_hold_next_to_nothing(path: str, tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     await journal.open()

@@ -309,19 +309,27 @@ async def test_the_other_routes_answer_what_the_document_declares_and_nothing_el
         job_id, never = ended["job_id"], {"task": "go", "agent_config": _agent("never"), "background": True}
         going = (await http.post("/v1/agent/completions", json=never)).json()["job_id"]
         asked: list[tuple[str, str]] = [
-            (method, path.replace("{job_id}", run))
+            (method, path.replace("{job_id}", run).replace("{name}", "demo/swarm"))
             for method, path, operation in operations()
             if operation["tags"] != ["completions"]
             for run in ((job_id,) if path.endswith("/stream") else (going, job_id))
         ]
         asked.sort(key=lambda request: (request[0] == "DELETE", request[1].endswith("/cancel")))
-        lists = [("GET", "/v1/runs?limit=0"), ("GET", "/v1/runs?after=nobodys"), ("GET", "/v1/runs?limit=1")]
+        lists = [
+            ("GET", "/v1/runs?limit=0"),
+            ("GET", "/v1/runs?include=x"),
+            ("GET", "/v1/runs?after=nobodys"),
+            ("GET", "/v1/runs?limit=1"),
+        ]
         stream = f"/v1/runs/{job_id}/stream"
-        streams = [("GET", stream + query) for query in ("?starting_after=99", "?starting_after=x", "?coalesce_ms=-1")]
+        last = (await http.get(f"/v1/runs/{job_id}")).json()["last_event_id"]
+        queries = (f"?starting_after={last}", f"?starting_after={last + 1}", "?starting_after=x", "?coalesce_ms=-1")
+        streams = [("GET", stream + query) for query in queries]
         deleted = [("DELETE", f"/v1/runs/{going}")]
         unknown = [
             (method, path.replace("{job_id}", "nobodys")) for method, path, _ in operations() if "{job_id}" in path
         ]
+        lists.append(("GET", "/v1/models/nobodys"))
         answers = [await http.request(*request) for request in [*deleted, *lists, *streams, *unknown, *asked]]
         async with client(url, key=None) as stranger:
             answers += [await stranger.request(method, path) for method, path in asked]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import anyio
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -295,20 +296,20 @@ def environments() -> Iterator[dict[str, str]]:
             yield dict(word.split("=", 1) for word in shlex.split(line) if re.match("[A-Z_]+=", word))
 
 
-async def test_a_page_of_the_listed_origin_may_call() -> None:
-    [origins] = [environ[name] for environ in environments() for name in environ if name.endswith("CORS_ORIGINS")]
-    assert f"python3 -m http.server {origins.rsplit(':')[-1]}\n" in README
-    preflight = {
-        "Origin": origins,
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type,x-api-key",
-    }
-    async with serving(cors_origins=(origins,)) as url, client(url, key=None) as http:
-        answer = await http.options("/v1/swarm/completions", headers=preflight)
-        foreign = await http.options("/v1/swarm/completions", headers={**preflight, "Origin": "http://example.com"})
-    assert answer.status_code == 200
-    assert answer.headers["access-control-allow-origin"] == origins
-    assert "access-control-allow-origin" not in foreign.headers
+async def test_the_example_page_and_pages_of_the_listed_origin_may_call() -> None:
+    [listed] = [environ[name] for environ in environments() for name in environ if name.endswith("CORS_ORIGINS")]
+    [port] = re.findall(r"^python3 -m http\.server (\d+)$", README, re.MULTILINE)
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-api-key"}
+
+    async def allowed(http: httpx.AsyncClient) -> list[str]:
+        pages = (f"http://localhost:{port}", f"http://127.0.0.1:{port}", listed, "http://example.com")
+        answers = [await http.options("/v1/swarm/completions", headers={**preflight, "Origin": page}) for page in pages]
+        return [page for page, answer in zip(pages, answers, strict=True) if answer.status_code == 200]
+
+    async with serving(dev=True) as url, client(url, key=None) as http:
+        assert await allowed(http) == [f"http://localhost:{port}", f"http://127.0.0.1:{port}"]
+    async with serving(cors_origins=(listed,)) as url, client(url, key=None) as http:
+        assert await allowed(http) == [listed]
 
 
 def test_the_settings_in_commands_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,16 +449,19 @@ def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
 # --- Claims ---------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_not_there_has_no_route() -> None:
-    assert "No batches, no `/v1/chat/completions`, no rate limits." in section("Not there yet")
+async def test_what_is_not_there_has_no_route_and_is_answered_with_what_is() -> None:
+    told = section("Not there yet")
+    assert "No batches, no `/v1/chat/completions`, no rate limits." in told
     async with quick_demo() as url, client(url) as http:
         missing = [
             await http.post("/v1/chat/completions", json={}),
             await http.post("/v1/swarm/batch/completions", json=[]),
             await http.post("/v1/agent/batch/completions", json=[]),
-            await http.get("/v1/rate/limits"),
         ]
-    assert [answer.status_code for answer in missing] == [404] * 4
+        limits = (await http.get("/v1/rate/limits")).json()
+    assert [answer.status_code for answer in missing] == [404] * 3
+    assert all("is not a route of this server; POST /v1/" in answer.json()["detail"] for answer in missing)
+    assert f"with {limits['limits']['maximum_requests_per_minute']} for each limit" in told
 
 
 async def test_the_table_of_routes_is_that_of_the_code() -> None:

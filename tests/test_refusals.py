@@ -303,6 +303,19 @@ async def test_both_ways_to_send_a_key_are_accepted() -> None:
             assert (await http.get("/v1/models", headers=headers)).status_code == 200
 
 
+async def test_a_key_without_the_word_bearer_is_answered_with_how_to_send_it() -> None:
+    async with serving() as url, client(url, key=None) as http:
+        for given in (KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer", f"Bearer{KEY}"):
+            answer = await http.get("/v1/models", headers={"authorization": given})
+            check_problem(answer, 401, "invalid_api_key")
+            assert "Authorization: Bearer <key>" in answer.json()["detail"]
+            assert "behind the word Bearer" in answer.json()["detail"]
+            assert KEY not in answer.text
+        nothing = await http.get("/v1/models")
+    check_problem(nothing, 401, "invalid_api_key")
+    assert nothing.json()["detail"] == "send an API key, as x-api-key: <key> or as Authorization: Bearer <key>"
+
+
 async def test_unknown_paths_and_methods_have_the_same_error_body() -> None:
     async with serving() as url, client(url) as http:
         check_problem(await http.get("/nowhere"), 404, "not_found")

@@ -251,7 +251,7 @@ async def test_a_cursor_that_is_no_number_is_refused(cursor: str, data_dir: Path
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(400, "invalid_request")}
 
 
-async def test_a_cursor_beyond_the_log_waits_for_it_and_is_drained_after_the_end(data_dir: Path | None) -> None:
+async def test_a_cursor_beyond_the_log_waits_for_it(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
         bodies: dict[int, bytes] = {}
@@ -259,18 +259,55 @@ async def test_a_cursor_beyond_the_log_waits_for_it_and_is_drained_after_the_end
         async def read_on(cut: int) -> None:
             async with http.stream("GET", path, headers={"Last-Event-ID": str(cut)}) as response:
                 assert response.status_code == 200
-                if len(bodies) == 0 and cut == EVENTS + 1000:
+                if len(bodies) == 0 and cut == EVENTS:
                     model.skip()
                 bodies[cut] = await response.aread()
 
         async with anyio.create_task_group() as tasks:
-            for cut in (MIDDLE + 20, EVENTS - 1, EVENTS + 1000):
+            for cut in (MIDDLE + 20, EVENTS - 1, EVENTS):
                 tasks.start_soon(read_on, cut)
         frames = frames_of((await http.get(path)).content)
-        beyond = await resume(http, path, EVENTS + 1000)
     assert bodies == {cut: after(frames, cut) for cut in bodies}
     assert len(bodies) == 3
-    assert beyond.status_code == 204
+
+
+async def test_a_cursor_beyond_a_finished_runs_end_is_refused_and_at_its_end_there_is_nothing(
+    data_dir: Path | None,
+) -> None:
+    async with telling(data_dir) as (http, model):
+        path = await begin(http)
+        model.skip()
+        await http.get(path)
+        token = (await http.post(path.replace("/stream", "/stream-token"))).json()["token"]
+        for shape in ({}, NDJSON):
+            for cut in (EVENTS + 1, (1 << 53) - 1):
+                for name, answer in {
+                    "Last-Event-ID": await http.get(path, headers={**shape, "Last-Event-ID": str(cut)}),
+                    "starting_after": await http.get(
+                        path, headers=shape, params={"starting_after": cut, "token": token}
+                    ),
+                }.items():
+                    body = answer.json()
+                    assert (answer.status_code, body["code"]) == (400, "invalid_request")
+                    assert body["errors"][0]["loc"] == [name]
+                    assert str(EVENTS) in body["detail"]
+            ends = [
+                await http.get(path, headers={**shape, "Last-Event-ID": str(EVENTS)}),
+                await http.get(path, headers=shape, params={"starting_after": EVENTS}),
+            ]
+            assert [(answer.status_code, answer.content) for answer in ends] == [(204, b"")] * 2
+
+
+async def test_who_waits_beyond_the_end_that_a_run_comes_to_does_not_take_it_for_read(data_dir: Path | None) -> None:
+    async with telling(data_dir) as (http, model):
+        path = await begin(http)
+        async with http.stream("GET", path, headers={"Last-Event-ID": str(EVENTS + 1)}) as response:
+            assert response.status_code == 200
+            model.skip()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await response.aread()
+        again = await resume(http, path, EVENTS + 1)
+    assert again.status_code == 400
 
 
 # --- Gaps ----------------------------------------------------------------------------------------------------------

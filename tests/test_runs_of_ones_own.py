@@ -246,7 +246,7 @@ async def test_a_refused_request_leaves_no_claim(data_dir: Path | None) -> None:
 async def test_runs_are_listed_newest_first_page_by_page(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         ids = [(await http.post(SWARM, json=PAYLOAD)).json()["job_id"] for _ in range(5)][::-1]
-        first = (await http.get("/v1/runs", params={"limit": 2})).json()
+        first = (await http.get("/v1/runs", params={"limit": 2, "include": "output"})).json()
         second = (await http.get("/v1/runs", params={"limit": 2, "after": first["last_id"]})).json()
         last = (await http.get("/v1/runs", params={"limit": 2, "after": second["last_id"]})).json()
         running = (await http.get("/v1/runs", params={"status": "running"})).json()
@@ -290,8 +290,9 @@ async def test_a_token_reads_its_run_and_nothing_else(data_dir: Path | None) -> 
                 await page.get(f"/v1/runs/{ids[0]}", params={"token": token}),
                 await page.get(f"/v1/runs/{ids[0]}/stream"),
             ]
+            last = read.text.rpartition("id: ")[2].partition("\n")[0]
             drained = await page.get(
-                f"/v1/runs/{ids[0]}/stream", params={"token": token}, headers={"Last-Event-ID": "99"}
+                f"/v1/runs/{ids[0]}/stream", params={"token": token}, headers={"Last-Event-ID": last}
             )
     assert given["expires_in"] == 60
     assert read.text.count("event: end") == 1

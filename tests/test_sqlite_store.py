@@ -574,7 +574,7 @@ async def test_over_http_a_damaged_run_is_listed_cannot_be_read_and_can_be_delet
         answers = [await http.get(f"/v1/runs/{damaged}{what}") for what in ("", "/stream")]
         assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "storage_unavailable")] * 2
         assert (await http.get(f"/v1/runs/{whole}")).status_code == 200
-        rows = (await http.get("/v1/runs")).json()["data"]
+        rows = (await http.get("/v1/runs", params={"include": "output"})).json()["data"]
         assert [(row["job_id"], row["status"]) for row in rows] == [(whole, "success"), (damaged, "success")]
         assert [bool(row["output"]) for row in rows] == [True, False]
         assert len((await http.get("/v1/swarm/logs")).json()["logs"]) == 2

@@ -28,8 +28,12 @@ class KeyRing:
             InvalidKey: there is no key, or it is not one of ours.
         """
         given = _given(headers)
+        if not given and headers.get("authorization", "").strip():
+            raise InvalidKey(
+                "the key stands behind the word Bearer: send Authorization: Bearer <key>, or x-api-key: <key>"
+            )
         if not given:
-            raise InvalidKey("send an API key as x-api-key or as Authorization: Bearer")
+            raise InvalidKey("send an API key, as x-api-key: <key> or as Authorization: Bearer <key>")
         digest = sha256(given.encode()).digest()
         # All of them, whether or not one has matched: the time taken tells nothing.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]

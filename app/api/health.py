@@ -9,11 +9,6 @@ from app.errors import Unavailable
 router = APIRouter(tags=["health"])
 
 
-@router.get("/", summary="Greet", operation_id="get_root")
-async def root() -> Status:
-    return Status(status="swarmstream is running")
-
-
 @router.get("/health", summary="Tell whether the server answers", operation_id="get_health")
 async def health() -> Status:
     return Status(status="ok")
@@ -33,5 +28,5 @@ async def ready(runs: Runs) -> Status:
 
 
 # Uptime monitors ask with HEAD.
-for _path, _endpoint in (("/", root), ("/health", health), ("/health/live", live), ("/health/ready", ready)):
+for _path, _endpoint in (("/health", health), ("/health/live", live), ("/health/ready", ready)):
     router.head(_path, include_in_schema=False)(_endpoint)

@@ -105,8 +105,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
     "Last-Event-ID": {
-        "description": "With an `Idempotency-Key`, on a repeated request: the last event that the client has of the run. "
-        "What comes begins behind it.",
+        "description": "With an `Idempotency-Key`, on a repeated request: the last event that the client has of the "
+        "run. What comes begins behind it.",
         "schema": {"type": "string", "pattern": "^[0-9]{1,16}$"},
     },
     "traceparent": {

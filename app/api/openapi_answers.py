@@ -47,7 +47,7 @@ _STARTED = ("Location", "Idempotent-Replayed")
 def answer(description: str, *, headers: tuple[str, ...] = (), **content: dict[str, Any]) -> dict[str, Any]:
     """An answer with these headers beside the request's id; `content` is the schema of each kind of body."""
     kinds = {"json": "application/json", "problem": "application/problem+json"}
-    kinds |= {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
+    kinds |= {"sse": "text/event-stream", "ndjson": "application/x-ndjson", "html": "text/html"}
     response: dict[str, Any] = {
         "description": description,
         "headers": {name: ref(name, "headers") for name in ("X-Request-Id", *headers)},
@@ -158,7 +158,7 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "stream_run": {
         "200": answer("The run's events.", headers=("Location",), sse=_EITHER_EVENT, ndjson=_EITHER_EVENT),
         "204": answer("The run is over, and the reader has all of it; an EventSource asks no more."),
-        "400": _problem("The cursor is not the id of an event.", "invalid_request"),
+        "400": _problem("The cursor is not the id of an event, or is beyond the run's end.", "invalid_request"),
         "401": _problem(
             "The API key or the stream token is missing, wrong or too old.",
             "invalid_api_key",
@@ -176,8 +176,14 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     "create_stream_token": {"200": answer("The token.", json=ref("StreamToken"))},
     "list_runs": {
         "200": answer("The page.", json=ref("RunList")),
+        "400": _problem("`include` names something that there is not.", "invalid_request"),
         "404": _problem("`after` is none of this key's runs.", "not_found"),
         "422": _WRONG_PARAMETER,
+    },
+    "get_root": {"200": answer("A greeting; in a browser, a page.", json=ref("Status"), html={"type": "string"})},
+    "get_openai_model": {
+        "200": answer("The model.", json=ref("OpenAIModel")),
+        "404": _problem("No agent may name this model.", "not_found"),
     },
     "list_swarm_logs": {"200": answer("The runs.", json=ref("SwarmLogs"))},
 }

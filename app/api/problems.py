@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from app.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable
+from app.api.unknown_routes import methods_of, no_such_route
+from app.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable, quote
 from app.events import Failure
 
 INVALID_SCHEMA = "invalid_schema"
@@ -154,10 +155,18 @@ def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The framework's own refusals: no route has this path, or none takes this method."""
     assert isinstance(error, HTTPException)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if error.status_code == 404:
+        detail = no_such_route(request)
+    elif error.status_code == 405:
+        path: str = request.scope["path"]
+        headers["Allow"] = ", ".join(methods_of(request.app.routes, path))
+        detail = f"{quote(path)} takes {headers['Allow']}, not {quote(request.method)}"
     code = HTTPStatus(error.status_code).name.lower()
-    body = problem(status=error.status_code, code=code, detail=str(error.detail), request_id=request.state.request_id)
-    return problem_response(body, error.headers)
+    body = problem(status=error.status_code, code=code, detail=detail, request_id=request.state.request_id)
+    return problem_response(body, headers)
 
 
 async def on_client_gone(_: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -12,11 +13,11 @@ from starlette.responses import Response
 from app.api.auth import masked_key
 from app.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from app.api.listing import Listed, Listing
-from app.api.resuming import cursor_of, reader_of
+from app.api.resuming import check_cursor, cursor_of, reader_of
 from app.api.stream import Reader, RunStream, framing_for
 from app.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
 from app.clock import time_limit, utc
-from app.errors import InvalidToken, NotFound, StorageUnavailable, Unavailable
+from app.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from app.events import RunEnded
 from app.runs.journal import Page, RunState, RunStatus, Suspended
 from app.runs.supervisor import Supervisor
@@ -35,6 +36,8 @@ JobId = Annotated[
 ]
 Cursor = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0})]
 """Read by ourselves, for a refusal that says what it is."""
+_INCLUDED = frozenset(["output"])
+"""What a list of runs has only where it is asked for."""
 _END_SECONDS = 2.0
 """How long a request to cancel waits for the run's end, which takes a moment."""
 
@@ -73,12 +76,10 @@ async def read_run(
     ] = None,
 ) -> Response:
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
-    has been read to its end answers 204, at which a browser's EventSource stops. How the stream is written defaults to
-    what was posted."""
-    if last_event_id is not None:
-        after = cursor_of(last_event_id, "Last-Event-ID")
-    else:
-        after = cursor_of(starting_after, "starting_after")
+    has been read to its end answers 204, at which a browser's EventSource stops; a cursor beyond its end is refused.
+    How the stream is written defaults to what was posted."""
+    name, given = ("starting_after", starting_after) if last_event_id is None else ("Last-Event-ID", last_event_id)
+    after = cursor_of(given, name)
     try:
         if token is None:
             status = await _status(runs, job_id, await caller_of(request))
@@ -90,6 +91,7 @@ async def read_run(
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
         reader = Reader(runs.journal.opening_tail(), after=after, clock=parts_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
+    check_cursor(after, status, (name,))
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
     reader = await reader_of(
@@ -139,8 +141,13 @@ async def list_runs(
     after: Annotated[
         str | None, Query(max_length=100, description="The last id of the page before; without: the first page.")
     ] = None,
+    include: Annotated[
+        list[str] | None, Query(description="`output`: each run with what its agents said, as it is read by its id.")
+    ] = None,
 ) -> Response:
     """Those of this key. `after` is the last id of the page before. A page ends before 8 MB, but behind one run."""
+    if unknown := set(include or ()).difference(_INCLUDED):
+        raise InvalidRequest(f"a list of runs can include output, not {quote(min(unknown))}", location=("include",))
     state: RunState | None = None if status == "queued" else status
     if status == "queued":  # a run begins as soon as it is admitted
         page = Page((), has_more=False)
@@ -155,7 +162,8 @@ async def list_runs(
             "has_more": listed.has_more,
         }
 
-    return await Listing(runs.journal, caller, "data", _row, rest).response(page, state=state)
+    row = partial(_row, with_output=bool(include))
+    return await Listing(runs.journal, caller, "data", row, rest).response(page, state=state)
 
 
 @router.delete("/runs/{job_id}", status_code=204, summary="Delete a finished run")
@@ -195,8 +203,8 @@ async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
     return await Listing(runs.journal, caller, "logs", row, rest).response(page)
 
 
-def _row(run: RunStatus) -> RunAnswer:
-    return answers.run_answer(run.summary, run)
+def _row(run: RunStatus, *, with_output: bool = True) -> RunAnswer:
+    return answers.run_answer(run.summary, run, with_output=with_output)
 
 
 async def _end(runs: Supervisor, job_id: str) -> None:

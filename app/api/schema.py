@@ -60,6 +60,60 @@ class OpenAIModels(BaseModel):
     """The models."""
 
 
+class RateLimitWindow(BaseModel):
+    """How many requests a key has sent within a stretch of time, and how many it may."""
+
+    count: int
+    """Always 0: requests are not counted."""
+    limit: int
+    """The largest number that JavaScript reads: there is no limit."""
+    exceeded: bool
+    """Always false."""
+    remaining: int
+    """The same as `limit`."""
+    reset_time: str
+    """When the stretch of time ends that begins now, as ISO 8601 in UTC."""
+
+
+class RateLimitWindows(BaseModel):
+    """The stretches of time that limits are given for."""
+
+    minute: RateLimitWindow
+    """The next minute."""
+    hour: RateLimitWindow
+    """The next hour."""
+    day: RateLimitWindow
+    """The next day."""
+
+
+class ConfiguredRateLimits(BaseModel):
+    """The limits of a key."""
+
+    maximum_requests_per_minute: int
+    """The largest number that JavaScript reads: there is no limit."""
+    maximum_requests_per_hour: int
+    """The largest number that JavaScript reads: there is no limit."""
+    maximum_requests_per_day: int
+    """The largest number that JavaScript reads: there is no limit."""
+    tokens_per_agent: int
+    """The largest number that JavaScript reads: there is no limit but the model's."""
+
+
+class RateLimits(BaseModel):
+    """The answer of `GET /v1/rate/limits`: there are none. The hosted API's clients read numbers and fail on null."""
+
+    success: bool = True
+    """Always true, for clients of the hosted API."""
+    rate_limits: RateLimitWindows
+    """What is left of each limit."""
+    limits: ConfiguredRateLimits
+    """The limits themselves."""
+    tier: Literal["unlimited"] = "unlimited"
+    """Always `unlimited`."""
+    timestamp: str
+    """When this was asked, as ISO 8601 in UTC."""
+
+
 class ToolDetail(BaseModel):
     """A tool; `parameters` is the JSON schema of its arguments."""
 

@@ -98,7 +98,7 @@ class RunStream(EventSourceResponse):
             await send({"type": "http.response.body", "body": body, "more_body": True})
             preamble = b""
         with _Heart(tail, self._heartbeat_seconds, reader.clock) as heart:
-            ended = False
+            last, ended = 0, False
             while not (ended or self._client_is_gone):
                 try:
                     entries = await tail.read()
@@ -114,10 +114,14 @@ class RunStream(EventSourceResponse):
                     heart.beat()
                     await send({"type": "http.response.body", "body": preamble + block, "more_body": True})
                     preamble = b""
-                ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
+                if entries:
+                    last, ended = entries[-1][0], isinstance(entries[-1][1], RunEnded)
                 if len(entries) >= _MANY_EVENTS:
                     # Perhaps more wait, and a send to a client that is gone does not: let the news of it be heard.
                     await checkpoint()
+        if ended and reader.after > last:
+            self._break_off()  # it waited for events that never came: the run's end is not what it has read
+            return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _gather(self, entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -66,13 +66,13 @@ def agent_answer(summary: Summary) -> AgentAnswer:
     )
 
 
-def run_answer(summary: Summary, status: RunStatus) -> RunAnswer:
+def run_answer(summary: Summary, status: RunStatus, *, with_output: bool = True) -> RunAnswer:
     """A run that has begun, as it stands; `summary` has observed the events up to the status."""
     described, ended = summary.described, summary.ended
     assert described is not None
     usage = summary.usage or summary.total(0)
     is_swarm = described.kind == "swarm"
-    return RunAnswer(
+    answer = RunAnswer(
         job_id=described.job_id,
         object="run",
         kind=described.kind,
@@ -83,10 +83,12 @@ def run_answer(summary: Summary, status: RunStatus) -> RunAnswer:
         started_at=timestamp(described, summary.started.t_ms) if summary.started else None,
         ended_at=timestamp(described, ended.t_ms) if ended else None,
         last_event_id=status.last_event_id,
-        output=swarm_outputs(summary) if is_swarm else agent_outputs(summary),
         usage=SwarmRunUsage(**swarm_usage(usage)) if is_swarm else AgentRunUsage(**agent_usage(usage)),
         metadata=described.metadata,
     )
+    if with_output:
+        answer["output"] = swarm_outputs(summary) if is_swarm else agent_outputs(summary)
+    return answer
 
 
 def so_far(summary: Summary) -> RunSoFar:

@@ -482,7 +482,8 @@ class RunSoFar(TypedDict):
 
 
 class RunAnswer(TypedDict):
-    """A run as it stands. `output` and `usage` are what there is of them by now."""
+    """A run as it stands. `output` and `usage` are what there is of them by now; in a list, `output` is there only with
+    `?include=output`."""
 
     job_id: str
     """The run's id."""
@@ -504,7 +505,7 @@ class RunAnswer(TypedDict):
     """When it ended, as ISO 8601 in UTC; null: not yet."""
     last_event_id: int
     """The id of the newest event."""
-    output: list[SwarmOutput] | list[AgentOutput]
+    output: NotRequired[list[SwarmOutput] | list[AgentOutput]]
     """What there is of the output by now: an entry for each turn that has ended."""
     usage: SwarmRunUsage | AgentRunUsage
     """What the run has consumed by now, in turns that have ended."""
