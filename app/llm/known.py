@@ -6,6 +6,7 @@ The figures stand in two files that `scripts/models` makes from the locked relea
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,7 +16,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from app.errors import UnknownModel, quote
+from app.llm.families import traits_of
 from app.swarm.models import ChatEndpoint, Price, PriceTier
+from app.swarm.traits import Traits
 
 _FAMILIES = {
     "gpt-": "openai",
@@ -52,6 +55,8 @@ _REASONING = re.compile(r"(?<![a-z0-9])o[1-9]\d?(?![a-z0-9])|gpt-(?:[5-9]|[12]\d
 """OpenAI's o-series, and GPT from 5 on, which know `max_tokens` by another name. Azure's 35 and 41 are 3.5 and 4.1."""
 
 _WITH_REASONING = {"openai", "azure"}
+
+_OPENAI_HOST = "api.openai.com"
 
 _AZURE_V1 = {"v1", "preview", "latest"}
 """Versions that are another API, with other addresses."""
@@ -198,6 +203,23 @@ def models_with_key(environ: Mapping[str, str]) -> list[str]:
         provider for provider in _providers() if has_key(provider, environ) and not _is_keyless(provider, environ)
     }
     return [name for name, entry in _prices().items() if entry["provider"] in configured]
+
+
+def traits(target: str, provider: str, *, environ: Mapping[str, str], api_base: str | None = None) -> Traits:
+    """What the model is known to refuse. OpenAI's and Azure's own servers alone insist on where tools are taken: others
+    that go by a model's name have nothing but chat completions."""
+    its = traits_of(target.removeprefix(f"{provider}/"))
+    if provider == "azure" or (provider == "openai" and _is_openais(api_base, environ)):
+        return its
+    return its if its.tools_in_chat == "always" else replace(its, tools_in_chat="always")
+
+
+def _is_openais(api_base: str | None, environ: Mapping[str, str]) -> bool:
+    if api_base is None:
+        variable = _first_set(_providers()["openai"]["base_url_variables"], environ)
+        api_base = environ[variable] if variable else f"https://{_OPENAI_HOST}"
+    host = urlsplit(api_base).hostname or ""
+    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
 
 
 def max_output_tokens(target: str, provider: str) -> int | None:

@@ -60,6 +60,8 @@ class Registry:
             price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
             max_output_tokens=known.max_output_tokens(target, provider),
             takes_schemas=known.takes_schemas(target, provider),
+            traits=known.traits(target, provider, environ=self._environ, api_base=alias.api_base),
+            lane_is_fixed=(alias.lane or self._lane) == "direct",
         )
 
     def names(self) -> list[str]:

@@ -261,6 +261,8 @@ class AgentEndFrame(Frame):
     usage: TurnUsage
     duration: float
     tool_calls: NotRequired[list[CallerToolCall]]
+    warnings: NotRequired[list[str]]
+    """What was learnt after `metadata`, such as a parameter that the model refused; only if there is any."""
 
 
 class ErrorFrame(Frame):
