@@ -1174,8 +1174,10 @@ async def test_missing_credentials_are_told_before_anything_is_asked(
     async with openai(hello) as upstream:
         monkeypatch.delenv("OPENAI_API_KEY")
         team = TEAMS[kind]()
-        with pytest.raises(NoCredentials, match="set OPENAI_API_KEY"):
+        with pytest.raises(NoCredentials, match="set OPENAI_API_KEY") as caught:
             await run(way, team, "go")
+        assert caught.value.detail.startswith("this program has no credentials for the model ")
+        assert caught.value.detail.endswith(', or model_name="demo/swarm", which needs none')
         with pytest.raises(AppError):
             await stream(way, team, "go")
         with pytest.raises(AppError):

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 
 from app.api.deps import Caller, Models, Tools, parts_of
 from app.api.schema import (
+    ModelDetail,
     ModelsAvailable,
     OpenAIModel,
     OpenAIModels,
@@ -32,7 +33,11 @@ async def swarms_available(request: Request, _: Caller) -> SwarmsAvailable:
 async def models_available(_: Caller, models: Models) -> ModelsAvailable:
     """The models that this server has credentials or aliases for."""
     names = models.names()
-    return ModelsAvailable(count=len(names), models=names)
+    details = [
+        ModelDetail(name=offer.name, target=offer.target, is_glob=offer.is_glob, has_credentials=offer.is_callable)
+        for offer in models.offers()
+    ]
+    return ModelsAvailable(count=len(names), models=names, details=details)
 
 
 @router.get("/models", summary="The models, as OpenAI lists them")

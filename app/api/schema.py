@@ -21,12 +21,25 @@ class SwarmsAvailable(BaseModel):
     details: list[SwarmTypeDetail]
 
 
+class ModelDetail(BaseModel):
+    """An alias of the operator's."""
+
+    name: str
+    """What clients ask for: a name, or a glob such as `gpt-*` that many names fit."""
+    target: str
+    """The model that answers, by its name at litellm."""
+    is_glob: bool
+    has_credentials: bool
+    """Whether it can be called here."""
+
+
 class ModelsAvailable(BaseModel):
-    """The answer of `GET /v1/models/available`."""
+    """The answer of `GET /v1/models/available`. `details` has the aliases, in the order that globs are tried in."""
 
     success: bool = True
     count: int
     models: list[str]
+    details: list[ModelDetail]
 
 
 class OpenAIModel(BaseModel):

@@ -81,7 +81,7 @@ class Speech:
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
         self._calls = calls or RunCalls()
-        self._omissions = Omissions(agent.sampling, refused or RefusedFields(clock))
+        self._omissions = Omissions(agent.sampling, RefusedFields(clock) if refused is None else refused)
         self._size = PromptSize()
         """Of what the present call asks."""
         self._held = 0
