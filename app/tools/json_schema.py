@@ -62,6 +62,10 @@ class JsonSchema:
         except ValueError:
             return "it holds half a surrogate pair, or a number that is none in JSON"
 
+    def steps(self, value: JsonValue) -> int:
+        """What holding a value of at most `MAX_STEPS` parts against it may take: `MAX_STEPS` is a check's limit."""
+        return measured(value, size_limit=MAX_STEPS, depth_limit=MAX_NESTING)[0] * self._weight
+
     def _reasons(self, value: JsonValue, size: int, depth: int) -> str | None:
         try:
             weight = Scale(self._schema).weight_of_reasons(depth)
