@@ -85,11 +85,12 @@ def document(schema: _Schema) -> str | None:
             except (_NoValueError, ValueError, OverflowError):
                 pass
             else:
-                steps += check.steps(value)
+                does_fit, taken = check.fits(value, MAX_STEPS - steps)
+                if does_fit:
+                    return text
+                steps += taken
                 if steps > MAX_STEPS:
                     return None
-                if check.complaint(value) is None:
-                    return text
             parts += maker.parts
             if parts > _MAX_PARTS_IN_ALL or not choices.advance():
                 break
