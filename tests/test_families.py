@@ -1,8 +1,10 @@
 """Models as they are: which lane takes their tools, which fields they refuse, and what clients are told of it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import anyio
 import orjson
 import pytest
 
@@ -18,6 +20,9 @@ from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
 from app.swarm.spec import AgentRequest, SwarmRequest
 from app.tools.access import ToolAccess
 from app.tools.hosts import AllowedHosts
+from tests.conftest import client, serving
+from tests.sse import events_of
+from tests.upstream import Exchange, provider
 
 OPENAI = {"OPENAI_API_KEY": "key"}
 FUNCTION = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -230,3 +235,76 @@ def test_a_refusal_names_fields_that_a_call_can_do_without(
         assert failure.named == named
     for status in (401, 404, 429, 500):
         assert not getattr(refused(status, None, text), "named", ())
+
+
+# --- Over a socket --------------------------------------------------------------------------------------------------
+
+
+async def _as_responses(exchange: Exchange) -> None:
+    """OpenAI's responses, and its chat completions with tools refused as it refuses them."""
+    if "responses" not in exchange.path:
+        if "tools" in exchange.body and exchange.body.get("reasoning_effort") != "none":
+            await exchange.refuse(400, b'{"error": {"message": "Function tools are not supported; use /v1/responses"}}')
+            return
+        await exchange.open()
+        await exchange.say("from chat")
+        await exchange.finish()
+        return
+    await exchange.open()
+    part: dict[str, Any] = {"type": "output_text", "text": "from responses", "annotations": []}
+    message: dict[str, Any] = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+    answer: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "gpt-6-luna",
+        "status": "completed",
+        "output": [message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10},
+    }
+    at: dict[str, Any] = {"item_id": "msg_1", "output_index": 0}
+    frames: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**answer, "status": "in_progress", "output": [], "usage": None}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**message, "content": []}},
+        {"type": "response.output_text.delta", **at, "content_index": 0, "delta": "from responses"},
+        {"type": "response.output_item.done", "output_index": 0, "item": message},
+        {"type": "response.completed", "response": answer},
+    ]
+    for number, frame in enumerate(frames):
+        data = orjson.dumps({**frame, "sequence_number": number})
+        await exchange.chunk(f"event: {frame['type']}\n".encode() + b"data: " + data + b"\n\n")
+    await exchange.end()
+
+
+@pytest.mark.anyio
+async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> None:
+    aliases = tmp_path / "models.toml"
+    agents = [
+        {"agent_name": "plain", "model_name": "gpt"},
+        {"agent_name": "with tools", "model_name": "gpt", "selected_tools": ["calculator"], "temperature": 0.5},
+        {"agent_name": "at rest", "model_name": "gpt", "selected_tools": ["calculator"], "reasoning_effort": "none"},
+    ]
+    async with provider(_as_responses) as upstream:
+        base = upstream.base_url.removesuffix("/v1")
+        aliases.write_text(f'[gpt]\nmodel = "azure/gpt-6-luna"\napi_base = "{base}"\napi_key_env = "K"\n')
+        async with serving(models_file=aliases, environ={"K": "k" * 20}, preload=True) as url, client(url) as http:
+            with anyio.fail_after(60):
+                payload = {"task": "go", "agents": agents, "stream": True}
+                async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+                    events = [event async for event in events_of(response)]
+    begun = [(event.data["agent"], event.data["lane"]) for event in events if event.event == "agent_start"]
+    assert begun == [("plain", "direct"), ("with tools", "litellm"), ("at rest", "direct")]
+    said = [event.data["output"] for event in events if event.event == "agent_end"]
+    assert said == ["from chat", "from responses", "from chat"]
+    assert events[0].data["warnings"] == ['"gpt" refuses temperature: not sent']
+    assert "temperature" not in upstream.exchanges[1].body
+    assert upstream.exchanges[2].body["reasoning_effort"] == "none"
