@@ -228,7 +228,8 @@ def test_a_refused_budget_is_sent_as_an_effort_and_a_refused_effort_not_at_all()
     turn = learnt(memory, its, refusal("thinking"))
     assert its.fields(model(), turn.of(model())).fields == {"max_tokens": 1, "reasoning_effort": "medium"}
     assert turn.warnings == ('"m" refused thinking_tokens: reasoning_effort medium was sent instead',)
-    turn = learnt(memory, its, refusal("reasoning_effort"))
+    turn = learnt(RefusedFields(DrivenClock()), its, refusal("thinking"), refusal("reasoning_effort"))
+    assert turn.warnings[1] == '"m" refused reasoning_effort: it was not sent'
     assert its.fields(model(), turn.of(model())).fields == {"max_tokens": 1}
 
 

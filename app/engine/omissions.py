@@ -80,7 +80,7 @@ class Omissions:
         if (known := self._left_out.get(key)) is None:
             known = self._left_out[key] = self._memory.of(model)
             if known:
-                self._warn(model, known, "has lately refused")
+                self._warn(model, self._sent(model, frozenset()), known, "has lately refused")
         return known
 
     def learn(self, model: ModelRef, refusal: ProviderRejected) -> bool:
@@ -90,11 +90,9 @@ class Omissions:
         if named is None:
             return False
         found = named if refusal.is_about_field and named != EFFORT else mark(named, sent[named])
-        if found in self._left_out[_key(model)]:
-            return False
         self._left_out[_key(model)] |= {found}
         self._unproven.append(found)
-        self._warn(model, {found}, "refused")
+        self._warn(model, sent, frozenset([found]), "refused")
         return True
 
     def confirm(self, model: ModelRef) -> None:
@@ -110,12 +108,10 @@ class Omissions:
     def _sent(self, model: ModelRef, without: frozenset[str]) -> dict[str, Any]:
         return self._sampling.fields(model, without).fields
 
-    def _warn(self, model: ModelRef, marks: Iterable[str], verb: str) -> None:
-        """Say what is left out of what the agent asks for."""
-        before = self._sent(model, frozenset())
-        marks = frozenset(marks)
-        for name in before:
-            if name not in marks and mark(name, before[name]) not in marks:
+    def _warn(self, model: ModelRef, sent: dict[str, Any], marks: frozenset[str], verb: str) -> None:
+        """Say what is left out of what would be sent, or was."""
+        for name, value in sent.items():
+            if name not in marks and mark(name, value) not in marks:
                 continue
             effort = self._sent(model, marks).get(EFFORT) if name == THINKING else None
             instead = f"{EFFORT} {effort} was sent instead" if effort else "it was not sent"
