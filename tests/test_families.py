@@ -99,6 +99,8 @@ def test_fallbacks_go_where_they_take_tools_too() -> None:
         ({}, Alias(model="openai/gpt-6-luna", api_base="http://vllm:8000/v1"), "direct"),
         ({**OPENAI, "OPENAI_BASE_URL": "https://gateway.example.com/v1"}, Alias(model="gpt-6-luna"), "direct"),
         ({**OPENAI, "OPENAI_BASE_URL": "https://eu.api.openai.com/v1"}, Alias(model="gpt-6-luna"), "litellm"),
+        ({**OPENAI, "OPENAI_BASE_URL": "https://api.openai.com.example/v1"}, Alias(model="gpt-6-luna"), "direct"),
+        ({**OPENAI, "OPENAI_BASE_URL": "http://[x/v1"}, Alias(model="gpt-6-luna"), "direct"),
         ({"AZURE_API_KEY": "k", "AZURE_API_BASE": "http://azure.local"}, Alias(model="azure/gpt-6-luna"), "litellm"),
     ],
 )

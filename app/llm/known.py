@@ -57,6 +57,8 @@ _REASONING = re.compile(r"(?<![a-z0-9])o[1-9]\d?(?![a-z0-9])|gpt-(?:[5-9]|[12]\d
 _WITH_REASONING = {"openai", "azure"}
 
 _OPENAI_HOST = "api.openai.com"
+_OPENAIS_URL = re.compile(rf"https?://([^/?#@]*\.)?{re.escape(_OPENAI_HOST)}(:\d+)?([/?#]|$)", re.IGNORECASE)
+"""Its own address, or one of a region's."""
 
 _AZURE_V1 = {"v1", "preview", "latest"}
 """Versions that are another API, with other addresses."""
@@ -218,8 +220,7 @@ def _is_openais(api_base: str | None, environ: Mapping[str, str]) -> bool:
     if api_base is None:
         variable = _first_set(_providers()["openai"]["base_url_variables"], environ)
         api_base = environ[variable] if variable else f"https://{_OPENAI_HOST}"
-    host = urlsplit(api_base).hostname or ""
-    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
+    return _OPENAIS_URL.match(api_base) is not None
 
 
 def max_output_tokens(target: str, provider: str) -> int | None:
