@@ -294,6 +294,11 @@ class ProviderRejected(ModelError):
     code = "provider_rejected"
     status = 502
 
+    named: tuple[str, ...] = ()
+    """Fields of the request that the provider names, the one that it means first."""
+    is_about_field: bool = False
+    """Whether it refuses them whatever their values."""
+
 
 class ProviderBusy(ProviderRejected):
     """The provider refused the request for now (408, 409)."""

@@ -220,6 +220,8 @@ class TurnEnded:
     loop: int = 1
     position: int = 0
     """Of the agent within its stage; one that the word was passed to has the giver's."""
+    warnings: tuple[str, ...] = ()
+    """What was learnt while it spoke: fields that its model refused."""
 
 
 @dataclass(frozen=True, slots=True)

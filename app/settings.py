@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="The port to listen on; 0 lets the system choose."
     )
-    default_model: str = Field("gpt-4.1-mini", description="The model of agents that name none.")
+    default_model: str = Field("gpt-6-luna", description="The model of agents that name none.")
     lane: Lane | Literal["auto"] = Field(
         "auto",
         description="Which way to models: `direct`, `litellm`, or `auto`, which is `direct` wherever that can be.",

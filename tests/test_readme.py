@@ -222,7 +222,7 @@ async def test_the_python_example_shows_what_was_refused() -> None:
     example, *_ = blocks("python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
-    assert err.startswith('there are no credentials here for the model "gpt-4.1-mini" of openai: set OPENAI_API_KEY')
+    assert err.startswith('this server has no credentials for the model "gpt-6-luna" of openai: set OPENAI_API_KEY')
 
 
 async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_end() -> None:
@@ -343,15 +343,15 @@ async def test_the_alias_file_sends_a_key_only_where_it_says(tmp_path: Path) -> 
     aliases = tmp_path / "models.toml"
     aliases.write_text(example)
     read = read_aliases(aliases)
-    assert list(read) == ["gpt-4.1", "claude-*"]
+    assert list(read) == ["gpt-6-luna", "claude-*"]
     environ = {"OPENAI_API_KEY": "sk-openai", "MY_LLM_KEY": "sk-mine"}
     async with provider(hello) as upstream:
         for alias in read.values():
             assert alias.api_base
             aliases.write_text(aliases.read_text().replace(alias.api_base, upstream.base_url))
         async with serving(models_file=aliases, environ=environ) as url:
-            plain = await _asked(upstream, url, "gpt-4.1")
-            keyed = await _asked(upstream, url, "claude-sonnet-4-5")
+            plain = await _asked(upstream, url, "gpt-6-luna")
+            keyed = await _asked(upstream, url, "claude-sonnet-5-5")
     assert plain[0] == keyed[0] == "my-model"
     assert "sk-" not in plain[1]
     assert keyed[1] == "Bearer sk-mine"
@@ -371,7 +371,7 @@ async def test_one_variable_serves_everything_from_ones_own_server(monkeypatch: 
         monkeypatch.setenv("HOSTED_VLLM_API_BASE", upstream.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
         async with serving(model_aliases=aliases, environ=os.environ) as url:
-            model, credentials, _ = await _asked(upstream, url, "gpt-4.1-mini")
+            model, credentials, _ = await _asked(upstream, url, "gpt-6-luna")
     assert model == "my-model"
     assert "sk-" not in credentials
 

@@ -804,6 +804,41 @@ def test_aliases_are_on_offer_but_globs_are_not() -> None:
     assert models.names() == ["demo/swarm", "house"]
 
 
+async def test_details_tell_what_aliases_stand_for_and_nothing_of_how_it_is_reached(tmp_path: Path) -> None:
+    aliases = tmp_path / "models.toml"
+    aliases.write_text(
+        '["house"]\nmodel = "openai/mine"\napi_base = "http://canary-base:8000/v1"\napi_key_env = "CANARY_VARIABLE"\n'
+        '["o?"]\nmodel = "openai/o3"\n["demo-*"]\nmodel = "demo/swarm"\n'
+        '["claude-*"]\nmodel = "anthropic/claude-opus-5-5"\napi_key_env = "ABSENT_VARIABLE"\n'
+    )
+    environ = {"CANARY_VARIABLE": "canary-key-0123456789", "HOSTED_VLLM_API_BASE": "http://canary-base/v1"}
+    settings: dict[str, Any] = {"models_file": aliases, "model_aliases": {"*": "hosted_vllm/my-model"}}
+    async with serving(environ=environ, **settings) as url, client(url) as http:
+        answer = await http.get("/v1/models/available")
+    assert answer.json()["models"] == ["demo/swarm", "house"]
+    rows = [(row["name"], row["target"], row["is_glob"], row["has_credentials"]) for row in answer.json()["details"]]
+    assert rows == [
+        ("*", "hosted_vllm/my-model", True, True),
+        ("house", "openai/mine", False, True),
+        ("o?", "openai/o3", True, False),
+        ("demo-*", "demo/swarm", True, True),
+        ("claude-*", "anthropic/claude-opus-5-5", True, False),
+    ]
+    assert "canary" not in answer.text.lower()
+    assert "variable" not in answer.text.lower()
+
+
+def test_the_default_model_has_a_price_and_a_size_in_the_locked_tables() -> None:
+    model = Settings.model_fields["default_model"].default
+    models = registry(EVERY_KEY)
+    ref = models.resolve(model)
+    assert ref.lane == "direct"
+    assert ref.price is not None
+    assert (ref.price.input, ref.price.output) == (0.1, 0.5)
+    assert ref.max_output_tokens == 128_000
+    assert model in models.names()
+
+
 def test_whatever_is_on_offer_can_be_called() -> None:
     models = registry(EVERY_KEY)
     refusals: list[str] = []

@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Request
 from app.api.deps import Caller, Models, Tools, parts_of
 from app.api.schema import (
     ConfiguredRateLimits,
+    ModelDetail,
     ModelsAvailable,
     OpenAIModel,
     OpenAIModels,
@@ -44,7 +45,11 @@ async def swarms_available(request: Request, _: Caller) -> SwarmsAvailable:
 async def models_available(_: Caller, models: Models) -> ModelsAvailable:
     """The models that this server has credentials or aliases for."""
     names = models.names()
-    return ModelsAvailable(count=len(names), models=names)
+    details = [
+        ModelDetail(name=offer.name, target=offer.target, is_glob=offer.is_glob, has_credentials=offer.is_callable)
+        for offer in models.offers()
+    ]
+    return ModelsAvailable(count=len(names), models=names, details=details)
 
 
 @router.get("/models", summary="List the models as OpenAI does", operation_id="list_openai_models")

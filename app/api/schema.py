@@ -29,8 +29,21 @@ class SwarmsAvailable(BaseModel):
     """What each of them does."""
 
 
+class ModelDetail(BaseModel):
+    """An alias of the operator's."""
+
+    name: str
+    """What clients ask for: a name, or a glob such as `gpt-*` that many names fit."""
+    target: str
+    """The model that answers, by its name at litellm."""
+    is_glob: bool
+    """Whether `name` is a glob; many names lead to the model then."""
+    has_credentials: bool
+    """Whether it can be called here."""
+
+
 class ModelsAvailable(BaseModel):
-    """The answer of `GET /v1/models/available`."""
+    """The answer of `GET /v1/models/available`. `details` has the aliases, in the order that globs are tried in."""
 
     success: bool = True
     """Always true, for clients of the hosted API."""
@@ -38,6 +51,8 @@ class ModelsAvailable(BaseModel):
     """How many there are."""
     models: list[str]
     """The names that an agent may give as `model_name`."""
+    details: list[ModelDetail]
+    """The operator's aliases, in the order in which globs are tried."""
 
 
 class OpenAIModel(BaseModel):

@@ -11,6 +11,7 @@ from app.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from app.engine.budget import Budget, Reservation
 from app.engine.call import Call, Reply
 from app.engine.clocks import CallClock, TurnClocks
+from app.engine.omissions import Omissions, RefusedFields
 from app.engine.run_calls import RunCalls
 from app.errors import (
     ModelError,
@@ -73,6 +74,7 @@ class Speech:
         budget: Budget | None = None,
         clock: Clock = SYSTEM_CLOCK,
         calls: RunCalls | None = None,
+        refused: RefusedFields | None = None,
     ) -> None:
         self.clock = clock
         self.attempts = 0
@@ -88,6 +90,7 @@ class Speech:
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
         self._calls = calls or RunCalls()
+        self._omissions = Omissions(agent.sampling, RefusedFields(clock) if refused is None else refused)
         self._size = PromptSize()
         """Of what the present call asks."""
         self._held = 0
@@ -124,6 +127,11 @@ class Speech:
     def usage(self) -> Usage:
         """What all calls so far consumed."""
         return self._spent + self._consumed()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was learnt of the models since the run began, for the reader."""
+        return self._omissions.warnings
 
     async def ready(self) -> None:
         """Prepare the models, outside all clocks, and begin the turn's time."""
@@ -169,17 +177,31 @@ class Speech:
 
     async def _ask_with_retries(self, model: ModelRef) -> None:
         """Nothing is repeated after the first token of a call: the turn then fails with what it has."""
+        self._omissions.begin()
         for retry in range(self._agent.max_retries + 1):
-            self.attempts += 1
-            self._begin_call(model)
             try:
-                await self._listen()
+                await self._ask_fittingly(model)
             except ModelError as error:
                 if self._call.heard or not error.repeatable or retry == self._agent.max_retries:
                     raise
                 logger.info("agent %s: %s, trying again", self._agent.name, error.code)
                 await self._pause(_pause_seconds(retry, error.retry_after_seconds))
             else:
+                return
+
+    async def _ask_fittingly(self, model: ModelRef) -> None:
+        """Make the call, and at once again without each field that the provider refuses: that is no retry."""
+        while True:
+            self.attempts += 1
+            self._begin_call(model)
+            try:
+                await self._listen()
+            except ProviderRejected as error:
+                if self._call.heard or not self._omissions.learn(model, error):
+                    raise
+                logger.info("agent %s: %s refuses a field, asking without it", self._agent.name, model.target)
+            else:
+                self._omissions.confirm(model)
                 return
 
     def _begin_call(self, model: ModelRef) -> None:
@@ -259,11 +281,12 @@ class Speech:
         sampling = self._agent.sampling
         if self._reservation is not None and self._reservation.is_lowered:
             sampling = replace(sampling, max_tokens=self._reservation.max_tokens)
+        without = self._omissions.of(model)
         if self._format is None:
-            return ModelCall(model, self._asked, sampling, self._offered)
+            return ModelCall(model, self._asked, sampling, self._offered, without=without)
         if model.takes_schemas:
-            return ModelCall(model, self._asked, sampling, self._offered, self._format.request)
-        return ModelCall(model, _instructed(self._asked, self._format), sampling, self._offered)
+            return ModelCall(model, self._asked, sampling, self._offered, self._format.request, without)
+        return ModelCall(model, _instructed(self._asked, self._format), sampling, self._offered, without=without)
 
     def _take_in(self, deltas: Sequence[Delta]) -> None:
         """Pass on what has arrived at once."""

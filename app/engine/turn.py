@@ -14,6 +14,7 @@ from app.engine.budget import Budget
 from app.engine.clocks import TurnClocks
 from app.engine.handoff import Handoff, HandoffTool, handoff_tool
 from app.engine.last_word import last_word
+from app.engine.omissions import RefusedFields
 from app.engine.past import PastTurn
 from app.engine.run_calls import RunCalls
 from app.engine.speech import Recorder, Speech
@@ -69,6 +70,7 @@ class Speaker:
         self._clocks = clocks
         self._mcp = mcp or McpHub(AllowedHosts(()), clock=clock)
         self._clock = clock
+        self._refused = RefusedFields(clock)
 
     async def take_turn(
         self,
@@ -79,7 +81,9 @@ class Speaker:
         calls: RunCalls | None = None,
     ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        speech = Speech(turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock, calls)
+        speech = Speech(
+            turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock, calls, self._refused
+        )
         return await _Course(turn, messages, recorder, speech, self._mcp).take()
 
 
@@ -250,6 +254,7 @@ class _Course:
                 stage=self._turn.stage,
                 loop=self._turn.loop,
                 position=self._turn.position,
+                warnings=self._speech.warnings,
             )
         )
 

@@ -43,7 +43,7 @@ def frames_of_payload(payload: Mapping[str, Any], *, environ: Mapping[str, str] 
     Raises:
         AppError: it cannot be run.
     """
-    its = surroundings(environ)
+    its = surroundings(environ, hint="")
     return PayloadRun(RunHandle(_job(payload, its), lambda summary: summary, surroundings=its, environ=environ))
 
 

@@ -15,13 +15,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
 from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import NoCredentials
 from app.library.arguments import refusal, refuse_unknown
 from app.library.ends import check_end
 from app.library.events import Callback, Frame, event_of
 from app.library.handle import RunHandle
 from app.library.surroundings import Surroundings, surroundings
-from app.llm.registry import DEMO_MODEL
 from app.runs.job import Job
 from app.runs.summary import Summary
 from app.terminal.choice import picture_for
@@ -91,9 +89,6 @@ class Runnable(ABC, Generic[ResultT, EventT]):
             job = self._job(task, img, its)
         except ValidationError as error:
             raise refusal(error) from error
-        except NoCredentials as error:
-            hint = f'{error.detail}; to try things out without a key: model_name="{DEMO_MODEL}"'
-            raise NoCredentials(hint, location=error.location) from None
         return RunHandle(
             job, self._result, on_end=lambda summary: self._learn(task, summary), timeout=timeout, surroundings=its
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from app.clock import SYSTEM_CLOCK, Clock
 from app.llm.aliases import aliases_of
-from app.llm.registry import Registry
+from app.llm.registry import DEMO_MODEL, Registry
 from app.runs.limits import plan_limits, run_limits
 from app.runs.supervisor import RunLimits
 from app.settings import Settings
@@ -16,6 +16,9 @@ from app.tools.hosts import AllowedHosts
 
 _EVERY_HOST = ("*", "localhost", "0.0.0.0/0", "::/0")
 """Where no setting says otherwise: whoever writes the program decides what it reaches."""
+
+_HINT = f', or model_name="{DEMO_MODEL}", which needs none'
+"""For whoever writes the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,20 @@ class Surroundings:
     clock: Clock = SYSTEM_CLOCK
 
 
-def surroundings(environ: Mapping[str, str] = os.environ, clock: Clock = SYSTEM_CLOCK) -> Surroundings:
-    """As the environment has them now; `environ` is where providers' keys are."""
+def surroundings(
+    environ: Mapping[str, str] = os.environ, clock: Clock = SYSTEM_CLOCK, *, hint: str = _HINT
+) -> Surroundings:
+    """As the environment has them now; `environ` is where providers' keys are, `hint` what to do without."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
     tools = operators_tools(settings)
     return Surroundings(
         registry=Registry(
-            default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
+            default_model=settings.default_model,
+            environ=environ,
+            aliases=aliases_of(settings),
+            lane=settings.lane,
+            holder="this program",
+            hint=hint,
         ),
         tools=tools if settings.mcp_allowed_hosts else replace(tools, hosts=AllowedHosts(_EVERY_HOST)),
         plan_limits=plan_limits(settings),

@@ -1,6 +1,6 @@
 """What the engine asks of a model, whichever way it is reached."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -24,9 +24,12 @@ class ModelCall:
     response_format: JsonObject | None = None
     """What its answer is held to, in the format of OpenAI's API."""
 
+    without: Collection[str] = ()
+    """Parameters that are left out: the provider has refused them."""
+
     def fields(self) -> dict[str, Any]:
         """The parameters under the names that OpenAI's requests have for them."""
-        fields = self.sampling.fields(self.model)
+        fields = self.sampling.fields(self.model, self.without).fields
         if self.tools:
             fields["tools"] = list(self.tools)
         else:

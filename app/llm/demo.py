@@ -8,6 +8,7 @@ from typing import Any, cast
 import orjson
 
 from app.clock import SYSTEM_CLOCK, Clock, sleep
+from app.errors import InvalidOutput
 from app.llm.base import Finished, Hear, ModelCall, Opened, TokenCount, ToolCallDelta
 from app.swarm.conversation import ChatMessage
 
@@ -42,7 +43,7 @@ class DemoModel:
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         hear((Opened(),))
-        said, asked = _action(call) or (" ".join(_sentences(call.messages)), None)
+        said, asked = _action(call) or (_answer(call), None)
         tokens = _TOKEN.findall(said)
         spoken = tokens[: call.sampling.max_tokens_of(call.model)]
         await sleep(self._clock, self._first_token_seconds)
@@ -55,6 +56,28 @@ class DemoModel:
             hear((asked, Finished("tool_calls"), counted))
         else:
             hear((Finished("stop" if len(spoken) == len(tokens) else "length"), counted))
+
+
+def _answer(call: ModelCall) -> str:
+    """Its words; where the answer is held to a format, a document that says nothing.
+
+    Raises:
+        InvalidOutput: the schema is too hard for it.
+    """
+    words = " ".join(_sentences(call.messages))
+    match call.response_format:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            # Imported here: few ask for it, and what it needs takes time.
+            from app.llm.demo_document import document
+
+            made = document(cast(dict[str, Any], schema))
+            if made is None:
+                raise InvalidOutput("the demo model found no small document that fits this schema; a real one may")
+            return made
+        case {"type": "json_object"}:
+            return orjson.dumps({"answer": words.encode(errors="replace").decode()}).decode()
+        case _:
+            return words
 
 
 def _action(call: ModelCall) -> tuple[str, ToolCallDelta] | None:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _MAX_REDIRECTS = 3
 _MAX_REFUSAL_BYTES = 4096
 _REFUSAL_SECONDS = 1.0
-"""How long we wait for what a provider says when it refuses: the words are only for our log."""
+"""How long we wait for what a provider says when it refuses: the words are for our log, and for the field they name."""
 
 
 class DirectModel:
@@ -84,8 +84,9 @@ class DirectModel:
         if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "").lower() in ("", "identity"):
             return answer
         try:
-            failure = _refusal(answer, self._clock)
-            _log(call, failure, await _words(answer, self._clock) or "without a word")
+            said = await _words(answer, self._clock)
+            failure = _refusal(answer, said, self._clock)
+            _log(call, failure, said or "without a word")
             raise failure
         finally:
             answer.close()
@@ -142,12 +143,12 @@ def _within_its_origin(url: str, location: str) -> str | None:
         return None
 
 
-def _refusal(answer: Answer, clock: Clock) -> ModelError:
+def _refusal(answer: Answer, said: str, clock: Clock) -> ModelError:
     if 200 <= answer.status < 300:
         return ProviderError("the provider compressed its answer, which we had asked it not to do")
     if 300 <= answer.status < 400:
         return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {answer.status})")
-    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)))
+    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)), said)
 
 
 async def _words(answer: Answer, clock: Clock) -> str:

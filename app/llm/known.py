@@ -6,6 +6,7 @@ The figures stand in two files that `scripts/models` makes from the locked relea
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from app.errors import UnknownModel, quote
+from app.llm.families import traits_of
 from app.swarm.models import ChatEndpoint, Price, PriceTier
+from app.swarm.traits import Traits
 
 _FAMILIES = {
     "gpt-": "openai",
@@ -56,6 +59,9 @@ _WITH_REASONING = {"openai", "azure"}
 
 _SECRET = re.compile(r"KEY(_ID)?$|(TOKEN|SECRET|CREDENTIALS|JWT)$")
 _PATH_OF_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
+_OPENAI_HOST = "api.openai.com"
+_OPENAIS_URL = re.compile(rf"https?://([^/?#@]*\.)?{re.escape(_OPENAI_HOST)}(:\d+)?([/?#]|$)", re.IGNORECASE)
+"""Its own address, or one of a region's."""
 
 _AZURE_V1 = {"v1", "preview", "latest"}
 """Versions that are another API, with other addresses."""
@@ -213,6 +219,22 @@ def models_with_key(environ: Mapping[str, str]) -> list[str]:
         provider for provider in _providers() if has_key(provider, environ) and not _is_keyless(provider, environ)
     }
     return [name for name, entry in _prices().items() if entry["provider"] in configured]
+
+
+def traits(target: str, provider: str, *, environ: Mapping[str, str], api_base: str | None = None) -> Traits:
+    """What the model is known to refuse. OpenAI's and Azure's own servers alone insist on where tools are taken: others
+    that go by a model's name have nothing but chat completions."""
+    its = traits_of(target.removeprefix(f"{provider}/"))
+    if provider == "azure" or (provider == "openai" and _is_openais(api_base, environ)):
+        return its
+    return its if its.tools_in_chat == "always" else replace(its, tools_in_chat="always")
+
+
+def _is_openais(api_base: str | None, environ: Mapping[str, str]) -> bool:
+    if api_base is None:
+        variable = _first_set(_providers()["openai"]["base_url_variables"], environ)
+        api_base = environ[variable] if variable else f"https://{_OPENAI_HOST}"
+    return _OPENAIS_URL.match(api_base) is not None
 
 
 def max_output_tokens(target: str, provider: str) -> int | None:

@@ -36,7 +36,9 @@ def translate(error: Exception, *, begun: bool, heard: bool, now: datetime) -> M
     causes = list(_causes(error))
     status = None if begun else _http_status(causes)
     if status is not None:
-        return refused(status, _retry_after_seconds(causes, now))
+        return refused(status, _retry_after_seconds(causes, now), str(error))
+    if type(error).__name__ == "UnsupportedParamsError":  # litellm's own refusal; it says 500 or 400
+        return refused(400, None, str(error))
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
         return UpstreamInvalid("the provider's stream could not be read")
     if any(_is_transport(cause) for cause in causes):

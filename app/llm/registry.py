@@ -1,6 +1,7 @@
 """Which models this server can call: the operator's aliases first, then litellm's names."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal
@@ -16,6 +17,19 @@ _RESOLVED_NAMES = 1024
 _FREE = Price(input=0.0, output=0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An alias as clients may know it: no address, no key, no variable's name."""
+
+    name: str
+    """What clients ask for: a name, or a glob."""
+    target: str
+    """The model that answers."""
+    is_glob: bool
+    is_callable: bool
+    """Whether there are credentials for it here."""
+
+
 class Registry:
     """Resolves model names against aliases, what litellm knows, and the keys in the environment."""
 
@@ -26,11 +40,16 @@ class Registry:
         environ: Mapping[str, str],
         aliases: Mapping[str, Alias] | None = None,
         lane: Lane | Literal["auto"] = "auto",
+        holder: str = "this server",
+        hint: str = "",
     ):
+        """`holder` is what has credentials or lacks them; `hint` ends the refusal that says so."""
         self._default_model = default_model
         self._environ = environ
         self._aliases = dict(aliases or {})
         self._lane: Lane | Literal["auto"] = lane
+        self._holder = holder
+        self._hint = hint
         self._lately = lru_cache(maxsize=_RESOLVED_NAMES)(self._resolve)
 
     @property
@@ -43,7 +62,9 @@ class Registry:
         return self._lately(name)
 
     def _resolve(self, name: str) -> ModelRef:
-        alias = self._alias(name) or Alias.model_construct(model=name)
+        return self._resolve_alias(name, self._alias(name) or Alias.model_construct(model=name))
+
+    def _resolve_alias(self, name: str, alias: Alias) -> ModelRef:
         target = alias.model
         if target.startswith(DEMO_PREFIX):
             return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), lane="demo", price=_FREE)
@@ -60,6 +81,8 @@ class Registry:
             price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
             max_output_tokens=known.max_output_tokens(target, provider),
             takes_schemas=known.takes_schemas(target, provider),
+            traits=known.traits(target, provider, environ=self._environ, api_base=alias.api_base),
+            lane_is_fixed=(alias.lane or self._lane) == "direct",
         )
 
     def names(self) -> list[str]:
@@ -67,6 +90,20 @@ class Registry:
         aliases = [alias for alias in self._aliases if not _is_glob(alias)]
         candidates = {DEMO_MODEL, *aliases, *known.models_with_key(self._environ)}
         return sorted(name for name in candidates if self._resolves(name))
+
+    def offers(self) -> list[Offer]:
+        """The operator's aliases, in their order, which is the one that globs are tried in."""
+        return [
+            Offer(name, alias.model, is_glob=_is_glob(name), is_callable=self._is_callable(name, alias))
+            for name, alias in self._aliases.items()
+        ]
+
+    def _is_callable(self, name: str, alias: Alias) -> bool:
+        try:
+            self._resolve_alias(name, alias)
+        except AppError:
+            return False
+        return True
 
     def _alias(self, name: str) -> Alias | None:
         if name in self._aliases:
@@ -83,7 +120,8 @@ class Registry:
             missing = known.missing_variables(provider, self._environ)
         if missing:
             raise NoCredentials(
-                f"there are no credentials here for the model {quote(name)} of {provider}: set {' and '.join(missing)}"
+                f"{self._holder} has no credentials for the model {quote(name)} of {provider}: "
+                f"set {' and '.join(missing)}{self._hint}"
             )
 
     def _endpoint(self, name: str, provider: str, alias: Alias) -> ChatEndpoint | None:

@@ -1,8 +1,8 @@
 """One agent as it will run: its models, its sampling, its tools, and whom it may pass the word to."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.errors import (
@@ -18,6 +18,7 @@ from app.errors import (
 from app.swarm.answer_format import AnswerFormat, answer_format
 from app.swarm.models import ModelRef, ModelRegistry
 from app.swarm.spec import DEFAULT_MAX_TOKENS, AgentSpec, McpConfig, McpConfigs
+from app.swarm.traits import EFFORT, NO_EFFORT, THINKING, Fitted, fitted
 from app.tools.access import ToolAccess
 from app.tools.json_schema import SchemaError, SchemaSteps, check_schema
 from app.tools.mcp import McpServer
@@ -85,16 +86,17 @@ class Sampling:
         """What the client asked for; else the default, only as far as the model goes."""
         return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
 
-    def fields(self, model: ModelRef) -> dict[str, Any]:
-        """The parameters under the names that OpenAI's requests have for them."""
+    def fields(self, model: ModelRef, without: Collection[str] = ()) -> Fitted:
+        """The parameters under the names that OpenAI's requests have for them, but for what the model refuses;
+        `without` is more of that."""
         fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
         if self.temperature is not None:
             fields["temperature"] = self.temperature
         if self.reasoning_effort is not None:
-            fields["reasoning_effort"] = self.reasoning_effort
+            fields[EFFORT] = self.reasoning_effort
         if self.thinking_tokens is not None:
-            fields["thinking"] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
-        return fields
+            fields[THINKING] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
+        return fitted(fields, model.traits, without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,11 @@ class Agent:
     mcp_servers: tuple[McpServer, ...] = ()
     handoffs: tuple["Agent", ...] = ()
     answer_format: AnswerFormat | None = None
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether its models are offered tools of any kind."""
+        return bool(self.tools or self.caller_tools or self.mcp_servers or self.handoffs or self.max_loops is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +167,7 @@ class AgentCompiler:
                         f'{name} cannot be combined with max_loops "auto": the plan would end there',
                         location=(*at, name),
                     )
-        return Agent(
+        agent = Agent(
             name=spec.agent_name,
             description=spec.description,
             rules=self.rules or None,
@@ -184,6 +191,7 @@ class AgentCompiler:
             if spec.response_format
             else None,
         )
+        return on_lanes_for_tools(agent, at)
 
     def selected(self, names: Iterable[str], at: Location) -> Iterator[Tool]:
         """The operator's and the built-in tools of these names, each once."""
@@ -321,6 +329,43 @@ class AgentCompiler:
             names.add(other.agent_name)
             agents.append(self.agent(other, (*at, index), depth=depth + 1))
         return tuple(agents)
+
+
+def on_lanes_for_tools(agent: Agent, at: Location) -> Agent:
+    """The agent, with each model by a lane on which it takes the tools that the agent has, if it has any.
+
+    Raises:
+        UnsupportedOption: a model takes them on litellm's lane alone, which the operator does not allow.
+    """
+    if not agent.has_tools:
+        return agent
+    models: list[ModelRef] = []
+    for index, model in enumerate(agent.models):
+        effort = agent.sampling.fields(model).fields.get(EFFORT)
+        by_lane = model.for_tools(effort)
+        if by_lane is None:
+            otherwise = f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "at_rest" else ""
+            raise UnsupportedOption(
+                f"{quote(model.name)} takes tools through litellm only{otherwise}, and litellm is ruled out here "
+                "(SWARMSTREAM_LANE, or the alias's lane)",
+                location=(*at, "fallbacks", index - 1) if index else (*at, "model_name"),
+            )
+        models.append(by_lane)
+    return replace(agent, models=tuple(models))
+
+
+def model_warnings(agents: Iterable[Agent]) -> Iterator[str]:
+    """What agents ask for that their models are known to refuse, in sentences, each once."""
+    said: set[str] = set()
+    pending = list(agents)
+    while pending:
+        agent = pending.pop(0)
+        pending += agent.handoffs
+        for model in agent.models:
+            for sentence in agent.sampling.fields(model).changes(quote(model.name)):
+                if sentence not in said:
+                    said.add(sentence)
+                    yield sentence
 
 
 def count_agents(specs: Iterable[AgentSpec], *, limit: int) -> int:

@@ -1,9 +1,10 @@
 """What a plan knows of a model: how it is reached, what it costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from app.events import Usage
+from app.swarm.traits import PLAIN, Traits
 
 _PER_MILLION = 1_000_000
 
@@ -90,6 +91,15 @@ class ModelRef:
     max_output_tokens: int | None = None
     takes_schemas: bool = True
     """Whether the provider holds the model to a JSON schema; others are told it in words."""
+    traits: Traits = PLAIN
+    lane_is_fixed: bool = False
+    """Whether the operator allows the direct lane only."""
+
+    def for_tools(self, effort: str | None) -> "ModelRef | None":
+        """The same model by a lane on which it takes function tools with this effort; None where it may not be."""
+        if self.lane != "direct" or self.traits.takes_tools(effort):
+            return self
+        return None if self.lane_is_fixed else replace(self, lane="litellm", endpoint=None)
 
 
 class ModelRegistry(Protocol):

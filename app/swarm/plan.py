@@ -15,7 +15,7 @@ from app.errors import (
     UnknownSwarmType,
     quote,
 )
-from app.swarm.agents import Agent, AgentCompiler, count_agents
+from app.swarm.agents import Agent, AgentCompiler, count_agents, model_warnings, on_lanes_for_tools
 from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
 from app.swarm.images import image_url
@@ -186,7 +186,7 @@ def compile_swarm(
         hears_only_last_loop=swarm_type.hears_only_last_loop,
     )
     _within(limits, plan)
-    notes = [*_ignored(request, swarm_type), *_silent(plan, agents)]
+    notes = [*_ignored(request, swarm_type), *_silent(plan, agents), *model_warnings(agents.values())]
     return Compiled(plan, swarm_type.name, _warnings(request, notes), compiler.mcp_servers)
 
 
@@ -209,7 +209,7 @@ def compile_agent(
     compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {}, needs_prices)
     agent = compiler.agent(request.agent_config, ("agent_config",))
     enabled = [tool for tool in compiler.selected(request.tools_enabled, ("tools_enabled",)) if tool not in agent.tools]
-    agent = replace(agent, tools=(*agent.tools, *enabled))
+    agent = on_lanes_for_tools(replace(agent, tools=(*agent.tools, *enabled)), ("agent_config",))
     opening = _conversation(request.history, ("history",))
     named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
     images = [_image(image, at) for image, at in named if image]
@@ -219,7 +219,7 @@ def compile_agent(
         raise NoTask("images need a task", location=("task",))
     plan = Plan(stages=(Stage((agent,)),), openings=(tuple(opening),))
     _within(limits, plan)
-    return Compiled(plan, None, _warnings(request, []), compiler.mcp_servers)
+    return Compiled(plan, None, _warnings(request, [*model_warnings([agent])]), compiler.mcp_servers)
 
 
 def _swarm_type(request: SwarmRequest) -> SwarmType:

@@ -62,6 +62,17 @@ class JsonSchema:
         except ValueError:
             return "it holds half a surrogate pair, or a number that is none in JSON"
 
+    def fits(self, value: JsonValue, max_steps: int) -> tuple[bool, int]:
+        """Whether the value fits, and how many steps that took to find out; it does not where it takes too many."""
+        size, depth = measured(value, size_limit=max_steps // self._weight, depth_limit=MAX_NESTING)
+        steps = size * self._weight
+        if depth > MAX_NESTING or steps > max_steps:
+            return False, steps
+        try:
+            return self._validator.is_valid(value), steps
+        except ValueError:
+            return False, steps
+
     def _reasons(self, value: JsonValue, size: int, depth: int) -> str | None:
         try:
             weight = Scale(self._schema).weight_of_reasons(depth)

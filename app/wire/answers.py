@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from app.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
@@ -25,6 +26,7 @@ from app.wire.schema import (
     TurnUsage,
 )
 
+MAX_WARNINGS = 20
 _USD_DIGITS = 10
 
 
@@ -42,7 +44,7 @@ def swarm_answer(summary: Summary) -> SwarmAnswer:
         service_tier=described.service_tier,
         execution_time=ended.duration_seconds,
         usage=SwarmRunUsage(**swarm_usage(totalled)),
-        warnings=list(described.warnings),
+        warnings=warnings(summary),
         metadata=described.metadata,
         failed_agents=list(ended.failed_agents),
     )
@@ -60,7 +62,7 @@ def agent_answer(summary: Summary) -> AgentAnswer:
         outputs=agent_outputs(summary),
         usage=AgentRunUsage(**agent_usage(totalled)),
         timestamp=timestamp(described, ended.t_ms),
-        warnings=list(described.warnings),
+        warnings=warnings(summary),
         metadata=described.metadata,
         failed_agents=list(ended.failed_agents),
     )
@@ -100,6 +102,14 @@ def so_far(summary: Summary) -> RunSoFar:
         output=swarm_outputs(summary) if is_swarm else agent_outputs(summary),
         usage=SwarmRunUsage(**swarm_usage(totalled)) if is_swarm else AgentRunUsage(**agent_usage(totalled)),
     )
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What a client has to know of a run: known from the start, then learnt by its turns, each once."""
+    described = summary.described
+    assert described is not None
+    said = [*described.warnings, *chain.from_iterable(turn.warnings for turn in summary.answers)]
+    return list(dict.fromkeys(said))[:MAX_WARNINGS]
 
 
 def swarm_outputs(summary: Summary) -> list[SwarmOutput]:

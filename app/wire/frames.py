@@ -225,7 +225,9 @@ def _tool_end(event: ToolEnded) -> ToolEndFrame:
 
 
 def _agent_end(event: TurnEnded) -> AgentEndFrame:
-    asked: dict[str, Any] = {"tool_calls": answers.tool_calls(event.tool_calls)} if event.tool_calls else {}
+    some: dict[str, Any] = {"tool_calls": answers.tool_calls(event.tool_calls)} if event.tool_calls else {}
+    if event.warnings:
+        some["warnings"] = list(event.warnings)
     return AgentEndFrame(
         agent=event.agent,
         turn=event.turn,
@@ -237,7 +239,7 @@ def _agent_end(event: TurnEnded) -> AgentEndFrame:
         duration=event.duration_seconds,
         t=event.t_ms,
         **_task_index(event.task_index),
-        **asked,
+        **some,
     )
 
 

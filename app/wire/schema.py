@@ -379,6 +379,8 @@ class AgentEndFrame(Frame):
     """How long the turn took, in seconds."""
     tool_calls: NotRequired[list[CallerToolCall]]
     """The calls that the caller is to run; there only where there are some."""
+    warnings: NotRequired[list[str]]
+    """What was learnt after `metadata`, such as a parameter that the model refused; only if there is any."""
 
 
 class ErrorFrame(Frame):

@@ -1,0 +1,169 @@
+"""The documents that the demo model makes where an answer is held to a JSON schema."""
+
+import json
+import re
+from typing import Any
+
+import anyio
+import pytest
+
+from app.llm.demo_document import document
+from app.llm.demo_pattern import UnknownPattern, text_like
+from app.tools.json_schema import compiled
+from tests.conftest import client, serving
+
+LINKED = {
+    "type": "object",
+    "properties": {
+        "day": {"type": "string", "format": "date"},
+        "next": {"anyOf": [{"$ref": "#/$defs/link"}, {"type": "null"}]},
+        "more": {"type": "array", "items": {"$ref": "#/$defs/link"}},
+    },
+    "required": ["day", "next", "more"],
+    "additionalProperties": False,
+}
+
+SCHEMAS: dict[str, tuple[dict[str, Any], object]] = {
+    "an object": ({"properties": {"sum": {"type": "integer"}}, "required": ["sum"]}, {"sum": 0}),
+    "anything": ({}, "demo"),
+    "a constant": ({"const": {"x": [1, None]}}, {"x": [1, None]}),
+    "an enum": ({"enum": [None, 3]}, None),
+    "several types": ({"type": ["null", "string"], "maxLength": 2}, "mo"),
+    "a short text": ({"type": "string", "maxLength": 0}, ""),
+    "a long text": ({"type": "string", "minLength": 6}, "demooo"),
+    "a format": ({"type": "string", "format": "email"}, "demo@example.com"),
+    "a pattern": ({"type": "string", "pattern": r"^[A-Z]{2}\d+$", "minLength": 5}, "AA000000"),
+    "between two numbers": ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, 0.5),
+    "a multiple": ({"type": "integer", "minimum": 10, "maximum": 20, "multipleOf": 7}, 14),
+    "hundredths": ({"type": "number", "multipleOf": 0.01, "minimum": 0.005}, 0.01),
+    "draft 4": (
+        {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 3, "exclusiveMinimum": True, "maximum": 4},
+        4,
+    ),
+    "a set": ({"items": {"enum": ["a", "b", "c"]}, "minItems": 3, "uniqueItems": True}, ["a", "b", "c"]),
+    "a set of objects": (
+        {"items": {"properties": {"id": {"type": "integer"}}, "required": ["id"]}, "minItems": 2, "uniqueItems": True},
+        [{"id": 0}, {"id": 1}],
+    ),
+    "a tuple": ({"prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False, "minItems": 2}, ["demo", 0]),
+    "what a list contains": (
+        {"contains": {"const": 5}, "minContains": 2, "items": {"type": "integer"}},
+        [5, 5],
+    ),
+    "names of no list": ({"minProperties": 2, "additionalProperties": {"type": "integer"}}, {"demo": 0, "demo1": 0}),
+    "names like a pattern": (
+        {"minProperties": 2, "patternProperties": {"^x-": {"type": "null"}}, "additionalProperties": False},
+        {"x-": None, "x-1": None},
+    ),
+    "needed together": (
+        {"properties": {"a": {"const": 1}, "b": {"const": 2}}, "required": ["a"], "dependentRequired": {"a": ["b"]}},
+        {"a": 1, "b": 2},
+    ),
+    "one of several": ({"anyOf": [{"not": {}}, {"type": "integer"}]}, 0),
+    "exactly one": ({"oneOf": [{"type": "integer", "minimum": 0}, {"type": "integer", "minimum": 5}]}, 0),
+    "all of them": (
+        {
+            "allOf": [
+                {"properties": {"a": {"type": "integer"}}, "required": ["a"]},
+                {"properties": {"a": {"minimum": 5}}},
+            ]
+        },
+        {"a": 5},
+    ),
+    "not that": ({"type": "string", "not": {"const": "demo"}}, "text"),
+    "if and then": (
+        {"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}, "else": False},
+        {"a": "demo", "b": "demo"},
+    ),
+    "a recursion": (
+        {"$ref": "#/$defs/link", "$defs": {"link": LINKED}},
+        {"day": "2026-01-01", "next": None, "more": [{"day": "2026-01-01", "next": None, "more": []}]},
+    ),
+    "an anchor": ({"$ref": "#thing", "$defs": {"t": {"$anchor": "thing", "type": "boolean"}}}, True),
+    "draft 7": (
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "definitions": {"a b": {"type": "string", "minLength": 2.0}},
+            "properties": {"x": {"$ref": "#/definitions/a%20b"}},
+            "required": ["x"],
+        },
+        {"x": "demo"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_document_fits_its_schema(kind: str) -> None:
+    schema, expected = SCHEMAS[kind]
+    made = document(schema)
+    assert made is not None
+    value = json.loads(made)
+    assert value == expected
+    assert compiled(schema).complaint(value) is None
+
+
+TOO_HARD: list[dict[str, Any]] = [
+    {"not": {}},
+    {"properties": {"a": {"$ref": "#"}}, "required": ["a"], "type": "object"},
+    {"type": "string", "minLength": 100_000},
+    {"type": "array", "minItems": 100_000, "items": {"type": "integer"}},
+    {"type": "object", "minProperties": 10**9},
+    {"type": "string", "pattern": "(" * 400 + "a" + ")" * 400},
+    {"type": "string", "pattern": "^((a{50}){50}){50}$"},
+    {"allOf": [{"enum": list(range(1000))}, {"enum": list(range(1000, 2000))}]},
+    {"anyOf": [{"type": "integer", "minimum": n, "maximum": n - 1} for n in range(2000)]},
+    {"type": "object", "properties": {f"p{n}": {"not": {}} for n in range(900)}, "required": ["p899"]},
+]
+
+
+@pytest.mark.parametrize("schema", TOO_HARD)
+def test_where_none_is_found_the_search_ends(schema: dict[str, Any]) -> None:
+    assert document(schema) is None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^[A-Z]{3}-\d{4}$",
+        r"^(red|green)$",
+        r"^\+?[0-9]{1,3}\s?\(?\d+\)?$",
+        r"^#[0-9a-fA-F]{6}$",
+        r"[^a-z]+x",
+        r"^[\w.+-]+@[\w-]+\.[a-z]{2,}$",
+        r"^(?:a|b)*c?$",
+        r"^(?P<year>\d{4})-\d{2}$",
+        r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        r"^[-a]b$",
+        r"^[]a]$",
+        r"^\\\.\[\]$",
+        r"(?i)X{2,3}?",
+    ],
+)
+@pytest.mark.parametrize("more", [0, 3])
+def test_a_text_is_like_its_pattern(pattern: str, more: int) -> None:
+    assert re.search(pattern, text_like(pattern, more=more))
+
+
+@pytest.mark.parametrize("pattern", [r"(?=a)", r"\1", r"(", r"a)", r"[a", r"*a", r"a{", r"a{x}", r"\p{L}", "a" * 1001])
+def test_other_patterns_are_unknown(pattern: str) -> None:
+    with pytest.raises(UnknownPattern):
+        text_like(pattern)
+
+
+@pytest.mark.anyio
+async def test_the_demo_keeps_to_a_response_format_or_says_that_it_cannot() -> None:
+    async with serving() as url, client(url) as http:
+
+        async def ask(response_format: dict[str, Any]) -> dict[str, Any]:
+            agent = {"agent_name": "A", "model_name": "demo/swarm", "response_format": response_format}
+            answer = await http.post("/v1/agent/completions", json={"agent_config": agent, "task": "go"})
+            return answer.json()
+
+        with anyio.fail_after(60):
+            schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMAS["all of them"][0]}}
+            assert json.loads((await ask(schema))["outputs"][0]["content"]) == {"a": 5}
+            words = json.loads((await ask({"type": "json_object"}))["outputs"][0]["content"])
+            refused = await ask({"type": "string", "minLength": 100_000})
+    assert "demo model" in words["answer"]
+    assert refused["code"] == "invalid_output"
+    assert refused["detail"] == "A: the demo model found no small document that fits this schema; a real one may"
