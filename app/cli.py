@@ -23,7 +23,7 @@ from app.errors import AppError, NoCredentials
 from app.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
-from app.settings import ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings
+from app.settings import ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings, misspelt_settings
 from app.terminal.choice import picture_for
 from app.terminal.lines import JsonLines
 from app.terminal.plain import PlainText
@@ -105,6 +105,7 @@ def serve(
         _refuse(
             f"No API keys. Set {ENV_PREFIX}API_KEYS to a comma-separated list of keys that clients may use,\n"
             "or try things out with: swarmstream serve --dev"
+            + "".join(f"\n{sentence}" for sentence in misspelt_settings(os.environ))
         )
     if settings.short_keys and not settings.listens_on_loopback:
         _refuse(

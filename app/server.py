@@ -25,7 +25,7 @@ from app.logs import configure_logging, secret_values
 from app.main import create_app, journal_of
 from app.runs.journal import DirectoryInUse
 from app.runs.supervisor import Supervisor
-from app.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, unknown_settings
+from app.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, misspelt_settings
 from app.tools.errors import ToolLoadError
 
 logger = logging.getLogger(__name__)
@@ -151,8 +151,8 @@ def run_server(settings: Settings, *, dev_key: str | None, preload: bool) -> int
     secrets = {key.get_secret_value() for key in settings.api_keys}
     secrets |= secret_values(os.environ, also=key_variables(aliases_of(settings)))
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
-    for name in sorted(unknown_settings(os.environ)):
-        logger.info("%s is not a setting of this version", name)
+    for sentence in misspelt_settings(os.environ):
+        logger.warning("%s", sentence)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
     limit = raise_limit()

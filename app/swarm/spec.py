@@ -1,10 +1,10 @@
 """The payloads that clients post (WIRE.md, section 2).
 
-Optional fields accept `null` as "not given"; unknown ones are kept aside to be named in `warnings`.
+Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
+named in `warnings`.
 """
 
 import unicodedata
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
@@ -18,29 +18,6 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-
-from app.errors import Location
-
-_WITHOUT_EFFECT = frozenset(
-    [
-        "auto_generate_prompt",
-        "dynamic_temperature_enabled",
-        "tool_call_summary",
-        "marketplace_prompt_id",
-        "publish_to_marketplace",
-        "use_cases",
-        "tags",
-        "capabilities",
-        "category",
-        "is_free",
-        "price_usd",
-        "annotations",
-        "audio",
-        "function_call",
-        "index",
-    ]
-)
-"""Fields of the hosted API, and of messages as OpenAI's SDK writes them, that we accept and have no use for."""
 
 _METADATA_BYTES = 4096
 
@@ -59,6 +36,26 @@ MAX_FALLBACKS = 8
 DEFAULT_MAX_TOKENS = 8192
 """The hosted API's."""
 
+LLM_ARGS = frozenset(
+    [
+        "top_p",
+        "top_k",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+    ]
+)
+"""Parameters that `llm_args` passes on to the model."""
+OWN_ARGS = ("temperature", "max_tokens", "reasoning_effort", "thinking_tokens", "response_format")
+"""Fields of an agent that may also stand in its `llm_args`, where other programs have them."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""What some model knows as its `reasoning_effort`."""
+
 
 def _without_controls(name: str) -> str:
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
@@ -73,8 +70,18 @@ def _few_headers(headers: Any) -> Any:
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
-def _as_list(history: Any) -> Any:
-    return list(history.values()) if isinstance(history, dict) else history  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+def _as_list(messages: Any) -> Any:
+    """A list of messages, also of one message by itself, or of `{"k": message}`."""
+    if not isinstance(messages, dict):
+        return messages
+    return [messages] if isinstance(messages.get("role"), str) else list(messages.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def _number(value: Any) -> Any:
+    """Pydantic's lax numbers would count true as 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic wants one
+    return value
 
 
 def _without_nulls(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -88,9 +95,17 @@ Name = Annotated[
 ]
 OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
-Loops = Annotated[int, Field(ge=1, le=MAX_LOOPS)]
-Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Flag = Annotated[bool, Field(strict=False)]
+"""`true` or what pydantic's lax mode takes for it, as FastAPI does: "true", "yes", 1, …"""
+WholeNumber = Annotated[int, BeforeValidator(_number), Field(strict=False)]
+"""A number or a string that is one: what programs have read from forms and from the environment."""
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=MAX_SECONDS)]
+Loops = Annotated[WholeNumber, Field(ge=1, le=MAX_LOOPS)]
+Tokens = Annotated[WholeNumber, Field(ge=1, le=MAX_TOKENS)]
+
+MAX_EFFORT_LENGTH = 100
+Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(_without_controls)]
 
 ItemT = TypeVar("ItemT")
 Items = Annotated[list[ItemT], Field(fail_fast=True)]
@@ -178,6 +193,9 @@ class Message(Payload):
     tool_call_id: str | None = None
 
 
+Messages = Annotated[Items[Message], BeforeValidator(_as_list)]
+
+
 class McpConfig(Payload):
     """An MCP server that lends an agent its tools."""
 
@@ -199,23 +217,28 @@ class McpConfigs(Payload):
 class AgentSpec(Payload):
     """One agent: who it is, which model speaks for it, how it is sampled."""
 
-    agent_name: Name
+    agent_name: Name | None = None
+    """None: it gets a name by its position."""
     description: str | None = None
     system_prompt: str | None = None
     model_name: ModelName | None = None
     role: str = "worker"
     max_loops: Loops | Literal["auto"] = 1
     max_tokens: Tokens = DEFAULT_MAX_TOKENS
-    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    temperature: Number | None = None
+    top_p: Number | None = None
+    """The same as in `llm_args`."""
     llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
     thinking_tokens: Tokens | None = None
-    streaming_on: bool = False
+    streaming_on: Flag = False
     timeout: Seconds | None = None
-    num_retries: Annotated[int, Field(ge=0, le=5)] = 2
+    num_retries: Annotated[WholeNumber, Field(ge=0, le=5)] = 2
     fallbacks: Annotated[Items[ModelName], Field(max_length=MAX_FALLBACKS)] = []
     response_format: dict[str, JsonValue] | None = None
     tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
+    tools_dictionary: Items[dict[str, JsonValue]] | None = None
+    """The old name of `tools_list_dictionary`."""
     selected_tools: str | Items[str] | None = None
     mcp_url: str | None = None
     mcp_config: McpConfig | None = None
@@ -226,9 +249,9 @@ class AgentSpec(Payload):
 class StreamOptions(Payload):
     """How the stream is written for the client who posted the run."""
 
-    include_output: bool = True
+    include_output: Flag = True
     """Whether each `chunk` repeats what its turn has said so far."""
-    coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
+    coalesce_ms: Annotated[WholeNumber, Field(ge=0, le=MAX_COALESCE_MS)] = 0
     """Joins neighbouring deltas of one turn over a window of this many milliseconds."""
 
 
@@ -245,16 +268,23 @@ def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class RunSpec(Payload):
     """The options that both completion routes share (WIRE.md, "Run options")."""
 
-    stream: bool = False
+    stream: Flag = False
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     on_error: Literal["fail", "continue"] = "fail"
     timeout: Seconds | None = None
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
     stream_options: StreamOptions = StreamOptions()
-    background: bool = False
-    max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
+    background: Flag = False
+    strict: Flag = False
+    """Refuse a payload with fields that nothing would act on, instead of naming them in `warnings`."""
+    max_cost_usd: Annotated[Number, Field(gt=0, le=MAX_COST_USD)] | None = None
     max_total_tokens: Tokens | None = None
     img: str | None = None
+    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
+    history: Messages = []
+    """What was said before the task."""
+    tools_enabled: Items[str] = []
+    """The operator's and built-in tools that its agents get beside those that they select."""
 
 
 class AgentRequest(RunSpec):
@@ -262,9 +292,6 @@ class AgentRequest(RunSpec):
 
     agent_config: AgentSpec
     task: str | None = None
-    history: Annotated[Items[Message], BeforeValidator(_as_list)] = []
-    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
-    tools_enabled: Items[str] = []
 
     @property
     def streams(self) -> bool:
@@ -281,22 +308,8 @@ class SwarmRequest(RunSpec):
     rearrange_flow: str | None = None
     task: str | None = None
     tasks: Items[str] = []
-    messages: Items[Message] = []
+    messages: Messages = []
     max_loops: Loops = 1
     rules: str | None = None
     service_tier: str = "standard"
-    return_history: bool | None = None
-
-
-def unknown_fields(payload: Payload, at: Location = ()) -> Iterator[str]:
-    """The dotted paths of the fields that no model here defines, in the payload's order."""
-    for name in payload.model_extra or {}:
-        if name not in _WITHOUT_EFFECT:
-            yield ".".join(str(part) for part in (*at, name))
-    for name, value in vars(payload).items():
-        if isinstance(value, Payload):
-            yield from unknown_fields(value, (*at, name))
-        elif isinstance(value, list):
-            for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-                if isinstance(item, Payload):
-                    yield from unknown_fields(item, (*at, name, index))
+    return_history: Flag | None = None
