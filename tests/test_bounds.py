@@ -115,14 +115,13 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
         single(history=[{"role": "user", "content": "a"}] * 13_000),
         single(history={str(number): {"role": "user", "content": "a"} for number in range(11_000)}),
         single(history=WRONG),
-        team(history=[{"role": "user", "content": "a"}] * 13_000),
-        swarm(task=None, tasks=["a"] * 900, history=[{"role": "user", "content": "a"}] * 12_000),
+        swarm(history=[{"role": "user", "content": "a"}] * 13_000),
     ],
     "RunSpec.imgs": [
         single(imgs=["https://x.y"] * 60_000),
         single(imgs=[IMAGE]),
         single(imgs=WRONG),
-        team(imgs=["https://x.y"] * 900),
+        swarm(imgs=["https://x.y"] * 900),
     ],
     "RunSpec.tools_enabled": [
         single(tools_enabled=MANY),

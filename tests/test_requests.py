@@ -124,13 +124,18 @@ def test_one_message_need_not_stand_in_a_list() -> None:
     assert single(task=None, history=ASKED).plan.openings == ((ASKED,),)
 
 
-def test_a_swarms_history_comes_before_whatever_it_works_on() -> None:
+def test_a_swarms_history_comes_before_its_task_or_messages() -> None:
     history = [ASKED, ANSWERED]
     assert swarm(history=history, task=None).plan.openings == ((ASKED, ANSWERED),)
     assert swarm(history=history, task=None, messages=[TASK]).plan.openings == ((ASKED, ANSWERED, TASK),)
-    openings = swarm(history=history, task=None, tasks=["go", "go"]).plan.openings
-    assert openings == ((ASKED, ANSWERED, TASK), (ASKED, ANSWERED, TASK))
     assert swarm(history=history).warnings == ()
+
+
+def test_tasks_begin_without_the_history_and_the_client_is_told() -> None:
+    """Conversations of their own that each began with it would be tasks × messages in memory."""
+    compiled = swarm(history=[ASKED], task=None, tasks=["go", "go"])
+    assert compiled.plan.openings == ((TASK,), (TASK,))
+    assert compiled.warnings == ("history ignored: each of the tasks begins a fresh conversation",)
 
 
 def test_a_swarm_takes_several_images() -> None:

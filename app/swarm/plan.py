@@ -249,8 +249,7 @@ def _swarm_type(request: SwarmRequest) -> SwarmType:
 
 
 def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks", "history"]:
-    """What the swarm works on: `task` wins over `messages` wins over `tasks`; `history` comes before each of them, and
-    is enough by itself."""
+    """What the swarm works on: `task` wins over `messages` wins over `tasks`, which win over a `history` by itself."""
     if _given(request.task):
         return "task"
     if request.messages:
@@ -275,7 +274,7 @@ def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
             for index, task in enumerate(request.tasks):
                 if not _given(task):
                     raise NoTask("a task is empty", location=("tasks", index))
-            return tuple((*history, _user(task, images)) for task in request.tasks)
+            return tuple((_user(task, images),) for task in request.tasks)
 
 
 def _images(request: RunSpec) -> list[dict[str, Any]]:
@@ -368,6 +367,8 @@ def _ignored(request: SwarmRequest, swarm_type: SwarmType) -> Iterator[Unread]:
     for name in losing:
         if getattr(request, name):
             yield Unread((name,), f"ignored: {source} wins", is_known=True)
+    if source == "tasks" and request.history:
+        yield Unread(("history",), "ignored: each of the tasks begins a fresh conversation", is_known=True)
     if request.rearrange_flow is not None and swarm_type.name != "AgentRearrange":
         yield Unread(("rearrange_flow",), f"ignored: {swarm_type.name} has no flow", is_known=True)
 
