@@ -97,13 +97,15 @@ def test_a_flow_may_speak_of_agents_by_the_names_that_they_get() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_the_sdk_sends_for_an_agent_without_a_name_runs() -> None:
+async def test_what_the_sdk_sends_for_an_agent_without_a_name_runs(caplog: pytest.LogCaptureFixture) -> None:
     """Its type is `Required[Optional[str]]`."""
+    caplog.set_level("INFO")
     payload = {"agent_config": {"agent_name": None, "model_name": "demo/A"}, "task": "go"}
     async with serving(models={"demo": ScriptedModel({"A": ["a"]})}) as url, client(url) as http:
         answer = (await http.post("/v1/agent/completions", json=payload)).json()
     assert (answer["name"], answer["outputs"][-1]["role"]) == ("Agent 1", "Agent 1")
     assert answer["warnings"] == ['no agent_name: agent_config is called "Agent 1"']
+    assert caplog.text.count(" started: agent, 1 turn\n") == 1
 
 
 # --- Messages -------------------------------------------------------------------------------------------------------
@@ -224,10 +226,10 @@ def test_the_old_name_of_a_callers_tools_is_taken() -> None:
 
 
 def test_of_both_names_of_a_callers_tools_the_new_one_wins_with_a_warning() -> None:
-    spec: dict[str, Any] = {"tools_dictionary": [{"name": "f"}], "tools_list_dictionary": [{"name": "g"}]}
-    assert [schema["function"] for schema in agent(**spec).caller_tools] == [
-        {"name": "g", "parameters": {"type": "object", "properties": {}}}
-    ]
+    old, new = {"name": "f", "description": "d"}, {"name": "g", "description": "d"}
+    spec: dict[str, Any] = {"tools_dictionary": [old], "tools_list_dictionary": [new]}
+    (schema,) = agent(**spec).caller_tools
+    assert schema["function"] == {**new, "parameters": {"type": "object", "properties": {}}}
     assert warned(**spec) == (
         "agents.0.tools_dictionary ignored: it is the old name of tools_list_dictionary, which is given",
     )
@@ -299,7 +301,7 @@ async def test_the_answer_names_a_temperature_from_llm_args() -> None:
     async with serving(models={"demo": model}) as url, client(url) as http:
         answer = await http.post("/v1/agent/completions", json={"agent_config": config, "task": "go"})
     assert answer.json()["temperature"] == 0.25
-    assert model.calls[0].fields()["temperature"] == 0.25
+    assert model.calls[0].sampling.temperature == 0.25
 
 
 # --- Tools ----------------------------------------------------------------------------------------------------------
@@ -357,6 +359,13 @@ def test_a_callers_tool_may_be_named_as_one_of_the_operators_that_the_agent_does
     ):
         with pytest.raises(InvalidTool, match="that the agent has"):
             single(access=tools(), **fields)
+
+
+def test_a_callers_tool_that_says_nothing_but_its_name_is_warned_about() -> None:
+    given = [{"name": "f"}, {"name": "g", "description": "Gets."}, {"function": {"name": "h", "parameters": None}}]
+    assert warned(tools_list_dictionary=given) == (
+        "agents.0.tools_list_dictionary: models can only guess what these tools are for: f, h",
+    )
 
 
 def test_a_swarms_enabled_tools_are_for_each_of_its_agents() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from app.errors import (
+    QUOTE_LIMIT,
     AppError,
     InvalidRequest,
     InvalidTool,
@@ -275,6 +276,9 @@ class AgentCompiler:
         at = (*at, "tools_list_dictionary" if spec.tools_list_dictionary else "tools_dictionary")
         if len(given) + len(taken) > MAX_TOOLS:
             raise _too_many_tools(at)
+        if silent := [name for schema in given if (name := _silent_name(schema))]:
+            where = ".".join(map(str, at))
+            self.notes.append(f"{where}: models can only guess what these tools are for: {', '.join(silent)}")
         ours = RESERVED_NAMES | taken
         taken = {*ours}
         for index, schema in enumerate(given):
@@ -376,6 +380,14 @@ def _function_in(schema: JsonObject, at: Location) -> tuple[JsonObject, Location
     if (schema.get("type") or "function") != "function" or not isinstance(function, dict):
         raise InvalidTool('a tool is {"type": "function", "function": {…}}', location=at)
     return {key: value for key, value in function.items() if value is not None}, where
+
+
+def _silent_name(schema: JsonObject) -> str | None:
+    """The name of a caller's tool that says nothing else of itself: no description, no parameters."""
+    function = schema.get("function") or schema
+    name = function.get("name") if isinstance(function, dict) else None
+    says = isinstance(function, dict) and (function.get("description") or function.get("parameters"))
+    return name[:QUOTE_LIMIT] if isinstance(name, str) and not says else None
 
 
 def _described(function: JsonObject, at: Location, steps: SchemaSteps) -> JsonObject:

@@ -193,7 +193,10 @@ class Message(Payload):
     tool_call_id: str | None = None
 
 
-Messages = Annotated[Items[Message], BeforeValidator(_as_list)]
+Messages = Annotated[
+    Items[Message],
+    BeforeValidator(_as_list, json_schema_input_type=list[Message] | dict[str, Message] | Message),
+]
 
 
 class McpConfig(Payload):
@@ -218,7 +221,8 @@ class AgentSpec(Payload):
     """One agent: who it is, which model speaks for it, how it is sampled."""
 
     agent_name: Name | None = None
-    """None: it gets a name by its position."""
+    """The name by which flows, events and outputs call the agent: 1 to 100 characters without control characters,
+    unique in its swarm; null: `Agent 1`, `Agent 2`, … by its position."""
     description: str | None = None
     system_prompt: str | None = None
     model_name: ModelName | None = None
@@ -227,9 +231,14 @@ class AgentSpec(Payload):
     max_tokens: Tokens = DEFAULT_MAX_TOKENS
     temperature: Number | None = None
     top_p: Number | None = None
-    """The same as in `llm_args`."""
+    """The probability mass from which the model picks its words, as in `llm_args`; null: not sent."""
     llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
+    """More sampling parameters: `top_p`, `top_k`, `frequency_penalty`, `presence_penalty`, `seed`, `stop`,
+    `logit_bias`, `logprobs`, `top_logprobs`, `parallel_tool_calls`; `temperature`, `max_tokens`, `reasoning_effort`,
+    `thinking_tokens` and `response_format` count as the agent's own; any other is refused with 400."""
     reasoning_effort: Effort | None = None
+    """How hard the model thinks: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`, as far as it knows them;
+    another word is passed on with a warning; null leaves it to the model."""
     thinking_tokens: Tokens | None = None
     streaming_on: Flag = False
     timeout: Seconds | None = None
@@ -238,7 +247,7 @@ class AgentSpec(Payload):
     response_format: dict[str, JsonValue] | None = None
     tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
     tools_dictionary: Items[dict[str, JsonValue]] | None = None
-    """The old name of `tools_list_dictionary`."""
+    """The old name of `tools_list_dictionary`, which wins."""
     selected_tools: str | Items[str] | None = None
     mcp_url: str | None = None
     mcp_config: McpConfig | None = None
@@ -276,15 +285,18 @@ class RunSpec(Payload):
     stream_options: StreamOptions = StreamOptions()
     background: Flag = False
     strict: Flag = False
-    """Refuse a payload with fields that nothing would act on, instead of naming them in `warnings`."""
+    """Whether fields that nothing would act on (unknown, misspelt, without a function here) are refused with 400;
+    else they are named in `warnings`."""
     max_cost_usd: Annotated[Number, Field(gt=0, le=MAX_COST_USD)] | None = None
     max_total_tokens: Tokens | None = None
     img: str | None = None
     imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
+    """More images, each as `img`; at most 1,000."""
     history: Messages = []
-    """What was said before the task."""
+    """What was said before the task, in OpenAI's chat format: a list, an object of messages, or one message."""
     tools_enabled: Items[str] = []
-    """The operator's and built-in tools that its agents get beside those that they select."""
+    """The built-in and the operator's tools that its agents get beside those that they select; agents to hand off to
+    have their own alone."""
 
 
 class AgentRequest(RunSpec):
