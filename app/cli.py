@@ -25,7 +25,15 @@ from app.llm.known import secret_variables
 from app.llm.registry import DEMO_MODEL, Registry
 from app.logs import configure_logging, secret_values
 from app.secret_files import OPEN_FILE, SecretFileError, read_secret_files
-from app.settings import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, ENV_PREFIX, KEY_VARIABLE, MIN_KEY_LENGTH, Settings
+from app.settings import (
+    API_KEYS_FILE_VARIABLE,
+    API_KEYS_VARIABLE,
+    ENV_PREFIX,
+    KEY_VARIABLE,
+    MIN_KEY_LENGTH,
+    Settings,
+    misspelt_settings,
+)
 from app.terminal.choice import picture_for
 from app.terminal.last import LastAnswer
 from app.terminal.lines import JsonLines
@@ -112,6 +120,7 @@ def serve(
         _refuse(
             f"No API keys. Set {ENV_PREFIX}API_KEYS to a comma-separated list of keys that clients may use,\n"
             f"or {API_KEYS_FILE_VARIABLE} to a file that holds them, or try things out with: swarmstream serve --dev"
+            + "".join(f"\n{sentence}" for sentence in misspelt_settings(os.environ))
         )
     if settings.short_keys and not settings.listens_on_loopback:
         _refuse(

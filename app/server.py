@@ -33,7 +33,7 @@ from app.main import create_app, journal_of
 from app.runs.journal import DirectoryInUse, Journal
 from app.runs.supervisor import Supervisor
 from app.secret_files import OPEN_FILE
-from app.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, unknown_settings
+from app.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, misspelt_settings
 from app.tools.errors import ToolLoadError
 
 logger = logging.getLogger(__name__)
@@ -170,8 +170,8 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
     secrets = {key.get_secret_value() for key in settings.api_keys}
     secrets |= secret_values(os.environ, also=key_variables(aliases_of(settings)))
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
-    for name in sorted(unknown_settings(os.environ)):
-        logger.info("%s is not a setting of this version", name)
+    for sentence in misspelt_settings(os.environ):
+        logger.warning("%s", sentence)
     for variable in open_secrets:
         logger.warning(OPEN_FILE, variable)
     if settings.short_keys:

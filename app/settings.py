@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.spelling import meant
+
 ENV_PREFIX = "SWARMSTREAM_"
 MIN_KEY_LENGTH = 16
 """Characters of a key with which clients call from elsewhere."""
@@ -153,7 +155,38 @@ API_KEYS_FILE_VARIABLE = f"{API_KEYS_VARIABLE}_FILE"
 """Read before the settings are: a file that holds the keys."""
 
 
+_ABBREVIATED = {
+    "KEYS": "API_KEYS",
+    "MODEL": "DEFAULT_MODEL",
+    "ALIASES": "MODEL_ALIASES",
+    "MODELS": "MODELS_FILE",
+    "CORS": "CORS_ORIGINS",
+    "ORIGINS": "CORS_ORIGINS",
+    "CORS_ALLOWED_ORIGINS": "CORS_ORIGINS",
+    "MCP_HOSTS": "MCP_ALLOWED_HOSTS",
+    "ALLOWED_HOSTS": "MCP_ALLOWED_HOSTS",
+    "DATA": "DATA_DIR",
+}
+"""What a setting may be called by who does not look it up."""
+
+
+def _names() -> set[str]:
+    return {KEY_VARIABLE, API_KEYS_FILE_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
+
+
 def unknown_settings(names: Iterable[str]) -> set[str]:
     """The variables that look like ours and are not: most of them misspelt."""
-    known = {KEY_VARIABLE, API_KEYS_FILE_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
+    known = _names()
     return {name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known}
+
+
+def misspelt_settings(names: Iterable[str]) -> list[str]:
+    """A sentence for each variable that looks like ours and is not, with the one that may be meant."""
+    known = _names()
+    sentences: list[str] = []
+    for name in sorted(unknown_settings(names)):
+        bare = name[len(ENV_PREFIX) :].upper()
+        likely = _ABBREVIATED.get(bare) or meant(bare, [other.removeprefix(ENV_PREFIX) for other in sorted(known)])
+        hint = f"; did you mean {ENV_PREFIX}{likely}?" if likely else ""
+        sentences.append(f"{name} is not a setting of this version{hint}")
+    return sentences

@@ -96,7 +96,10 @@ async def test_unknown_fields_are_named_back_in_both_answers() -> None:
         document = (await http.post("/v1/swarm/completions", json=payload)).json()
         async with http.stream("POST", "/v1/swarm/completions", json={**payload, "stream": True}) as response:
             events = [event async for event in events_of(response)]
-    assert document["warnings"] == ["unknown field modle", "unknown field agents.0.modle_name"]
+    assert document["warnings"] == [
+        "unknown field modle",
+        "unknown field agents.0.modle_name; did you mean model_name?",
+    ]
     assert events[0].data["warnings"] == document["warnings"]
 
 

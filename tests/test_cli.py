@@ -42,6 +42,14 @@ def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:
     assert refused.returncode == 2
     assert "SWARMSTREAM_API_KEYS" in refused.stderr
     assert "serve --dev" in refused.stderr
+    assert "did you mean" not in refused.stderr
+
+
+def test_who_misspelt_the_keys_setting_is_told() -> None:
+    refused = run("serve", SWARMSTREAM_API_KEY="of-sixteen-letters")
+    assert refused.returncode == 2
+    assert "SWARMSTREAM_API_KEY is not a setting of this version; did you mean SWARMSTREAM_API_KEYS?" in refused.stderr
+    assert "of-sixteen-letters" not in refused.stderr
 
 
 def test_dev_listens_on_loopback_only() -> None:
@@ -59,9 +67,12 @@ def test_a_short_key_is_refused_where_others_can_try_to_guess_it() -> None:
         assert "fifteen-letters" not in refused.stderr
 
 
-async def test_a_short_key_is_warned_about_on_loopback_and_a_long_one_may_be_used_anywhere() -> None:
-    async with server_process(environ={"SWARMSTREAM_API_KEYS": "fifteen-letters"}) as server:
+async def test_a_short_key_and_a_misspelt_setting_are_warned_about_and_a_long_key_may_be_used_anywhere() -> None:
+    environ = {"SWARMSTREAM_API_KEYS": "fifteen-letters", "SWARMSTREAM_TOOL": "x:y"}
+    async with server_process(environ=environ) as server:
         assert "WARNING app.server: 1 of the API keys: fewer than 16 characters" in server.log
+        misspelt = "SWARMSTREAM_TOOL is not a setting of this version; did you mean SWARMSTREAM_TOOLS?"
+        assert f"WARNING app.server: {misspelt}" in server.log
         assert "fifteen-letters" not in server.log
     async with server_process(environ={"SWARMSTREAM_API_KEYS": "sixteen-letters-", "SWARMSTREAM_HOST": "::"}) as server:
         assert "WARNING" not in server.log

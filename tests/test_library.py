@@ -171,8 +171,6 @@ async def test_a_run_comes_to_its_result(way: str, kind: str, openai: Serve) -> 
         assert await run(way, TEAMS[kind](), "go") == RESULTS[kind]
 
 
-@every_way
-@every_team
 def check_types(events: Sequence[Any], union: Any) -> None:
     """Hold events to the types that programs are told they have: no field is missing, wrong or unknown."""
     kinds = {get_args(get_type_hints(each)["type"])[0]: each for each in get_args(union)}
@@ -182,6 +180,8 @@ def check_types(events: Sequence[Any], union: Any) -> None:
         TypeAdapter(kind).validate_python(event, strict=True)
 
 
+@every_way
+@every_team
 async def test_a_stream_yields_every_agents_tokens(way: str, kind: str, openai: Serve) -> None:
     async with openai(hello):
         tokens = await stream(way, TEAMS[kind](), "go")
@@ -1154,6 +1154,19 @@ async def test_autosave_writes_a_run_that_failed_and_none_where_it_is_off(
         (Agent, {"agent_nam": "A"}, "Agent has no argument 'agent_nam'; did you mean 'agent_name'?"),
         (Agent, {"streamingon": True}, "Agent has no argument 'streamingon'; did you mean 'streaming_on'?"),
         (Agent, {"xyz": 1}, "Agent has no argument 'xyz'"),
+        (Agent, {"user_name": "A"}, "Agent has no argument 'user_name'"),
+        (Agent, {"streaming_callback": 1}, "Agent has no argument 'streaming_callback'"),
+        (Agent, {"stopping_token": "x"}, "Agent has no argument 'stopping_token'"),
+        (Agent, {"self_": 1}, "Agent has no argument 'self_'"),
+        (Agent, {"name": "A"}, "Agent has no argument 'name'; did you mean 'agent_name'?"),
+        (Agent, {"agent_description": "A"}, "Agent has no argument 'agent_description'; did you mean 'description'?"),
+        (Agent, {"fallback_models": []}, "Agent has no argument 'fallback_models'; did you mean 'fallbacks'?"),
+        (Agent, {"tools_list_dictionary": []}, "Agent has no argument 'tools_list_dictionary'; did you mean 'tools'?"),
+        (AgentRearrange, {"agents": [], "more": 1}, "AgentRearrange has no argument 'more'"),
+        (
+            *(AgentRearrange, {"agents": [], "rearrange_flow": "A"}),
+            "AgentRearrange has no argument 'rearrange_flow'; did you mean 'flow'?",
+        ),
         (SequentialWorkflow, {"agent": []}, "SequentialWorkflow has no argument 'agent'; did you mean 'agents'?"),
         (AgentRearrange, {"agents": [], "flwo": "A"}, "AgentRearrange has no argument 'flwo'; did you mean 'flow'?"),
         (

@@ -9,7 +9,9 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
+from app.api.body import is_no_form
 from tests.clock import DrivenClock
 from tests.conftest import KEY, client, serving
 from tests.scripted import ScriptedModel
@@ -69,7 +71,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
     "agents of a wrong type": (SWARM, swarm(agents="A"), 422, "invalid_schema", ["agents"]),
     "a null agent": (SWARM, swarm(agents=[None]), 422, "invalid_schema", ["agents", 0]),
     "a number for text": (SWARM, swarm(task=5), 422, "invalid_schema", ["task"]),
-    "text for a number": (SWARM, swarm(max_loops="2"), 422, "invalid_schema", ["max_loops"]),
+    "text for a number": (SWARM, swarm(max_loops="two"), 422, "invalid_schema", ["max_loops"]),
     "a bool for a number": (SWARM, swarm(max_loops=True), 422, "invalid_schema", ["max_loops"]),
     "zero loops": (SWARM, swarm(max_loops=0), 422, "invalid_schema", ["max_loops"]),
     "zero loops of an agent": (
@@ -79,7 +81,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
         "invalid_schema",
         ["agents", 0, "max_loops"],
     ),
-    "text for a bool": (SWARM, swarm(stream="yes"), 422, "invalid_schema", ["stream"]),
+    "text for a bool": (SWARM, swarm(stream="maybe"), 422, "invalid_schema", ["stream"]),
     "a name with a line break": (
         SWARM,
         swarm(agents=[agent("x\nevent: end\ndata: {}")]),
@@ -233,9 +235,68 @@ async def test_metadata_comes_back_as_it_was_however_deep() -> None:
 
 async def test_a_body_that_is_not_json_is_named_as_such() -> None:
     async with refusing_server() as http:
-        for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        for content_type in ("text/plain", "multipart/form-data; boundary=x", ""):
             answer = await http.post(SWARM, content=b"{}", headers={"content-type": content_type})
-            check_problem(answer, 415, "unsupported_media_type")
+            body = check_problem(answer, 415, "unsupported_media_type")
+            assert "-H 'Content-Type: application/json'" in body["detail"]
+
+
+FORM = "application/x-www-form-urlencoded"
+"""What `curl -d` declares its body as."""
+
+
+async def test_what_curl_sends_without_a_content_type_is_read_as_json() -> None:
+    model = ScriptedModel({"A": ["a"], "B": ["b"]})
+    body = b"\r\n\t " + json.dumps(swarm()).encode()
+    async with serving(models={"demo": model}) as url, client(url, key=None) as http:
+        for key in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}):
+            for more in (
+                {},
+                {"content-type": f"{FORM}; charset=UTF-8"},
+                {"sec-fetch-site": "same-origin"},
+                {"sec-fetch-site": "none"},
+            ):
+                answer = await http.post(SWARM, content=body, headers={"content-type": FORM, **key, **more})
+                assert answer.status_code == 200, (more, answer.text)
+
+
+async def test_what_a_page_could_have_sent_as_a_form_is_not_read_as_json() -> None:
+    body = json.dumps(swarm()).encode()
+    refused: list[tuple[bytes, dict[str, str]]] = [
+        (body, {"origin": "https://elsewhere.example"}),
+        (body, {"origin": "null"}),
+        (body, {"origin": ""}),
+        (body, {"referer": "https://elsewhere.example/page"}),
+        (body, {"referer": ""}),
+        (body, {"sec-fetch-site": "cross-site"}),
+        (body, {"sec-fetch-site": "same-site"}),
+        (body, {"sec-fetch-site": ""}),
+        (b"", {}),
+        (b"[]", {}),
+        (b"task=go", {}),
+        (b"\x0b{}", {}),
+        (b"%7B%22task%22%3A%22go%22%7D", {}),
+    ]
+    async with refusing_server() as http:
+        for content, headers in refused:
+            answer = await http.post(SWARM, content=content, headers={"content-type": FORM, **headers})
+            assert (
+                "content-type: application/json"
+                in check_problem(answer, 415, "unsupported_media_type")["detail"].lower()
+            ), (content, headers)
+        mixed = [("content-type", FORM), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")]
+        check_problem(await http.post(SWARM, content=body, headers=mixed), 415, "unsupported_media_type")
+        for key in ({}, {"cookie": f"x-api-key={KEY}"}, {"authorization": "Basic eDp5"}):
+            http.headers.pop("x-api-key", None)
+            path = f"{SWARM}?x-api-key={KEY}&token={KEY}"
+            answer = await http.post(path, content=body, headers={"content-type": FORM, **key})
+            check_problem(answer, 401, "invalid_api_key")
+
+
+def test_a_form_without_a_key_in_a_header_is_one() -> None:
+    assert is_no_form(Headers({"x-api-key": "k"}))
+    assert is_no_form(Headers({"authorization": "Bearer k"}))
+    assert not is_no_form(Headers({"cookie": "x-api-key=k"}))
 
 
 async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:

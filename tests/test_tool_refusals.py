@@ -35,6 +35,11 @@ def function(name: str = "f", **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": PARAMETERS, **fields}}
 
 
+HOSTED = [
+    *("create_plan", "think", "subtask_done", "complete_task", "respond_to_user", "create_file", "update_file"),
+    *("read_file", "list_directory", "delete_file", "run_bash", "create_sub_agent", "assign_task"),
+]
+
 Case = tuple[dict[str, Any], int, str, list[str | int]]
 
 
@@ -71,12 +76,11 @@ CASES: dict[str, Case] = {
     "a tool of another key's by itself": ({"selected_tools": "refund"}, 403, "tool_not_allowed", ["selected_tools"]),
     "a shell": ({"selected_tools": ["think", "run_bash"]}, 400, "unsupported_option", ["selected_tools", 1]),
     "a shell by itself": ({"selected_tools": "run_bash"}, 400, "unsupported_option", ["selected_tools"]),
-    "files": ({"selected_tools": ["create_file"]}, 400, "unsupported_option", ["selected_tools", 0]),
-    "agents that make agents": (
-        {"selected_tools": ["create_sub_agent"]},
+    "all that the hosted API has": (
+        {"selected_tools": HOSTED},
         400,
         "unsupported_option",
-        ["selected_tools", 0],
+        ["selected_tools", HOSTED.index("run_bash")],
     ),
     "tools that are numbers": ({"selected_tools": [1]}, 422, "invalid_schema", ["selected_tools"]),
     "parameters that are no schema": (
@@ -154,13 +158,19 @@ CASES: dict[str, Case] = {
     ),
     **{
         f"a tool named {name}": (
-            {"tools_list_dictionary": [{"name": name, "parameters": PARAMETERS}]},
+            {"tools_list_dictionary": [{"name": name, "parameters": PARAMETERS}], "selected_tools": "calculator"},
             400,
             "invalid_tool",
             ["tools_list_dictionary", 0, "name"],
         )
-        for name in ("calculator", "create_plan", "subtask_done", "handoff", "read_file")
+        for name in ("calculator", "create_plan", "subtask_done", "handoff")
     },
+    "a tool under the old name of its field": (
+        {"tools_dictionary": [{"name": "handoff"}]},
+        400,
+        "invalid_tool",
+        ["tools_dictionary", 0, "name"],
+    ),
     "a format that is no schema": (
         {"response_format": {"type": "objekt"}},
         400,

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from app.api.payload_text import PayloadLimits, check_size, check_text, count_members, image_bytes
@@ -24,21 +25,41 @@ _DROPPED_BODIES = 4
 """What is too large is read on for this many times the limit at most."""
 
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+_FORM = re.compile(r"application/x-www-form-urlencoded\s*(?:;.*)?", re.IGNORECASE)
+_OBJECT = re.compile(rb"[ \t\r\n]*\{")
+_OF_NO_PAGE = frozenset(["same-origin", "none"])
+"""Values of `Sec-Fetch-Site` (W3C Fetch Metadata) of requests that no page of another site made."""
 
 
 async def read_body(request: Request, limits: PayloadLimits, *, seconds: float, clock: Clock = SYSTEM_CLOCK) -> bytes:
     """The body. Each 64 kB of it, and its end, have to come within `seconds`, and all of it within eight times that.
 
     Raises:
-        NotJson: the content type says that it is something else.
+        NotJson: it is declared as something else, and is not what `curl -d` sends.
         BodyTooLarge, BodyTimeout: there is more of it, or it takes longer to come, than the operator allows.
     """
-    content_type = request.headers.get("content-type")
-    if content_type is not None and not _JSON.fullmatch(content_type.strip()):
-        raise NotJson("send the payload as application/json")
+    content_type = request.headers.get("content-type", "application/json").strip()
+    is_json = _JSON.fullmatch(content_type) is not None
+    not_json = NotJson("send the payload as JSON: with curl, add -H 'Content-Type: application/json', or use --json")
+    if not is_json and not (_FORM.fullmatch(content_type) and is_no_form(request.headers)):
+        raise not_json
     with time_limit(clock, TIMES_IN_ALL * seconds):
-        return await _read(request, limits.max_body_bytes, seconds, clock)
+        body = await _read(request, limits.max_body_bytes, seconds, clock)
+        if not is_json and not _OBJECT.match(body):
+            raise not_json
+        return body
     raise BodyTimeout(f"the request's body did not arrive within {TIMES_IN_ALL * seconds:g} s")
+
+
+def is_no_form(headers: Headers) -> bool:
+    """Whether a request that is declared as a form's comes from a program, such as `curl -d` by its default, and not
+    from a page: pages can send forms anywhere without being asked, but no key in a header, and say where they are."""
+    return (
+        ("x-api-key" in headers or "authorization" in headers)
+        and "origin" not in headers
+        and "referer" not in headers
+        and set(headers.getlist("sec-fetch-site")) <= _OF_NO_PAGE
+    )
 
 
 def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[SpecT, bytes]:

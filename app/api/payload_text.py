@@ -9,13 +9,12 @@ All of it takes passes over the bytes in C, some milliseconds a megabyte.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, cast
 
 from app.errors import BodyTooLarge, InvalidJson
-from app.swarm.spec import AgentRequest, ImagePart, Message, RunSpec, SwarmRequest
+from app.swarm.spec import ImagePart, RunSpec, SwarmRequest
 
 MAX_STRUCTURE: Final = 200_000
 """Characters that begin, end or part something: `{ } [ ] : , "` outside of strings, with the quotes around those."""
@@ -82,16 +81,8 @@ def check_size(size: int, limits: PayloadLimits) -> None:
 
 def image_bytes(payload: RunSpec) -> int:
     """How much of a payload stands where images do."""
-    images = [payload.img or ""]
-    messages: Iterable[Message] = ()
-    match payload:
-        case AgentRequest():
-            images += payload.imgs
-            messages = payload.history
-        case SwarmRequest():
-            messages = payload.messages
-        case _:
-            pass
+    images = [payload.img or "", *payload.imgs]
+    messages = [*payload.history, *(payload.messages if isinstance(payload, SwarmRequest) else ())]
     for message in messages:
         if isinstance(message.content, list):
             images += [part.image_url.url for part in message.content if isinstance(part, ImagePart)]

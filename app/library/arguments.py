@@ -1,12 +1,25 @@
 """Arguments that are not what they should be."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 
 from pydantic import ValidationError
 
 from app.errors import InvalidRequest
+from app.spelling import meant
+from app.swarm.spec import AgentSpec, SwarmRequest
+from app.swarm.unread import SYNONYMS
+
+_SYNONYMS = {
+    **SYNONYMS[SwarmRequest],
+    **SYNONYMS[AgentSpec],
+    "tools_list_dictionary": "tools",
+    "functions": "tools",
+    "dashboard": "show_dashboard",
+    "rearrange_flow": "flow",
+    "swarm_name": "name",
+}
+"""What other programs call our arguments."""
 
 
 def refuse_unknown(kind: type, arguments: Iterable[str]) -> None:
@@ -15,12 +28,18 @@ def refuse_unknown(kind: type, arguments: Iterable[str]) -> None:
     Raises:
         TypeError: there is one.
     """
-    known = [name for its in kind.__mro__ if "__init__" in vars(its) for name in signature(its.__init__).parameters]
+    parameters = [each for its in kind.__mro__ if "__init__" in vars(its) for each in _parameters(its)]
+    known = [each.name for each in parameters if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
     for argument in arguments:
         if argument not in known:
-            near = get_close_matches(argument, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            synonym = _SYNONYMS.get(argument.lower())
+            near = synonym if synonym in known else meant(argument, known)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise TypeError(f"{kind.__name__} has no argument {argument!r}{hint}")
+
+
+def _parameters(kind: type) -> list[Parameter]:
+    return list(signature(kind.__init__).parameters.values())[1:]  # without `self`
 
 
 def refusal(misfit: ValidationError) -> InvalidRequest:

@@ -13,6 +13,9 @@ from app.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_sw
 from app.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from app.tools.access import ToolAccess
 
+_ACCEPTED = {"strict": False}
+"""Of a payload that was accepted once: fields that this release does not know any more must not end its run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -47,9 +50,9 @@ class Job:
 
 def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
     """The job of a single agent; `owner` is who may read it."""
-    agent = payload.agent_config
+    agent = compiled.plan.stages[0].agents[0]
     job = _job("agent", payload, compiled, owner)
-    return replace(job, name=agent.agent_name, description=agent.description, temperature=agent.temperature)
+    return replace(job, name=agent.name, description=agent.description, temperature=agent.sampling.temperature)
 
 
 def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
@@ -71,10 +74,10 @@ def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tool
     """
     try:
         if record.kind == "agent":
-            agent = AgentRequest.model_validate_json(record.body)
+            agent = AgentRequest.model_validate_json(record.body).model_copy(update=_ACCEPTED)
             job = agent_job(agent, compile_agent(agent, models, limits, tools), owner=record.owner)
         else:
-            swarm = SwarmRequest.model_validate_json(record.body)
+            swarm = SwarmRequest.model_validate_json(record.body).model_copy(update=_ACCEPTED)
             job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
     except ValidationError as error:
         raise InvalidRequest("this release does not take its payload any more") from error

@@ -230,7 +230,8 @@ class Supervisor:
         job = run.job
         owner_of_context.set(Owner(job.owner, of=self._limits.keys))
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
-        logger.info("run %s started: %s, %d turns%s", run.job_id, job.swarm_type or "agent", job.plan.turns, trace)
+        kind, turns = job.swarm_type or "agent", f"{job.plan.turns} turn{'' if job.plan.turns == 1 else 's'}"
+        logger.info("run %s started: %s, %s%s", run.job_id, kind, turns, trace)
         try:
             await run.live(self._speaker, self._limits.run_seconds)
         except asyncio.CancelledError:

@@ -5,7 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import JsonValue, ValidationError
+
 from app.errors import (
+    QUOTE_LIMIT,
     AppError,
     InvalidRequest,
     InvalidTool,
@@ -15,10 +18,12 @@ from app.errors import (
     UnsupportedOption,
     quote,
 )
+from app.swarm.agent_names import AgentNames
 from app.swarm.answer_format import AnswerFormat, answer_format
 from app.swarm.models import ModelRef, ModelRegistry
-from app.swarm.spec import DEFAULT_MAX_TOKENS, AgentSpec, McpConfig, McpConfigs
+from app.swarm.spec import DEFAULT_MAX_TOKENS, EFFORTS, LLM_ARGS, OWN_ARGS, AgentSpec, McpConfig, McpConfigs
 from app.swarm.traits import EFFORT, NO_EFFORT, THINKING, Fitted, fitted
+from app.swarm.unread import SYNONYMS, Unread
 from app.tools.access import ToolAccess
 from app.tools.json_schema import SchemaError, SchemaSteps, check_schema
 from app.tools.mcp import McpServer
@@ -34,26 +39,11 @@ MAX_MCP_SERVERS_OF_A_REQUEST = 16
 MAX_HANDOFFS = 32
 _MAX_HANDOFF_DEPTH = 8
 
-_LLM_ARGS = frozenset(
-    [
-        "top_p",
-        "frequency_penalty",
-        "presence_penalty",
-        "seed",
-        "stop",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "parallel_tool_calls",
-    ]
-)
-
 _ALL_TOOLS = "all"
 _ALWAYS_ON = frozenset(["create_plan", "think", "subtask_done", "complete_task", "respond_to_user"])
 """The hosted API's names for how an autonomous agent goes about its work: here it does, asked or not."""
-_NEVER = frozenset(
+_LEFT_OUT = frozenset(
     [
-        "run_bash",
         "create_file",
         "update_file",
         "read_file",
@@ -63,7 +53,9 @@ _NEVER = frozenset(
         "assign_task",
     ]
 )
-"""The hosted API's tools that we do not have: a shell, files, agents that make agents."""
+"""The hosted API's tools that we do not have, and that an agent can work without: files, agents that make agents."""
+_SHELL = "run_bash"
+"""Refused: who asks for a shell has work for one."""
 
 _TRANSPORTS = frozenset(["streamable_http", "streamable-http", "streamableHttp", "http"])
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
@@ -134,6 +126,7 @@ class AgentCompiler:
 
     models: ModelRegistry
     tools: ToolAccess
+    names: AgentNames
     rules: str | None = None
     """What stands before every system prompt."""
     own_tools: Mapping[str, Sequence[Tool]] = field(default_factory=dict[str, Sequence[Tool]])
@@ -144,31 +137,34 @@ class AgentCompiler:
     """All that its agents name, and where each is named first."""
     schema_steps: SchemaSteps = field(default_factory=SchemaSteps)
     """What the schemas of all its agents may take to be looked at."""
+    unread: list[Unread] = field(default_factory=list[Unread])
+    """What its agents' payloads say in vain."""
+    notes: list[str] = field(default_factory=list[str])
+    """What else the client should know."""
 
-    def agent(self, spec: AgentSpec, at: Location, *, depth: int = 0) -> Agent:
-        """The agent.
+    def agent(self, spec: AgentSpec, at: Location, *, enabled: Sequence[Tool] = (), depth: int = 0) -> Agent:
+        """The agent, with these tools beside those that it selects.
 
         Raises:
             AppError: whatever about it would keep it from running; `location` names the field.
         """
-        for name in spec.llm_args:
-            if name not in _LLM_ARGS:
-                raise UnsupportedOption(
-                    f"llm_args accepts {', '.join(sorted(_LLM_ARGS))}; not {quote(name)}",
-                    location=(*at, "llm_args", name),
-                )
+        spec = self._with_llm_args(spec, at)
+        name = self.names.of[at]
         own = self._model(spec.model_name or self.models.default_model, (*at, "model_name"))
         fallbacks = [self._model(name, (*at, "fallbacks", index)) for index, name in enumerate(spec.fallbacks)]
-        tools = tuple(self._tools(spec, at))
+        tools = self._tools(spec, at, name, enabled)
         if spec.max_loops == "auto":
-            for name in ("tools_list_dictionary", "handoffs"):
-                if getattr(spec, name):
+            for ending in ("tools_list_dictionary", "tools_dictionary", "handoffs"):
+                if getattr(spec, ending):
                     raise UnsupportedOption(
-                        f'{name} cannot be combined with max_loops "auto": the plan would end there',
-                        location=(*at, name),
+                        f'{ending} cannot be combined with max_loops "auto": the plan would end there',
+                        location=(*at, ending),
                     )
+        if spec.reasoning_effort and spec.reasoning_effort not in EFFORTS:
+            at_effort = ".".join(map(str, (*at, "reasoning_effort")))
+            self.notes.append(f"{at_effort} is passed on, though it is none of {', '.join(EFFORTS)}")
         agent = Agent(
-            name=spec.agent_name,
+            name=name,
             description=spec.description,
             rules=self.rules or None,
             system_prompt=spec.system_prompt or None,
@@ -176,14 +172,14 @@ class AgentCompiler:
             sampling=Sampling(
                 max_tokens=spec.max_tokens if "max_tokens" in spec.model_fields_set else None,
                 temperature=spec.temperature,
-                reasoning_effort=spec.reasoning_effort,
+                reasoning_effort=spec.reasoning_effort or None,
                 thinking_tokens=spec.thinking_tokens,
                 llm_args=dict(spec.llm_args),
             ),
             max_retries=spec.num_retries,
             timeout_seconds=spec.timeout,
             max_loops=None if spec.max_loops == "auto" else spec.max_loops,
-            tools=tools,
+            tools=tuple(tools),
             caller_tools=tuple(self._caller_tools(spec, at, taken={tool.name for tool in tools})),
             mcp_servers=tuple(self._mcp_servers(spec, at)),
             handoffs=self._handoffs(spec, at, depth),
@@ -193,21 +189,57 @@ class AgentCompiler:
         )
         return on_lanes_for_tools(agent, at)
 
-    def selected(self, names: Iterable[str], at: Location) -> Iterator[Tool]:
-        """The operator's and the built-in tools of these names, each once."""
-        first: dict[str, int] = {}
-        for index, name in enumerate(names):
-            if first.setdefault(name, index) == index and not self._is_always_on(name):
-                yield self._selected(name, (*at, index))
+    def _with_llm_args(self, spec: AgentSpec, at: Location) -> AgentSpec:
+        """The agent with those fields of its own that stand in `llm_args`, and `top_p` in there; its own field wins."""
+        at = (*at, "llm_args")
+        own: dict[str, JsonValue] = {}
+        args: dict[str, JsonValue] = {}
+        for name, value in spec.llm_args.items():
+            if name not in LLM_ARGS and name not in OWN_ARGS:
+                likely = SYNONYMS[AgentSpec].get(name)
+                raise UnsupportedOption(
+                    f"llm_args accepts {', '.join(sorted({*LLM_ARGS, *OWN_ARGS}))}; not {quote(name)}"
+                    + (f"; did you mean {likely} of the agent?" if likely else ""),
+                    location=(*at, name),
+                )
+            if name in spec.model_fields_set:
+                self.unread.append(Unread((*at, name), f"ignored: the agent's own {name} wins", is_known=True))
+            elif name in OWN_ARGS:
+                own[name] = value
+            else:
+                args[name] = value
+        try:
+            given = AgentSpec.model_validate(own)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False)[0]
+            raise InvalidRequest(wrong["msg"], location=(*at, str(wrong["loc"][0]))) from None
+        if spec.top_p is not None:
+            args["top_p"] = spec.top_p
+        return spec.model_copy(update={**{name: getattr(given, name) for name in own}, "llm_args": args})
 
-    def _is_always_on(self, name: str) -> bool:
-        """Whether it means a part of planning, and no tool of the operator's."""
-        return name in _ALWAYS_ON and self.tools.box.get(name) is None
+    def selected(self, names: Iterable[str], at: Location, *, listed: bool = True) -> list[Tool]:
+        """The operator's and the built-in tools of these names, each once. `listed`: `at` is a list's place."""
+        tools: list[Tool] = []
+        left_out: list[str] = []
+        seen: set[str] = set()
+        for index, name in enumerate(names):
+            if name in seen:
+                continue
+            seen.add(name)
+            is_operators = self.tools.box.get(name) is not None
+            if name in _LEFT_OUT and not is_operators:
+                left_out.append(name)
+            elif name not in _ALWAYS_ON or is_operators:
+                tools.append(self._selected(name, (*at, index) if listed else at))
+        if left_out:
+            words = f"without {', '.join(left_out)}: no files here, no agents that make agents"
+            self.unread.append(Unread(at, words, is_known=True))
+        return tools
 
     def _selected(self, name: str, at: Location) -> Tool:
-        if name in _NEVER and self.tools.box.get(name) is None:
+        if name == _SHELL and self.tools.box.get(name) is None:
             raise UnsupportedOption(
-                f"{quote(name)} is not offered here: no shell, no files, no agents that make agents", location=at
+                f"{quote(name)} is not offered here, no model gets a shell; leave it out", location=at
             )
         try:
             return self.tools.named(name)
@@ -225,38 +257,45 @@ class AgentCompiler:
             raise UnpricedModel(f"max_cost_usd needs the price of {quote(name)}, which is not known here", location=at)
         return model
 
-    def _tools(self, spec: AgentSpec, at: Location) -> list[Tool]:
+    def _tools(self, spec: AgentSpec, at: Location, agent: str, enabled: Sequence[Tool]) -> list[Tool]:
         where = (*at, "selected_tools")
         selected = spec.selected_tools or []
         if selected == [_ALL_TOOLS]:
             selected = _ALL_TOOLS
         if isinstance(selected, str):
             names = self.tools.names() if selected == _ALL_TOOLS else [selected]
-            tools = [self._selected(name, where) for name in names if not self._is_always_on(name)]
+            tools = self.selected(names, where, listed=False)
         else:
-            tools = list(self.selected(selected, where))
+            tools = self.selected(selected, where)
+        tools += [tool for tool in enabled if tool not in tools]
         if len(tools) > MAX_TOOLS:
             raise _too_many_tools(where)
-        for tool in self.own_tools.get(spec.agent_name, ()):
+        for tool in self.own_tools.get(agent, ()):
             if tool.name in RESERVED_NAMES or any(tool.name == other.name for other in tools):
                 raise InvalidTool(f"the tool name {quote(tool.name)} is taken", location=(*at, "tools"))
             tools.append(tool)
         return tools
 
     def _caller_tools(self, spec: AgentSpec, at: Location, *, taken: set[str]) -> Iterator[JsonObject]:
-        given = spec.tools_list_dictionary or []
-        at = (*at, "tools_list_dictionary")
+        given = spec.tools_list_dictionary or spec.tools_dictionary or []
+        if spec.tools_list_dictionary and spec.tools_dictionary:
+            words = "ignored: it is the old name of tools_list_dictionary, which is given"
+            self.unread.append(Unread((*at, "tools_dictionary"), words, is_known=True))
+        at = (*at, "tools_list_dictionary" if spec.tools_list_dictionary else "tools_dictionary")
         if len(given) + len(taken) > MAX_TOOLS:
             raise _too_many_tools(at)
-        ours = RESERVED_NAMES | set(self.tools.box.names())
-        taken = taken | ours
+        if silent := [name for schema in given if (name := _silent_name(schema))]:
+            where = ".".join(map(str, at))
+            self.notes.append(f"{where}: models can only guess what these tools are for: {', '.join(silent)}")
+        ours = RESERVED_NAMES | taken
+        taken = {*ours}
         for index, schema in enumerate(given):
             function, where = _function_in(schema, (*at, index))
             name = function.get("name")
             if not isinstance(name, str) or not is_name(name):
                 raise InvalidTool("a tool's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*where, "name"))
             if name in taken:
-                whose = "a tool of this server" if name in ours else "another tool of the agent"
+                whose = "a tool of this server that the agent has" if name in ours else "another tool of the agent"
                 raise InvalidTool(f"{quote(name)} is the name of {whose}; choose another", location=(*where, "name"))
             taken.add(name)
             yield {"type": "function", "function": {**function, **_described(function, where, self.schema_steps)}}
@@ -319,14 +358,15 @@ class AgentCompiler:
                 f"an agent may hand off to {MAX_HANDOFFS} agents, and they to others, {_MAX_HANDOFF_DEPTH} deep",
                 location=at,
             )
-        names = {spec.agent_name}
+        names = {self.names.of[at[:-1]]}
         agents: list[Agent] = []
         for index, other in enumerate(spec.handoffs):
-            if other.agent_name in names:
+            name = self.names.of[(*at, index)]
+            if name in names:
                 raise InvalidRequest(
-                    f"two agents of a handoff are named {quote(other.agent_name)}", location=(*at, index, "agent_name")
+                    f"two agents of a handoff are named {quote(name)}", location=(*at, index, "agent_name")
                 )
-            names.add(other.agent_name)
+            names.add(name)
             agents.append(self.agent(other, (*at, index), depth=depth + 1))
         return tuple(agents)
 
@@ -387,6 +427,14 @@ def _function_in(schema: JsonObject, at: Location) -> tuple[JsonObject, Location
     if (schema.get("type") or "function") != "function" or not isinstance(function, dict):
         raise InvalidTool('a tool is {"type": "function", "function": {…}}', location=at)
     return {key: value for key, value in function.items() if value is not None}, where
+
+
+def _silent_name(schema: JsonObject) -> str | None:
+    """The name of a caller's tool that says nothing else of itself: no description, no parameters."""
+    function = schema.get("function") or schema
+    name = function.get("name") if isinstance(function, dict) else None
+    says = isinstance(function, dict) and (function.get("description") or function.get("parameters"))
+    return name[:QUOTE_LIMIT] if isinstance(name, str) and not says else None
 
 
 def _described(function: JsonObject, at: Location, steps: SchemaSteps) -> JsonObject:

@@ -1,7 +1,7 @@
 """What will run: every kind of swarm compiles to one `Plan`; whatever can be wrong is found here, before any byte."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -13,9 +13,11 @@ from app.errors import (
     NoTask,
     UnknownAgent,
     UnknownSwarmType,
+    UnsupportedOption,
     quote,
 )
-from app.swarm.agents import Agent, AgentCompiler, count_agents, model_warnings, on_lanes_for_tools
+from app.swarm.agent_names import agent_names
+from app.swarm.agents import Agent, AgentCompiler, count_agents, model_warnings
 from app.swarm.conversation import ChatMessage
 from app.swarm.flow import parse_flow
 from app.swarm.images import image_url
@@ -29,14 +31,16 @@ from app.swarm.spec import (
     Payload,
     RunSpec,
     SwarmRequest,
-    unknown_fields,
 )
+from app.swarm.unread import REFUSED, Unread, unread_fields
 from app.tools.access import ToolAccess
 from app.tools.mcp import McpServer
 from app.tools.tool import Tool
 
 _MAX_WARNINGS = 20
-_MAX_WARNING_LENGTH = 100
+_MAX_WARNING_LENGTH = 200
+_MAX_STRICT_BYTES = 500
+"""What a refusal of fields may take, those named in it and what we say of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +167,25 @@ def compile_swarm(
     Raises:
         AppError: anything about the payload that would keep it from running; `location` names the field.
     """
+    _is_for_now(request)
     swarm_type = _swarm_type(request)
     if not request.agents:
         raise InvalidRequest("a swarm needs at least one agent", location=("agents",))
     _few_agents(limits, request.agents, ("agents",))
+    specs: dict[Location, AgentSpec] = {("agents", index): spec for index, spec in enumerate(request.agents)}
+    names = agent_names(specs)
     compiler = AgentCompiler(
-        models, tools or ToolAccess(), request.rules, own_tools or {}, request.max_cost_usd is not None
+        models, tools or ToolAccess(), names, request.rules, own_tools or {}, request.max_cost_usd is not None
     )
+    enabled = compiler.selected(request.tools_enabled, ("tools_enabled",))
     agents: dict[str, Agent] = {}
-    for index, spec in enumerate(request.agents):
-        if spec.agent_name in agents:
+    for at, spec in specs.items():
+        name = names.of[at]
+        if name in agents:
             raise DuplicateAgent(
-                f"two agents are named {quote(spec.agent_name)}", location=("agents", index, "agent_name")
+                f"two agents are named {quote(name)}; give each an agent_name of its own", location=(*at, "agent_name")
             )
-        agents[spec.agent_name] = compiler.agent(spec, ("agents", index))
+        agents[name] = compiler.agent(spec, at, enabled=enabled)
     _within_sight(limits, request.rearrange_flow or "")
     plan = Plan(
         stages=swarm_type.stages(request, agents),
@@ -186,8 +195,10 @@ def compile_swarm(
         hears_only_last_loop=swarm_type.hears_only_last_loop,
     )
     _within(limits, plan)
-    notes = [*_ignored(request, swarm_type), *_silent(plan, agents), *model_warnings(agents.values())]
-    return Compiled(plan, swarm_type.name, _warnings(request, notes), compiler.mcp_servers)
+    compiler.unread.extend(_ignored(request, swarm_type))
+    compiler.notes.extend(_silent(plan, agents))
+    compiler.notes.extend(model_warnings(agents.values()))
+    return Compiled(plan, swarm_type.name, _warnings(request, compiler), compiler.mcp_servers)
 
 
 def compile_agent(
@@ -202,24 +213,31 @@ def compile_agent(
     Raises:
         AppError: as `compile_swarm`.
     """
+    _is_for_now(request)
     if not _given(request.task) and not request.history:
         raise NoTask("give a task, or a history that ends with one", location=("task",))
     _few_agents(limits, [request.agent_config], ("agent_config", "handoffs"))
+    names = agent_names({("agent_config",): request.agent_config})
     needs_prices = request.max_cost_usd is not None
-    compiler = AgentCompiler(models, tools or ToolAccess(), None, own_tools or {}, needs_prices)
-    agent = compiler.agent(request.agent_config, ("agent_config",))
-    enabled = [tool for tool in compiler.selected(request.tools_enabled, ("tools_enabled",)) if tool not in agent.tools]
-    agent = on_lanes_for_tools(replace(agent, tools=(*agent.tools, *enabled)), ("agent_config",))
+    compiler = AgentCompiler(models, tools or ToolAccess(), names, None, own_tools or {}, needs_prices)
+    enabled = compiler.selected(request.tools_enabled, ("tools_enabled",))
+    agent = compiler.agent(request.agent_config, ("agent_config",), enabled=enabled)
     opening = _conversation(request.history, ("history",))
-    named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
-    images = [_image(image, at) for image, at in named if image]
+    images = _images(request)
     if request.task is not None and _given(request.task):
         opening.append(_user(request.task, images))
     elif images:
         raise NoTask("images need a task", location=("task",))
     plan = Plan(stages=(Stage((agent,)),), openings=(tuple(opening),))
     _within(limits, plan)
-    return Compiled(plan, None, _warnings(request, [*model_warnings([agent])]), compiler.mcp_servers)
+    compiler.notes.extend(model_warnings([agent]))
+    return Compiled(plan, None, _warnings(request, compiler), compiler.mcp_servers)
+
+
+def _is_for_now(request: RunSpec) -> None:
+    for name, value in (request.model_extra or {}).items():
+        if name in REFUSED and value:
+            raise UnsupportedOption(REFUSED[name], location=(name,))
 
 
 def _swarm_type(request: SwarmRequest) -> SwarmType:
@@ -232,30 +250,38 @@ def _swarm_type(request: SwarmRequest) -> SwarmType:
         ) from None
 
 
-def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks"]:
-    """What the swarm works on: `task` wins over `messages` wins over `tasks`."""
+def _source(request: SwarmRequest) -> Literal["task", "messages", "tasks", "history"]:
+    """What the swarm works on: `task` wins over `messages` wins over `tasks`, which win over a `history` by itself."""
     if _given(request.task):
         return "task"
     if request.messages:
         return "messages"
     if request.tasks:
         return "tasks"
+    if request.history:
+        return "history"
     raise NoTask("give a task, messages or tasks", location=("task",))
 
 
 def _openings(request: SwarmRequest) -> tuple[tuple[ChatMessage, ...], ...]:
-    images = [_image(request.img, ("img",))] if request.img else []
+    images = _images(request)
+    history = _conversation(request.history, ("history",))
     match _source(request):
         case "task":
-            return ((_user(request.task or "", images),),)
-        case "messages":
-            messages = _conversation(request.messages, ("messages",))
+            return ((*history, _user(request.task or "", images)),)
+        case "messages" | "history":
+            messages = [*history, *_conversation(request.messages, ("messages",))]
             return ((*messages, {"role": "user", "content": images}),) if images else (tuple(messages),)
         case "tasks":
             for index, task in enumerate(request.tasks):
                 if not _given(task):
                     raise NoTask("a task is empty", location=("tasks", index))
             return tuple((_user(task, images),) for task in request.tasks)
+
+
+def _images(request: RunSpec) -> list[dict[str, Any]]:
+    named = [(request.img, ("img",)), *((image, ("imgs", index)) for index, image in enumerate(request.imgs))]
+    return [_image(image, at) for image, at in named if image]
 
 
 def _given(task: str | None) -> bool:
@@ -336,14 +362,17 @@ def _within(limits: PlanLimits, plan: Plan) -> None:
         )
 
 
-def _ignored(request: SwarmRequest, swarm_type: SwarmType) -> list[str]:
+def _ignored(request: SwarmRequest, swarm_type: SwarmType) -> Iterator[Unread]:
     """The fields that another field made pointless."""
     source = _source(request)
-    losing = {"task": ("messages", "tasks"), "messages": ("tasks",), "tasks": ()}[source]
-    notes = [f"{name} ignored: {source} wins" for name in losing if getattr(request, name)]
+    losing = {"task": ("messages", "tasks"), "messages": ("tasks",), "tasks": (), "history": ()}[source]
+    for name in losing:
+        if getattr(request, name):
+            yield Unread((name,), f"ignored: {source} wins", is_known=True)
+    if source == "tasks" and request.history:
+        yield Unread(("history",), "ignored: each of the tasks begins a fresh conversation", is_known=True)
     if request.rearrange_flow is not None and swarm_type.name != "AgentRearrange":
-        notes.append(f"rearrange_flow ignored: {swarm_type.name} has no flow")
-    return notes
+        yield Unread(("rearrange_flow",), f"ignored: {swarm_type.name} has no flow", is_known=True)
 
 
 def _silent(plan: Plan, agents: dict[str, Agent]) -> list[str]:
@@ -351,7 +380,31 @@ def _silent(plan: Plan, agents: dict[str, Agent]) -> list[str]:
     return [f"agent {quote(name)} is not in the flow" for name in agents if name not in speaking]
 
 
-def _warnings(request: RunSpec, notes: Sequence[str]) -> tuple[str, ...]:
-    unknown = (f"unknown field {path}" for path in unknown_fields(request))
-    warnings = islice(chain(unknown, notes), _MAX_WARNINGS)
-    return tuple(warning[:_MAX_WARNING_LENGTH] for warning in warnings)
+def _warnings(request: RunSpec, compiler: AgentCompiler) -> tuple[str, ...]:
+    """What the client should know.
+
+    Raises:
+        InvalidRequest: some of it is in vain, and the client wanted no such request to run.
+    """
+    unread = list(islice(chain(unread_fields(request), compiler.unread), _MAX_WARNINGS))
+    if request.strict and unread:
+        raise _refused(unread)
+    notes = [*compiler.names.notes(), *(each.warning for each in unread), *compiler.notes]
+    return tuple(_cut(note, _MAX_WARNING_LENGTH) for note in notes[:_MAX_WARNINGS])
+
+
+def _refused(unread: Sequence[Unread]) -> InvalidRequest:
+    """The refusal that names these fields, so many of them as fit."""
+    detail = "nothing would act on these fields (strict is set):"
+    for index, each in enumerate(unread):
+        hint = f" ({each.hint})" if each.hint and not each.is_known else ""
+        named = f"{',' if index else ''} {each.path}{hint}"
+        if len((detail + named).encode()) > _MAX_STRICT_BYTES:
+            detail += ", …"
+            break
+        detail += named
+    return InvalidRequest(detail, location=unread[0].at)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

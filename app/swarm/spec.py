@@ -1,10 +1,10 @@
 """The payloads that clients post (WIRE.md, section 2).
 
-Optional fields accept `null` as "not given"; unknown ones are kept aside to be named in `warnings`.
+Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
+named in `warnings`.
 """
 
 import unicodedata
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
@@ -19,29 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.errors import Location
 from app.events import MAX_EVENT_ID
-
-_WITHOUT_EFFECT = frozenset(
-    [
-        "auto_generate_prompt",
-        "dynamic_temperature_enabled",
-        "tool_call_summary",
-        "marketplace_prompt_id",
-        "publish_to_marketplace",
-        "use_cases",
-        "tags",
-        "capabilities",
-        "category",
-        "is_free",
-        "price_usd",
-        "annotations",
-        "audio",
-        "function_call",
-        "index",
-    ]
-)
-"""Fields of the hosted API, and of messages as OpenAI's SDK writes them, that we accept and have no use for."""
 
 _METADATA_BYTES = 4096
 
@@ -60,6 +38,26 @@ MAX_FALLBACKS = 8
 DEFAULT_MAX_TOKENS = 8192
 """The hosted API's."""
 
+LLM_ARGS = frozenset(
+    [
+        "top_p",
+        "top_k",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+    ]
+)
+"""Parameters that `llm_args` passes on to the model."""
+OWN_ARGS = ("temperature", "max_tokens", "reasoning_effort", "thinking_tokens", "response_format")
+"""Fields of an agent that may also stand in its `llm_args`, where other programs have them."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""What some model knows as its `reasoning_effort`."""
+
 
 def _without_controls(name: str) -> str:
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
@@ -74,8 +72,18 @@ def _few_headers(headers: Any) -> Any:
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
-def _as_list(history: Any) -> Any:
-    return list(history.values()) if isinstance(history, dict) else history  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+def _as_list(messages: Any) -> Any:
+    """A list of messages, also of one message by itself, or of `{"k": message}`."""
+    if not isinstance(messages, dict):
+        return messages
+    return [messages] if isinstance(messages.get("role"), str) else list(messages.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def _number(value: Any) -> Any:
+    """Pydantic's lax numbers would count true as 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic wants one
+    return value
 
 
 def _without_nulls(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -89,9 +97,17 @@ Name = Annotated[
 ]
 OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
-Loops = Annotated[int, Field(ge=1, le=MAX_LOOPS)]
-Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+Flag = Annotated[bool, Field(strict=False)]
+"""`true` or what pydantic's lax mode takes for it, as FastAPI does: "true", "yes", 1, …"""
+WholeNumber = Annotated[int, BeforeValidator(_number), Field(strict=False)]
+"""A number or a string that is one: what programs have read from forms and from the environment."""
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=MAX_SECONDS)]
+Loops = Annotated[WholeNumber, Field(ge=1, le=MAX_LOOPS)]
+Tokens = Annotated[WholeNumber, Field(ge=1, le=MAX_TOKENS)]
+
+MAX_EFFORT_LENGTH = 100
+Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(_without_controls)]
 
 ItemT = TypeVar("ItemT")
 Items = Annotated[list[ItemT], Field(fail_fast=True)]
@@ -202,6 +218,12 @@ class Message(Payload):
     """The call that a message of role `tool` answers; it has to stand in an earlier message."""
 
 
+Messages = Annotated[
+    Items[Message],
+    BeforeValidator(_as_list, json_schema_input_type=list[Message] | dict[str, Message] | Message),
+]
+
+
 class McpConfig(Payload):
     """An MCP server that lends an agent its tools."""
 
@@ -229,9 +251,9 @@ class McpConfigs(Payload):
 class AgentSpec(Payload):
     """One agent: who it is, which model speaks for it, how it is sampled."""
 
-    agent_name: Name
+    agent_name: Name | None = None
     """The name by which flows, events and outputs call the agent: 1 to 100 characters without control characters,
-    unique in its swarm."""
+    unique in its swarm; null: `Agent 1`, `Agent 2`, … by its position."""
     description: str | None = None
     """What the agent is for; agents that may hand off to it read this."""
     system_prompt: str | None = None
@@ -247,21 +269,25 @@ class AgentSpec(Payload):
     max_tokens: Tokens = DEFAULT_MAX_TOKENS
     """How many tokens one answer of the model may have, those of its thinking included; the default only as far as the
     model goes."""
-    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    temperature: Number | None = None
     """How freely the model picks its words, mostly 0 to 2; null: not sent, so that the model's own default holds."""
+    top_p: Number | None = None
+    """The probability mass from which the model picks its words, as in `llm_args`; null: not sent."""
     llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
-    """More sampling parameters: `top_p`, `frequency_penalty`, `presence_penalty`, `seed`, `stop`, `logit_bias`,
-    `logprobs`, `top_logprobs`, `parallel_tool_calls`; any other is refused with 400."""
-    reasoning_effort: str | None = None
-    """How hard the model thinks, in its provider's words, such as `low` or `high`; null leaves it to the model."""
+    """More sampling parameters: `top_p`, `top_k`, `frequency_penalty`, `presence_penalty`, `seed`, `stop`,
+    `logit_bias`, `logprobs`, `top_logprobs`, `parallel_tool_calls`; `temperature`, `max_tokens`, `reasoning_effort`,
+    `thinking_tokens` and `response_format` count as the agent's own; any other is refused with 400."""
+    reasoning_effort: Effort | None = None
+    """How hard the model thinks: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`, as far as it knows them;
+    another word is passed on with a warning; null leaves it to the model."""
     thinking_tokens: Tokens | None = None
     """How many tokens the model may think before it answers; null leaves it to the model."""
-    streaming_on: bool = False
+    streaming_on: Flag = False
     """Whether the answer is streamed, as the request's `stream` says it; on the agent route only."""
     timeout: Seconds | None = None
     """The seconds that one turn may take with its retries and tools; null, or more than that:
     `SWARMSTREAM_TURN_SECONDS`."""
-    num_retries: Annotated[int, Field(ge=0, le=5)] = 2
+    num_retries: Annotated[WholeNumber, Field(ge=0, le=5)] = 2
     """How often a call of the model that failed before its first token is made again, 0 to 5."""
     fallbacks: Annotated[Items[ModelName], Field(max_length=MAX_FALLBACKS)] = []
     """Models that are tried in order where the agent's own does not begin to answer; at most 8."""
@@ -270,6 +296,8 @@ class AgentSpec(Payload):
     tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
     """Tools that the caller runs, as OpenAI's function schemas; a call of one ends the turn, and 128 tools are the most
     an agent may have."""
+    tools_dictionary: Items[dict[str, JsonValue]] | None = None
+    """The old name of `tools_list_dictionary`, which wins."""
     selected_tools: str | Items[str] | None = None
     """The built-in and the operator's tools that the agent may call, by name; `all`: every one that this key may
     use."""
@@ -287,12 +315,12 @@ class AgentSpec(Payload):
 class StreamOptions(Payload):
     """How the stream is written for the client who posted the run."""
 
-    include_output: bool = True
+    include_output: Flag = True
     """Whether each `chunk` repeats in `output` what its turn has said so far."""
-    coalesce_ms: Annotated[int, Field(ge=0, le=MAX_COALESCE_MS)] = 0
+    coalesce_ms: Annotated[WholeNumber, Field(ge=0, le=MAX_COALESCE_MS)] = 0
     """Joins neighbouring deltas of one turn over a window of this many milliseconds, 0 to 10,000; 0: each is sent as it
     comes."""
-    starting_after: Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] = 0
+    starting_after: Annotated[WholeNumber, Field(ge=0, le=MAX_EVENT_ID)] = 0
     """With an `Idempotency-Key`: the last event that the client has of the run; the stream goes on behind it. The
     header `Last-Event-ID` wins. It is no part of what makes two bodies the same."""
 
@@ -310,7 +338,7 @@ def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class RunSpec(Payload):
     """The options that both completion routes share (WIRE.md, "Run options")."""
 
-    stream: bool = False
+    stream: Flag = False
     """Whether the answer is a stream of events; else one JSON document comes at the end."""
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     """What happens when the last reader has gone: the run is cancelled (after `SWARMSTREAM_DISCONNECT_GRACE_SECONDS`),
@@ -324,14 +352,24 @@ class RunSpec(Payload):
     """Anything of the caller's that comes back with the run, at most 4,096 bytes of JSON."""
     stream_options: StreamOptions = StreamOptions()
     """How the stream is written."""
-    background: bool = False
+    background: Flag = False
     """Whether the run goes on without a client: 202 comes at once, or with `stream` the stream."""
-    max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
+    strict: Flag = False
+    """Whether fields that nothing would act on (unknown, misspelt, without a function here) are refused with 400;
+    else they are named in `warnings`."""
+    max_cost_usd: Annotated[Number, Field(gt=0, le=MAX_COST_USD)] | None = None
     """What the run may cost, in USD; at the limit it ends `budget_exceeded`. Models need a known price then."""
     max_total_tokens: Tokens | None = None
     """How many tokens the run may use, input and output; at the limit it ends `budget_exceeded`."""
     img: str | None = None
     """An image that goes with the task: an http(s) URL, a `data:image/…` URL, or base64."""
+    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
+    """More images, each as `img`; at most 1,000."""
+    history: Messages = []
+    """What was said before the task, in OpenAI's chat format: a list, an object of messages, or one message."""
+    tools_enabled: Items[str] = []
+    """The built-in and the operator's tools that its agents get beside those that they select; agents to hand off to
+    have their own alone."""
 
 
 class AgentRequest(RunSpec):
@@ -341,14 +379,6 @@ class AgentRequest(RunSpec):
     """The agent."""
     task: str | None = None
     """What there is to do; without it, the `history` has to say."""
-    history: Annotated[
-        Items[Message], BeforeValidator(_as_list, json_schema_input_type=list[Message] | dict[str, Message])
-    ] = []
-    """The conversation so far, in OpenAI's chat format: a list, or an object whose values are the messages in order."""
-    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
-    """More images that go with the task, at most 1,000, each as `img` has it."""
-    tools_enabled: Items[str] = []
-    """More tools for the agent, by name, as in its `selected_tools`."""
 
     @property
     def streams(self) -> bool:
@@ -378,7 +408,7 @@ class SwarmRequest(RunSpec):
     """What there is to do; it wins over `messages` and `tasks`, one of which is needed."""
     tasks: Items[str] = []
     """What there is to do one after another, each in a fresh conversation."""
-    messages: Items[Message] = []
+    messages: Messages = []
     """A conversation to begin with, in OpenAI's chat format; it wins over `tasks`."""
     max_loops: Loops = 1
     """How often the whole flow is gone through, on a conversation that grows."""
@@ -386,19 +416,5 @@ class SwarmRequest(RunSpec):
     """What stands before every agent's `system_prompt`."""
     service_tier: str = "standard"
     """A word that answers repeat; it has no effect."""
-    return_history: bool | None = None
+    return_history: Flag | None = None
     """Accepted for the hosted API's clients; it has no effect."""
-
-
-def unknown_fields(payload: Payload, at: Location = ()) -> Iterator[str]:
-    """The dotted paths of the fields that no model here defines, in the payload's order."""
-    for name in payload.model_extra or {}:
-        if name not in _WITHOUT_EFFECT:
-            yield ".".join(str(part) for part in (*at, name))
-    for name, value in vars(payload).items():
-        if isinstance(value, Payload):
-            yield from unknown_fields(value, (*at, name))
-        elif isinstance(value, list):
-            for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-                if isinstance(item, Payload):
-                    yield from unknown_fields(item, (*at, name, index))
