@@ -117,29 +117,31 @@ async def _run(
     return answer[0].status_code, answer[0].content
 
 
-async def read(folder: Path, job_ids: list[str]) -> AsyncGenerator[tuple[str, bytes]]:
+async def read(folder: Path, job_ids: list[str]) -> dict[str, bytes]:
     """What a server says of the runs of a data directory, answer by answer."""
     clock = DrivenClock(unix=1_800_100_000.0)
     normal = Normal()
+    answers: dict[str, bytes] = {}
     async with _server(folder, clock, Stage(clock)) as http:
         for number, job_id in enumerate(job_ids, 1):
             normal(job_id.encode())
             path = f"/v1/runs/{job_id}"
             run = await http.get(path)
-            yield f"{number}/run", normal(run.content)
+            answers[f"{number}/run"] = normal(run.content)
             last = run.json()["last_event_id"]
             for cursor in (0, last // 2):
                 for form, headers in (("sse", {}), ("ndjson", NDJSON)):
                     for output in (True, False):
                         query = {"starting_after": cursor, "include_output": output, "coalesce_ms": 0}
                         response = await http.get(f"{path}/stream", params=query, headers=headers)
-                        yield f"{number}/{form}/{cursor}/{output}", normal(response.content)
+                        answers[f"{number}/{form}/{cursor}/{output}"] = normal(response.content)
         more: dict[str, str] = {}
         while True:
             page = await http.get("/v1/runs", params={"limit": 100, "include": "output", **more})
-            yield f"list/{len(more)}", normal(page.content)
+            answers[f"list/{len(more)}"] = normal(page.content)
             if not page.json()["has_more"]:
                 break
             more = {"after": page.json()["last_id"]}
         logs = (await http.get("/v1/swarm/logs")).content
-        yield "logs", normal(re.sub(rb'"timestamp":"[^"]*"\}$', b"", logs))
+        answers["logs"] = normal(re.sub(rb'"timestamp":"[^"]*"\}$', b"", logs))
+    return answers

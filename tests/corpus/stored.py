@@ -25,4 +25,4 @@ def stored_journal(folder: Path) -> list[str]:
 
 async def digests(folder: Path, job_ids: list[str]) -> dict[str, str]:
     """Of every answer about the runs of a data directory."""
-    return {name: hashlib.sha256(body).hexdigest()[:16] async for name, body in read(folder, job_ids)}
+    return {name: hashlib.sha256(body).hexdigest()[:16] for name, body in (await read(folder, job_ids)).items()}
