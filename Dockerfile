@@ -7,7 +7,7 @@ COPY requirements.lock .
 RUN pip install --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
-RUN pip install --no-deps --no-build-isolation . && pip uninstall --yes flit-core
+RUN pip install --no-deps --no-build-isolation . && pip uninstall --yes uv_build
 
 FROM python:3.13-slim
 COPY --from=build /opt/venv /opt/venv

@@ -13,12 +13,12 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from app.clock import SYSTEM_CLOCK, Clock
-from app.llm.base import ChatModel
-from app.main import create_app, journal_of
-from app.runs.journal import Journal
-from app.server import uvicorn_config
-from app.settings import Settings
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.llm.base import ChatModel
+from swarmstream.main import create_app, journal_of
+from swarmstream.runs.journal import Journal
+from swarmstream.server import uvicorn_config
+from swarmstream.settings import Settings
 from tests.document import check_declared
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,15 +13,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from app.errors import ModelError
-from app.llm.base import ModelCall
-from app.llm.image_fetcher import ImageFetcher
-from app.llm.litellm_model import LiteLLMModel
-from app.llm.litellm_setup import import_litellm
-from app.swarm.agents import Sampling
-from app.swarm.models import ModelRef
-from app.tools.hosts import AllowedHosts
-from app.tools.mcp_reach import Reach
+from swarmstream.errors import ModelError
+from swarmstream.llm.base import ModelCall
+from swarmstream.llm.image_fetcher import ImageFetcher
+from swarmstream.llm.litellm_model import LiteLLMModel
+from swarmstream.llm.litellm_setup import import_litellm
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ModelRef
+from swarmstream.tools.hosts import AllowedHosts
+from swarmstream.tools.mcp_reach import Reach
 
 OUR_FETCHER = "our own image fetcher"
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from app.errors import ModelError
-from app.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
-from app.swarm.models import ModelRef, Price
-from app.swarm.plan import Compiled, PlanLimits, compile_swarm
-from app.swarm.spec import SwarmRequest
+from swarmstream.errors import ModelError
+from swarmstream.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
+from swarmstream.swarm.models import ModelRef, Price
+from swarmstream.swarm.plan import Compiled, PlanLimits, compile_swarm
+from swarmstream.swarm.spec import SwarmRequest
 
 Line = Delta | ModelError
 

@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from app.engine.clocks import TurnClocks
-from app.engine.turn import Speaker, Turn
-from app.swarm.conversation import prompt
-from app.swarm.models import ModelRef
+from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.turn import Speaker, Turn
+from swarmstream.swarm.conversation import prompt
+from swarmstream.swarm.models import ModelRef
 from tests.conftest import client, serving
 from tests.scripted import ScriptedModel, swarm
 from tests.test_execute import Notes

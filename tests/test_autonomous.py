@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from app.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from tests.clock import DrivenClock
 from tests.sse import ServerEvent
 from tests.test_tool_use import (

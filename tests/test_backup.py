@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.llm.demo import DemoModel
-from app.runs.data_directory import FILE
-from app.runs.sqlite_backup import DamagedRuns, back_up
+from swarmstream.llm.demo import DemoModel
+from swarmstream.runs.data_directory import FILE
+from swarmstream.runs.sqlite_backup import DamagedRuns, back_up
 from tests.conftest import client, serving
 from tests.test_cli import run
 from tests.test_sqlite_store import old_store

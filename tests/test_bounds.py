@@ -20,7 +20,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from app.swarm.spec import AgentSpec, Message, Payload, RunSpec
+from swarmstream.swarm.spec import AgentSpec, Message, Payload, RunSpec
 from tests.conftest import KEY
 from tests.process import server_process
 

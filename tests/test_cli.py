@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from app.runs.data_directory import FILE
+from swarmstream.runs.data_directory import FILE
 from tests.conftest import KEY, client
 from tests.process import COMMAND, OPENAI_KEY, openai_environ, server_process
 from tests.sse import Parser, check_stream
@@ -70,9 +70,9 @@ def test_a_short_key_is_refused_where_others_can_try_to_guess_it() -> None:
 async def test_a_short_key_and_a_misspelt_setting_are_warned_about_and_a_long_key_may_be_used_anywhere() -> None:
     environ = {"SWARMSTREAM_API_KEYS": "fifteen-letters", "SWARMSTREAM_TOOL": "x:y"}
     async with server_process(environ=environ) as server:
-        assert "WARNING app.server: 1 of the API keys: fewer than 16 characters" in server.log
+        assert "WARNING swarmstream.server: 1 of the API keys: fewer than 16 characters" in server.log
         misspelt = "SWARMSTREAM_TOOL is not a setting of this version; did you mean SWARMSTREAM_TOOLS?"
-        assert f"WARNING app.server: {misspelt}" in server.log
+        assert f"WARNING swarmstream.server: {misspelt}" in server.log
         assert "fifteen-letters" not in server.log
     async with server_process(environ={"SWARMSTREAM_API_KEYS": "sixteen-letters-", "SWARMSTREAM_HOST": "::"}) as server:
         assert "WARNING" not in server.log

@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.clock import SYSTEM_CLOCK, sleep, time_limit
+from swarmstream.clock import SYSTEM_CLOCK, sleep, time_limit
 from tests.clock import DrivenClock
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.anyio
 
-APP = ROOT / "app"
+APP = ROOT / "app" / "swarmstream"
 EXEMPT = {
     "clock.py": "it is the clock",
     "runs/sqlite_journal.py": "its batches are measured with the disk",
@@ -34,7 +34,7 @@ _WHERE_FROM = {"time", "asyncio", "anyio"}
 
 
 def uses_of_another_clock(source: str) -> Iterator[tuple[int, str]]:
-    """Line and name of whatever tells the time, or waits for it, other than `app.clock`."""
+    """Line and name of whatever tells the time, or waits for it, other than `swarmstream.clock`."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.ImportFrom(module=module) if module in _WHERE_FROM:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from anyio import to_thread
 
-from app.errors import (
+from swarmstream.errors import (
     ModelError,
     ProviderError,
     ProviderRejected,
@@ -27,13 +27,13 @@ from app.errors import (
     UpstreamInvalid,
     UpstreamTruncated,
 )
-from app.llm.base import Delta, ModelCall
-from app.llm.connections import Answer, Connections
-from app.llm.direct_model import DirectModel
-from app.llm.litellm_setup import import_litellm
-from app.llm.proxies import Disconnected
-from app.swarm.agents import Sampling
-from app.swarm.models import ChatEndpoint, ModelRef
+from swarmstream.llm.base import Delta, ModelCall
+from swarmstream.llm.connections import Answer, Connections
+from swarmstream.llm.direct_model import DirectModel
+from swarmstream.llm.litellm_setup import import_litellm
+from swarmstream.llm.proxies import Disconnected
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ChatEndpoint, ModelRef
 from tests.clock import DrivenClock
 from tests.upstream import reset
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from app.api.cors import EXPOSED_HEADERS
-from app.errors import ProviderRejected
-from app.main import create_app
-from app.settings import Settings
+from swarmstream.api.cors import EXPOSED_HEADERS
+from swarmstream.errors import ProviderRejected
+from swarmstream.main import create_app
+from swarmstream.settings import Settings
 from tests.conftest import client, serving
 from tests.scripted import ScriptedModel
 

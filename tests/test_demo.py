@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount, ToolCallDelta
-from app.llm.demo import DemoModel
-from app.swarm.agents import Sampling
-from app.swarm.conversation import ChatMessage
-from app.swarm.models import ModelRef
-from app.tools.builtin import calculator, clock
-from app.tools.tool import Tool
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, TokenCount, ToolCallDelta
+from swarmstream.llm.demo import DemoModel
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.swarm.models import ModelRef
+from swarmstream.tools.builtin import calculator, clock
+from swarmstream.tools.tool import Tool
 
 pytestmark = pytest.mark.anyio
 

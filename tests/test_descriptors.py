@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from app.descriptors import Shares, shares_of
+from swarmstream.descriptors import Shares, shares_of
 from tests.conftest import KEY, client, serving
 from tests.process import openai_environ, server_process
 from tests.raw import raw_client, status_of

@@ -12,9 +12,9 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from app.dev_key import dev_key
-from app.runs.data_directory import DEV_KEY, take_lock
-from app.settings import Settings
+from swarmstream.dev_key import dev_key
+from swarmstream.runs.data_directory import DEV_KEY, take_lock
+from swarmstream.settings import Settings
 from tests.conftest import KEY, ROOT, client
 from tests.process import server_process
 from tests.test_cli import run
@@ -37,7 +37,7 @@ async def test_a_second_server_in_one_folder_has_the_same_key_and_keeps_its_runs
         assert (await second.printed("  key:")).split()[1] == key
         assert (await first.printed("  runs:")).endswith(f"written down in {tmp_path / 'data'}")
         assert "in memory" in await second.printed("  runs:")
-        assert "WARNING app.server: another process serves the data directory data" in second.log
+        assert "WARNING swarmstream.server: another process serves the data directory data" in second.log
         assert "WARNING" not in first.log
         async with client(second.url, key=key) as http:
             answer = await http.get("/v1/runs")

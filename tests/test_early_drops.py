@@ -16,7 +16,7 @@ import httpx
 import pytest
 import requests
 
-from app.api.connection import set_user_timeout
+from swarmstream.api.connection import set_user_timeout
 from tests.clock import DrivenClock
 from tests.conftest import KEY, client, serving
 from tests.process import ServerProcess, openai_environ, server_process

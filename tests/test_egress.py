@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from app.errors import UnknownModel
-from app.llm import known
+from swarmstream.errors import UnknownModel
+from swarmstream.llm import known
 from tests.egress import OUR_FETCHER
 from tests.test_registry import PROVIDERS
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from app.errors import (
+from swarmstream.errors import (
     ModelError,
     ProviderAuth,
     ProviderError,
@@ -19,12 +19,12 @@ from app.errors import (
     UpstreamInvalid,
     UpstreamTruncated,
 )
-from app.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
-from app.llm.direct_model import DirectModel
-from app.llm.lanes import Lane
-from app.llm.litellm_model import LiteLLMModel
-from app.swarm.agents import Sampling
-from app.swarm.models import ChatEndpoint, ModelRef
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from swarmstream.llm.direct_model import DirectModel
+from swarmstream.llm.lanes import Lane
+from swarmstream.llm.litellm_model import LiteLLMModel
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ChatEndpoint, ModelRef
 from tests import protocols
 from tests.protocols import (
     A_START,

@@ -6,12 +6,12 @@ from typing import Any
 import anyio
 import pytest
 
-from app.clock import SYSTEM_CLOCK, Clock
-from app.engine.execute import Execution
-from app.engine.turn import Speaker, TurnClocks
-from app.errors import ProviderAuth
-from app.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
-from app.swarm.plan import Compiled
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.engine.execute import Execution
+from swarmstream.engine.turn import Speaker, TurnClocks
+from swarmstream.errors import ProviderAuth
+from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
+from swarmstream.swarm.plan import Compiled
 from tests.scripted import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio

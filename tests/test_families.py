@@ -8,18 +8,18 @@ import anyio
 import orjson
 import pytest
 
-from app.errors import ProviderRejected, UnsupportedOption
-from app.llm.aliases import Alias
-from app.llm.families import traits_of
-from app.llm.refusals import named_fields, refused
-from app.llm.registry import Registry
-from app.settings import Lane
-from app.swarm.agents import Sampling
-from app.swarm.models import ModelRef
-from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from app.swarm.spec import AgentRequest, SwarmRequest
-from app.tools.access import ToolAccess
-from app.tools.hosts import AllowedHosts
+from swarmstream.errors import ProviderRejected, UnsupportedOption
+from swarmstream.llm.aliases import Alias
+from swarmstream.llm.families import traits_of
+from swarmstream.llm.refusals import named_fields, refused
+from swarmstream.llm.registry import Registry
+from swarmstream.settings import Lane
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ModelRef
+from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.spec import AgentRequest, SwarmRequest
+from swarmstream.tools.access import ToolAccess
+from swarmstream.tools.hosts import AllowedHosts
 from tests.conftest import client, serving
 from tests.sse import events_of
 from tests.upstream import Exchange, provider

@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from app.clock import SYSTEM_CLOCK
+from swarmstream.clock import SYSTEM_CLOCK
 from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import PROVIDER_KEY, local_models

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import FlowSyntaxError
-from app.swarm.flow import FlowName, parse_flow
+from swarmstream.errors import FlowSyntaxError
+from swarmstream.swarm.flow import FlowName, parse_flow
 
 SPACES = st.text(" \t\n\u00a0\u2003", max_size=3)
 TRICKY = st.sampled_from("AB,-> .é\u2028\U0001f600")

@@ -7,14 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
-from app.engine.clocks import TurnClocks
-from app.engine.execute import Execution
-from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
-from app.engine.turn import Speaker
-from app.errors import ProviderAuth
-from app.events import TurnEnded, TurnStarted
-from app.llm.base import Finished, ToolCallDelta
-from app.swarm.plan import Stage
+from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.execute import Execution
+from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.engine.turn import Speaker
+from swarmstream.errors import ProviderAuth
+from swarmstream.events import TurnEnded, TurnStarted
+from swarmstream.llm.base import Finished, ToolCallDelta
+from swarmstream.swarm.plan import Stage
 from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm
 from tests.sse import ServerEvent

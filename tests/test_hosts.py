@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import McpHostRefused
-from app.tools.hosts import AllowedHosts, origin_of
+from swarmstream.errors import McpHostRefused
+from swarmstream.tools.hosts import AllowedHosts, origin_of
 
 EVERYTHING = ["*", "0.0.0.0/0", "::/0", "localhost"]
 

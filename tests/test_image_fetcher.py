@@ -9,11 +9,11 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import ModelError, ProviderBusy, ProviderRejected
-from app.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
-from app.tools.hosts import AllowedHosts
-from app.tools.mcp_reach import Reach
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.errors import ModelError, ProviderBusy, ProviderRejected
+from swarmstream.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
+from swarmstream.tools.hosts import AllowedHosts
+from swarmstream.tools.mcp_reach import Reach
 from tests.clock import DrivenClock
 
 pytestmark = pytest.mark.anyio

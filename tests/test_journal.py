@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from app.errors import IdempotencyMismatch, NotFound, StillRunning, StorageUnavailable
-from app.events import EndStatus, Event, RunDescribed, RunEnded, RunStarted, TextDelta, TurnEnded, Usage
-from app.runs.journal import (
+from swarmstream.errors import IdempotencyMismatch, NotFound, StillRunning, StorageUnavailable
+from swarmstream.events import EndStatus, Event, RunDescribed, RunEnded, RunStarted, TextDelta, TurnEnded, Usage
+from swarmstream.runs.journal import (
     MAX_ADMITTED,
     AlreadyClaimed,
     Claim,
@@ -26,8 +26,8 @@ from app.runs.journal import (
     Tail,
     Unfinished,
 )
-from app.runs.memory_journal import MemoryJournal
-from app.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.sqlite_journal import SqliteJournal
 
 pytestmark = pytest.mark.anyio
 

@@ -8,14 +8,24 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
-from app.llm.base import ChatModel, Delta, Echo, Finished, ModelCall, Opened, Reasoning, TokenCount, ToolCallDelta
-from app.llm.chat_stream import ChatStream
-from app.llm.direct_model import DirectModel
-from app.llm.lanes import Lane
-from app.llm.litellm_model import LiteLLMModel
-from app.swarm.agents import Sampling
-from app.swarm.models import ChatEndpoint, ModelRef
+from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamInvalid
+from swarmstream.llm.base import (
+    ChatModel,
+    Delta,
+    Echo,
+    Finished,
+    ModelCall,
+    Opened,
+    Reasoning,
+    TokenCount,
+    ToolCallDelta,
+)
+from swarmstream.llm.chat_stream import ChatStream
+from swarmstream.llm.direct_model import DirectModel
+from swarmstream.llm.lanes import Lane
+from swarmstream.llm.litellm_model import LiteLLMModel
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ChatEndpoint, ModelRef
 from tests.upstream import Exchange, Script, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]

@@ -19,7 +19,7 @@ import pytest
 from anyio import create_task_group, fail_after, to_thread
 from pydantic import TypeAdapter
 
-from app import (
+from swarmstream import (
     Agent,
     AgentEvent,
     AgentRearrange,
@@ -34,7 +34,7 @@ from app import (
     ToolContext,
     tool,
 )
-from app.errors import (
+from swarmstream.errors import (
     AppError,
     DuplicateAgent,
     InvalidRequest,
@@ -44,7 +44,7 @@ from app.errors import (
     ProviderAuth,
     ProviderError,
 )
-from app.tools.errors import ToolDefinitionError
+from swarmstream.tools.errors import ToolDefinitionError
 from tests.clock import DrivenClock
 from tests.process import OPENAI_KEY
 from tests.upstream import Exchange, Script, Upstream, hello, provider
@@ -1261,7 +1261,7 @@ async def test_an_agents_model_can_be_asked_whether_it_streams(openai: Serve) ->
 
 _PRELUDE = """
 import asyncio, gc, os, threading
-from app import Agent, AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
+from swarmstream import Agent, AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
 
 def agent(name):
     return Agent(name, name, print_on=False)

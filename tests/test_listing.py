@@ -1,4 +1,4 @@
-"""Lists of runs: bounded by bytes, and by what a page takes while it is written (app/api/listing.py)."""
+"""Lists of runs: bounded by bytes, and by what a page takes while it is written (app/swarmstream/api/listing.py)."""
 
 import json
 import re
@@ -13,13 +13,13 @@ import httpx
 import pytest
 from starlette.responses import StreamingResponse
 
-from app.api.auth import owner_of
-from app.api.listing import MAX_PAGE_BYTES, Listed, Listing
-from app.errors import StorageUnavailable
-from app.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
-from app.runs.journal import Journal, RunRecord, RunStatus
-from app.runs.memory_journal import MemoryJournal
-from app.runs.sqlite_journal import SqliteJournal
+from swarmstream.api.auth import owner_of
+from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
+from swarmstream.errors import StorageUnavailable
+from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
+from swarmstream.runs.journal import Journal, RunRecord, RunStatus
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.sqlite_journal import SqliteJournal
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.process import ServerProcess, server_process
 

@@ -8,11 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from app.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
-from app.llm.base import Delta, Finished, ModelCall, Opened, Repeated, TokenCount
-from app.llm.litellm_model import LiteLLMModel
-from app.swarm.agents import Sampling
-from app.swarm.models import ModelRef
+from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Repeated, TokenCount
+from swarmstream.llm.litellm_model import LiteLLMModel
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ModelRef
 from tests import protocols
 from tests.test_image_fetcher import PNG, asking, fetcher, images, whole
 from tests.upstream import Exchange, Script, hello, provider

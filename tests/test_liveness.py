@@ -13,11 +13,11 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from app.api.stream import Reader, RunStream
-from app.runs.job import Job
-from app.runs.memory_journal import MemoryJournal
-from app.runs.supervisor import RunLimits, Supervisor
-from app.wire.framing import SSE
+from swarmstream.api.stream import Reader, RunStream
+from swarmstream.runs.job import Job
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.wire.framing import SSE
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.local import local_models

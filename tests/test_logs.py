@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.logs import (
+from swarmstream.logs import (
     JsonFormatter,
     Redactor,
     TextFormatter,

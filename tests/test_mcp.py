@@ -18,15 +18,15 @@ from anyio import create_task_group, fail_after
 from mcp.server.mcpserver import Context, Image, MCPServer
 from pydantic import BaseModel, JsonValue
 
-from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import McpHostRefused
-from app.tools.context import ToolContext
-from app.tools.errors import ToolError
-from app.tools.hosts import AllowedHosts
-from app.tools.mcp import McpHub, McpServer, McpSession
-from app.tools.mcp_gate import MAX_ANSWER_BYTES
-from app.tools.mcp_offer import MAX_TOOLS, read_offer
-from app.tools.tool import Tool
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.errors import McpHostRefused
+from swarmstream.tools.context import ToolContext
+from swarmstream.tools.errors import ToolError
+from swarmstream.tools.hosts import AllowedHosts
+from swarmstream.tools.mcp import McpHub, McpServer, McpSession
+from swarmstream.tools.mcp_gate import MAX_ANSWER_BYTES
+from swarmstream.tools.mcp_offer import MAX_TOOLS, read_offer
+from swarmstream.tools.tool import Tool
 from tests.clock import DrivenClock
 from tests.conftest import ROOT
 from tests.mcp_server import OBJECT, Asked, Overheard, Rogue, listening, official, rogue
@@ -244,7 +244,7 @@ async def test_first_calls_at_once_begin_one_session() -> None:
 def test_nothing_is_imported_before_a_server_is_needed() -> None:
     program = (
         "import anyio, sys\n"
-        "from app.tools.mcp import AllowedHosts, McpHub\n"
+        "from swarmstream.tools.mcp import AllowedHosts, McpHub\n"
         "async def main():\n"
         "    async with McpHub(AllowedHosts(['*'])).session([]) as session:\n"
         "        assert session.tools == ()\n"

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
-from app.llm.demo import DemoModel
+from swarmstream.llm.demo import DemoModel
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.mcp_server import Asked, listening, official, rogue

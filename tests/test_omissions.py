@@ -9,13 +9,13 @@ import httpx
 import msgspec
 import pytest
 
-from app.engine.omissions import MAX_MODELS, REMEMBERED_SECONDS, Omissions, RefusedFields
-from app.errors import ProviderRejected
-from app.events import TurnEnded, Usage
-from app.runs.packing import pack, unpack
-from app.swarm.agents import Sampling
-from app.swarm.models import ModelRef
-from app.swarm.traits import Traits
+from swarmstream.engine.omissions import MAX_MODELS, REMEMBERED_SECONDS, Omissions, RefusedFields
+from swarmstream.errors import ProviderRejected
+from swarmstream.events import TurnEnded, Usage
+from swarmstream.runs.packing import pack, unpack
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ModelRef
+from swarmstream.swarm.traits import Traits
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.local import PROVIDER_KEY, local_models

@@ -12,15 +12,15 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import SecretStr
 
-from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from app.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
-from app.errors import ProviderError
-from app.llm.base import Hear, ModelCall, Opened, Reasoning, ToolCallDelta
-from app.llm.demo import DemoModel
-from app.main import create_app
-from app.settings import Settings
-from app.wire.framing import NDJSON, gap
-from app.wire.schema import GapFrame
+from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.errors import ProviderError
+from swarmstream.llm.base import Hear, ModelCall, Opened, Reasoning, ToolCallDelta
+from swarmstream.llm.demo import DemoModel
+from swarmstream.main import create_app
+from swarmstream.settings import Settings
+from swarmstream.wire.framing import NDJSON, gap
+from swarmstream.wire.schema import GapFrame
 from tests.clock import DrivenClock
 from tests.conftest import OTHER_KEY, client, serving
 from tests.document import check, check_answer, document, operations, resolved

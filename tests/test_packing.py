@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from app.events import (
+from swarmstream.events import (
     AgentUsage,
     CustomEvent,
     Event,
@@ -27,8 +27,8 @@ from app.events import (
     Usage,
     UsageTotalled,
 )
-from app.runs.checksums import Damaged
-from app.runs.packing import Noted, pack, split, unpack
+from swarmstream.runs.checksums import Damaged
+from swarmstream.runs.packing import Noted, pack, split, unpack
 
 USAGE = Usage(1, 2, 3, 4, 0.1, 1e-9, priced=False, estimated=True)
 FAILURE = Failure("code", "words", 502, retryable=True)

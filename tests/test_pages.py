@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from app.api.front_page import prefers_html
+from swarmstream.api.front_page import prefers_html
 from tests.conftest import KEY, OTHER_KEY, client, serving
 
 pytestmark = pytest.mark.anyio

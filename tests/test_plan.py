@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.errors import (
+from swarmstream.errors import (
     AppError,
     DuplicateAgent,
     FlowSyntaxError,
@@ -19,12 +19,12 @@ from app.errors import (
     UnknownSwarmType,
     UnsupportedOption,
 )
-from app.llm.registry import Registry
-from app.swarm.agents import Agent
-from app.swarm.conversation import prompt as prompt_of
-from app.swarm.models import ModelRegistry
-from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from app.swarm.spec import AgentRequest, AgentSpec, Message, SwarmRequest
+from swarmstream.llm.registry import Registry
+from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.conversation import prompt as prompt_of
+from swarmstream.swarm.models import ModelRegistry
+from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.spec import AgentRequest, AgentSpec, Message, SwarmRequest
 from tests.scripted import AnyModel
 
 Loc = tuple[str | int, ...]

@@ -19,20 +19,20 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from app.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from app.api.runs import MAX_RUNS_LISTED
-from app.api.stream_tokens import TOKEN_SECONDS
-from app.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
-from app.engine.handoff import MAX_HANDOFFS_IN_A_ROW
-from app.errors import AppError
-from app.llm.aliases import read_aliases
-from app.llm.demo import DemoModel
-from app.runs.memory_journal import CLAIM_SECONDS
-from app.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
-from app.swarm.plan import SWARM_TYPES
-from app.swarm.spec import AgentSpec, RunSpec
-from app.tools.builtin import BUILTIN_TOOLS
-from app.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
+from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from swarmstream.api.runs import MAX_RUNS_LISTED
+from swarmstream.api.stream_tokens import TOKEN_SECONDS
+from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.errors import AppError
+from swarmstream.llm.aliases import read_aliases
+from swarmstream.llm.demo import DemoModel
+from swarmstream.runs.memory_journal import CLAIM_SECONDS
+from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
+from swarmstream.swarm.plan import SWARM_TYPES
+from swarmstream.swarm.spec import AgentSpec, RunSpec
+from swarmstream.tools.builtin import BUILTIN_TOOLS
+from swarmstream.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
 from tests.conftest import KEY, client, serving
 from tests.sse import Parser, ServerEvent, check_stream
 from tests.upstream import Upstream, hello, provider
@@ -494,7 +494,7 @@ async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
 def test_the_files_that_readme_names_exist() -> None:
     named = re.findall(r"\]\(([^)#]+)\)", README)
     named += re.findall(r"(?<![\w/])(?:\./)?((?:scripts|app|openapi)/[\w./]*\w)", README)
-    assert {"LICENSE", "scripts/serve", "scripts/test", "openapi/openapi.json", "app/swarm"} <= set(named)
+    assert {"LICENSE", "scripts/serve", "scripts/test", "openapi/openapi.json", "app/swarmstream/swarm"} <= set(named)
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert [
         name

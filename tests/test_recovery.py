@@ -18,9 +18,9 @@ import anyio
 import httpx
 import pytest
 
-from app.engine.past import past_of
-from app.errors import ProviderRejected, UnknownModel
-from app.events import (
+from swarmstream.engine.past import past_of
+from swarmstream.errors import ProviderRejected, UnknownModel
+from swarmstream.events import (
     RunEnded,
     RunFailed,
     RunStarted,
@@ -32,17 +32,17 @@ from app.events import (
     Usage,
     UsageTotalled,
 )
-from app.llm.base import ToolCallDelta
-from app.runs.job import Job, job_again
-from app.runs.journal import Entry, RunRecord
-from app.runs.memory_journal import MemoryJournal
-from app.runs.recovery import Recovery
-from app.runs.sqlite_journal import SqliteJournal
-from app.runs.sqlite_store import FILE
-from app.runs.supervisor import RunLimits, Supervisor
-from app.swarm.plan import Compiled, PlanLimits
-from app.tools.access import ToolAccess
-from app.wire.schema import TurnRestartFrame
+from swarmstream.llm.base import ToolCallDelta
+from swarmstream.runs.job import Job, job_again
+from swarmstream.runs.journal import Entry, RunRecord
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.recovery import Recovery
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.sqlite_store import FILE
+from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.swarm.plan import Compiled, PlanLimits
+from swarmstream.tools.access import ToolAccess
+from swarmstream.wire.schema import TurnRestartFrame
 from tests.clock import DrivenClock
 from tests.conftest import KEY, client
 from tests.crash_provider import Ledger, teams

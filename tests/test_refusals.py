@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from app.api.body import is_no_form
+from swarmstream.api.body import is_no_form
 from tests.clock import DrivenClock
 from tests.conftest import KEY, client, serving
 from tests.scripted import ScriptedModel

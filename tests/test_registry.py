@@ -9,15 +9,15 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from app.errors import AppError, NoCredentials, UnknownModel
-from app.llm.aliases import Alias, AliasError, AliasPrice, aliases_of, read_aliases
-from app.llm.registry import Registry
-from app.settings import Lane, Settings
-from app.swarm.models import ChatEndpoint, Price, PriceTier
+from swarmstream.errors import AppError, NoCredentials, UnknownModel
+from swarmstream.llm.aliases import Alias, AliasError, AliasPrice, aliases_of, read_aliases
+from swarmstream.llm.registry import Registry
+from swarmstream.settings import Lane, Settings
+from swarmstream.swarm.models import ChatEndpoint, Price, PriceTier
 from tests.conftest import client, serving
 
 ROOT = Path(__file__).resolve().parent.parent
-PROVIDERS = orjson.loads((ROOT / "app" / "llm" / "providers.json").read_bytes())["providers"]
+PROVIDERS = orjson.loads((ROOT / "app" / "swarmstream" / "llm" / "providers.json").read_bytes())["providers"]
 
 EVERY_KEY = {name: "key" for facts in PROVIDERS.values() for way in facts["credentials"] for name in way}
 """An environment with the credentials of every provider."""
@@ -774,7 +774,7 @@ def test_tiers_of_the_table_are_charged() -> None:
 
 
 def test_a_tiers_rate_for_reasoning_is_charged() -> None:
-    table = orjson.loads((ROOT / "app" / "llm" / "prices.json").read_bytes())["models"]
+    table = orjson.loads((ROOT / "app" / "swarmstream" / "llm" / "prices.json").read_bytes())["models"]
     name = "dashscope/qwen-plus-latest"
     tier = table[name]["tiers"][-1]
     price = registry(EVERY_KEY).resolve(name).price
@@ -858,7 +858,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_app_is_imported_without_litellm() -> None:
-    process = run("-c", "import app.main, sys; assert 'litellm' not in sys.modules")
+    process = run("-c", "import swarmstream.main, sys; assert 'litellm' not in sys.modules")
     assert process.returncode == 0, process.stderr
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from app.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
-from app.main import tool_grants
-from app.runs.job import job_again
-from app.runs.journal import RunRecord
-from app.settings import Settings, misspelt_settings
-from app.spelling import meant
-from app.swarm.agents import Agent
-from app.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from app.swarm.spec import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
-from app.swarm.unread import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
-from app.tools.access import ToolAccess
+from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
+from swarmstream.main import tool_grants
+from swarmstream.runs.job import job_again
+from swarmstream.runs.journal import RunRecord
+from swarmstream.settings import Settings, misspelt_settings
+from swarmstream.spelling import meant
+from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.spec import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
+from swarmstream.swarm.unread import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
+from swarmstream.tools.access import ToolAccess
 from tests.conftest import client, serving
 from tests.scripted import AnyModel, ScriptedModel
 

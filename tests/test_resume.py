@@ -12,10 +12,10 @@ import anyio
 import httpx
 import pytest
 
-from app.llm.base import Finished, Reasoning, ToolCallDelta
-from app.runs.journal import Journal
-from app.runs.memory_journal import MemoryJournal
-from app.runs.sqlite_journal import SqliteJournal
+from swarmstream.llm.base import Finished, Reasoning, ToolCallDelta
+from swarmstream.runs.journal import Journal
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.sqlite_journal import SqliteJournal
 from tests.conftest import KEY, client, serving
 from tests.process import openai_environ, server_process
 from tests.scripted import ScriptedModel

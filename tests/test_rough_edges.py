@@ -8,11 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from app import Agent, AgentRearrange, ConcurrentWorkflow, Failed, SequentialWorkflow
-from app.tools.context import ToolContext
-from app.tools.errors import ToolError
-from app.tools.threads import MAX_THREADS
-from app.tools.tool import tool
+from swarmstream import Agent, AgentRearrange, ConcurrentWorkflow, Failed, SequentialWorkflow
+from swarmstream.tools.context import ToolContext
+from swarmstream.tools.errors import ToolError
+from swarmstream.tools.threads import MAX_THREADS
+from swarmstream.tools.tool import tool
 from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import local_models

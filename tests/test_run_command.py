@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.terminal.watch import watch
+from swarmstream.terminal.watch import watch
 from tests.conftest import KEY, TestServer, serving
 from tests.local import local_models
 from tests.process import COMMAND, OPENAI_KEY
@@ -777,5 +777,5 @@ async def test_a_signal_before_the_first_frame_waits_for_none() -> None:
 
 
 def test_who_draws_nothing_does_not_pay_for_rich() -> None:
-    code = "import app.cli, sys; sys.exit('rich.live' in sys.modules or 'httpx' in sys.modules)"
+    code = "import swarmstream.cli, sys; sys.exit('rich.live' in sys.modules or 'httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -13,15 +13,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.api.auth import KeyRing, owner_of
-from app.api.stream_tokens import TOKEN_SECONDS, digest_of, stream_token
-from app.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
-from app.logs import Redactor, TextFormatter
-from app.main import journal_of
-from app.runs.journal import RunRecord
-from app.runs.memory_journal import MemoryJournal
-from app.runs.sqlite_journal import SqliteJournal
-from app.settings import Settings
+from swarmstream.api.auth import KeyRing, owner_of
+from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, stream_token
+from swarmstream.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
+from swarmstream.logs import Redactor, TextFormatter
+from swarmstream.main import journal_of
+from swarmstream.runs.journal import RunRecord
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.settings import Settings
 from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.local import local_models

@@ -5,8 +5,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from app.llm.known import secret_variables
-from app.secret_files import SecretFileError, read_secret_files
+from swarmstream.llm.known import secret_variables
+from swarmstream.secret_files import SecretFileError, read_secret_files
 from tests.conftest import KEY, OTHER_KEY, client
 from tests.process import OPENAI_KEY, server_process
 from tests.test_cli import run

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 
-from app.settings import ENV_PREFIX, Settings, unknown_settings
+from swarmstream.settings import ENV_PREFIX, Settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""One key cannot take all that there is from the others (app/shares.py): runs at once, threads for tools, reads."""
+"""One key cannot take all that there is from the others (shares.py): runs at once, threads for tools, reads."""
 
 import asyncio
 import threading
@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from app.api.auth import owner_of
-from app.errors import Unavailable
-from app.events import RunEnded
-from app.llm.base import Finished, ToolCallDelta
-from app.places import Places
-from app.runs.job import Job
-from app.runs.journal import RunStatus
-from app.runs.memory_journal import MemoryJournal
-from app.runs.sqlite_journal import SqliteJournal
-from app.runs.supervisor import RunLimits, Supervisor
-from app.shares import Owner, Shares, owner_of_context
-from app.tools.threads import MAX_THREADS
+from swarmstream.api.auth import owner_of
+from swarmstream.errors import Unavailable
+from swarmstream.events import RunEnded
+from swarmstream.llm.base import Finished, ToolCallDelta
+from swarmstream.places import Places
+from swarmstream.runs.job import Job
+from swarmstream.runs.journal import RunStatus
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.shares import Owner, Shares, owner_of_context
+from swarmstream.tools.threads import MAX_THREADS
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.scripted import ScriptedModel, swarm
 from tests.test_listing import add_run

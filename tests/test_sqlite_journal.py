@@ -16,13 +16,13 @@ import msgspec
 import pytest
 from anyio import to_thread
 
-from app.errors import NotFound, StorageUnavailable
-from app.events import CustomEvent, RunDescribed, RunStarted, TextDelta
-from app.runs.journal import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
-from app.runs.memory_journal import Claims
-from app.runs.sqlite_journal import SqliteJournal
-from app.runs.sqlite_store import FILE, Ending, Store
-from app.runs.sqlite_writer import Task
+from swarmstream.errors import NotFound, StorageUnavailable
+from swarmstream.events import CustomEvent, RunDescribed, RunStarted, TextDelta
+from swarmstream.runs.journal import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
+from swarmstream.runs.memory_journal import Claims
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.sqlite_store import FILE, Ending, Store
+from swarmstream.runs.sqlite_writer import Task
 from tests.conftest import KEY, client
 from tests.process import COMMAND, ServerProcess, openai_environ, server_process
 from tests.sse import ServerEvent, check_stream, events_of

@@ -16,14 +16,14 @@ import msgspec
 import orjson
 import pytest
 
-from app.errors import IdempotencyMismatch, NotFound, StorageUnavailable
-from app.events import Event, RunDescribed, RunEnded, RunStarted, TextDelta
-from app.runs.data_directory import FILE, take_lock
-from app.runs.journal import AlreadyClaimed, Claim, Log
-from app.runs.packing import pack
-from app.runs.sqlite_journal import SqliteJournal
-from app.runs.sqlite_store import Store
-from app.runs.stored_run import description_of
+from swarmstream.errors import IdempotencyMismatch, NotFound, StorageUnavailable
+from swarmstream.events import Event, RunDescribed, RunEnded, RunStarted, TextDelta
+from swarmstream.runs.data_directory import FILE, take_lock
+from swarmstream.runs.journal import AlreadyClaimed, Claim, Log
+from swarmstream.runs.packing import pack
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.sqlite_store import Store
+from swarmstream.runs.stored_run import description_of
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.test_journal import END, begin, finish, nothing, read_all, record, text
@@ -589,8 +589,8 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
         await log.commit(RunStarted(0))
         await log.suspend()
     flip(tmp_path, "batches", "events", "id = 1", 8)
-    from app.llm.lanes import Lanes
-    from app.runs.supervisor import RunLimits, Supervisor
+    from swarmstream.llm.lanes import Lanes
+    from swarmstream.runs.supervisor import RunLimits, Supervisor
 
     async with opened(tmp_path) as journal, Supervisor(journal, Lanes({}), RunLimits()) as supervisor:
         await supervisor.recover(lambda _: pytest.fail("it is not run"))

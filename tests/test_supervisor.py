@@ -13,16 +13,16 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from app.clock import SYSTEM_CLOCK, Clock
-from app.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
-from app.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
-from app.runs.data_directory import FILE
-from app.runs.job import Job
-from app.runs.journal import AlreadyClaimed, Claim, Log, RunRecord, Suspended
-from app.runs.memory_journal import MemoryJournal
-from app.runs.run import Run
-from app.runs.sqlite_journal import SqliteJournal
-from app.runs.supervisor import RunLimits, Supervisor
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
+from swarmstream.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
+from swarmstream.runs.data_directory import FILE
+from swarmstream.runs.job import Job
+from swarmstream.runs.journal import AlreadyClaimed, Claim, Log, RunRecord, Suspended
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.run import Run
+from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.runs.supervisor import RunLimits, Supervisor
 from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm
 

@@ -16,13 +16,13 @@ import httpx
 import pytest
 from anyio import from_thread
 
-from app.engine.clocks import TurnClocks
-from app.engine.speech import Speech
-from app.engine.tool_use import ToolUse
-from app.errors import ProviderAuth, ProviderError, UpstreamTruncated
-from app.events import ToolEnded
-from app.llm.base import Finished, ToolCallDelta
-from app.tools.tool import MAX_OUTPUT_BYTES, ToolContext, tool
+from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.speech import Speech
+from swarmstream.engine.tool_use import ToolUse
+from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
+from swarmstream.events import ToolEnded
+from swarmstream.llm.base import Finished, ToolCallDelta
+from swarmstream.tools.tool import MAX_OUTPUT_BYTES, ToolContext, tool
 from tests.clock import DrivenClock
 from tests.conftest import client
 from tests.local import local_models

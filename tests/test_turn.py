@@ -5,10 +5,10 @@ from typing import Any
 import anyio
 import pytest
 
-from app.clock import sleep
-from app.engine.clocks import TurnClocks
-from app.engine.turn import Speaker, Turn
-from app.errors import (
+from swarmstream.clock import sleep
+from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.turn import Speaker, Turn
+from swarmstream.errors import (
     FirstTokenTimeout,
     ModelError,
     ProviderAuth,
@@ -19,9 +19,9 @@ from app.errors import (
     ProviderUnreachable,
     UpstreamTruncated,
 )
-from app.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from app.llm.base import Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
-from app.swarm.conversation import ChatMessage
+from swarmstream.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
+from swarmstream.llm.base import Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from swarmstream.swarm.conversation import ChatMessage
 from tests.clock import DrivenClock
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes

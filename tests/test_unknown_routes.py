@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from app.api.unknown_routes import INSTEAD, methods_of
-from app.main import create_app
-from app.settings import Settings
+from swarmstream.api.unknown_routes import INSTEAD, methods_of
+from swarmstream.main import create_app
+from swarmstream.settings import Settings
 from tests.conftest import client, serving
 from tests.raw import raw_client, status_of
 

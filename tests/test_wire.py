@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events import ReasoningDelta, RunDescribed, TextDelta
-from app.runs.journal import Entry
-from app.wire.framing import SSE, Rendering, join_deltas
+from swarmstream.events import ReasoningDelta, RunDescribed, TextDelta
+from swarmstream.runs.journal import Entry
+from swarmstream.wire.framing import SSE, Rendering, join_deltas
 
 
 def text(turn: int, words: str, step: int = 1) -> TextDelta:

@@ -11,18 +11,18 @@ import orjson
 import pytest
 from starlette.requests import Request
 
-from app.api.body import TIMES_IN_ALL, read_body
-from app.api.payload_text import PayloadLimits
-from app.engine.past import past_of
-from app.engine.prompt_room import PromptRoom
-from app.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
-from app.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
-from app.llm.request_body import LONG_MESSAGE, SharedMessages
-from app.swarm.plan import PlanLimits, compile_agent, compile_swarm
-from app.swarm.prompt_size import IMAGE_TOKENS, PromptSizes
-from app.swarm.spec import AgentRequest, SwarmRequest
-from app.tools.json_schema import SchemaError, check_schema, compiled
-from app.tools.schema_weight import Scale, SchemaSteps
+from swarmstream.api.body import TIMES_IN_ALL, read_body
+from swarmstream.api.payload_text import PayloadLimits
+from swarmstream.engine.past import past_of
+from swarmstream.engine.prompt_room import PromptRoom
+from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
+from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
+from swarmstream.llm.request_body import LONG_MESSAGE, SharedMessages
+from swarmstream.swarm.plan import PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.prompt_size import IMAGE_TOKENS, PromptSizes
+from swarmstream.swarm.spec import AgentRequest, SwarmRequest
+from swarmstream.tools.json_schema import SchemaError, check_schema, compiled
+from swarmstream.tools.schema_weight import Scale, SchemaSteps
 from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.local import local_models

@@ -8,11 +8,11 @@ from statistics import median
 
 from provider import token_lines
 
-from app.events import TextDelta
-from app.llm.chat_stream import ChatStream
-from app.runs.journal import Entry, RunRecord
-from app.runs.memory_journal import MemoryJournal
-from app.wire.framing import SSE, Rendering
+from swarmstream.events import TextDelta
+from swarmstream.llm.chat_stream import ChatStream
+from swarmstream.runs.journal import Entry, RunRecord
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.wire.framing import SSE, Rendering
 
 _TOKENS = 2000
 _REPEATS = 50

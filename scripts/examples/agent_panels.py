@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from app import Agent, AgentRearrange
+from swarmstream import Agent, AgentRearrange
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from app import Agent
+from swarmstream import Agent
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app import Agent, SequentialWorkflow
+from swarmstream import Agent, SequentialWorkflow
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import argparse
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app import Agent
+from swarmstream import Agent
 
 
 def main() -> None:

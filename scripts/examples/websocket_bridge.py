@@ -14,7 +14,7 @@ import json
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from app import Agent, RunFailure
+from swarmstream import Agent, RunFailure
 
 
 async def answer(websocket: ServerConnection, model: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import ProviderAuth, ProviderError, ProviderRateLimited, UpstreamTruncated
-from app.llm.base import Finished, Opened, Reasoning, TokenCount, ToolCallDelta
+from swarmstream.errors import ProviderAuth, ProviderError, ProviderRateLimited, UpstreamTruncated
+from swarmstream.llm.base import Finished, Opened, Reasoning, TokenCount, ToolCallDelta
 from tests.scripted import Line
 
 AGENT = "/v1/agent/completions"

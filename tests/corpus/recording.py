@@ -11,7 +11,7 @@ import anyio
 import httpx
 from anyio.lowlevel import checkpoint
 
-from app.llm.base import Hear, ModelCall
+from swarmstream.llm.base import Hear, ModelCall
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.corpus.kinds import KINDS, Kind

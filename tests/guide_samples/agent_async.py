@@ -1,5 +1,5 @@
 import asyncio
-from app import Agent
+from swarmstream import Agent
 
 agent = Agent(
     agent_name="Writer",

@@ -1,5 +1,5 @@
 import asyncio
-from app import Agent
+from swarmstream import Agent
 
 
 def add(a: int, b: int) -> int:

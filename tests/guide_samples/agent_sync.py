@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 
 def add(a: int, b: int) -> int:

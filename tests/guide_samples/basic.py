@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 # Create agent with streaming enabled
 agent = Agent(

@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 def buffered_callback(min_chunk_size: int = 10):
     """

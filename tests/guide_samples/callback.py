@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 def streaming_callback(token: str):
     """

@@ -1,4 +1,4 @@
-from app import Agent, ConcurrentWorkflow
+from swarmstream import Agent, ConcurrentWorkflow
 
 # Create agents with streaming
 market_researcher = Agent(

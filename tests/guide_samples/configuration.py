@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 agent = Agent(
     agent_name="Configured-Streamer",

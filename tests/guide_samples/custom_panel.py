@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 from rich.live import Live
 from rich.panel import Panel
 from rich.console import Console

@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 import json
 
 def detailed_callback(token_info: dict):

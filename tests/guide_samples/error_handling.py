@@ -1,6 +1,6 @@
 import logging
 
-from app import Agent
+from swarmstream import Agent
 
 logger = logging.getLogger(__name__)
 

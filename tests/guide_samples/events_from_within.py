@@ -4,7 +4,7 @@ the handler is the run's handle. Other than there, it has any number of readers.
 import asyncio
 import sys
 
-from app import Agent, Cancelled, Failed, SequentialWorkflow, TimedOut, ToolContext
+from swarmstream import Agent, Cancelled, Failed, SequentialWorkflow, TimedOut, ToolContext
 
 
 async def measure(ctx: ToolContext, depth: int) -> str:

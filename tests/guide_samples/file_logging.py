@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 import time
 
 class StreamLogger:

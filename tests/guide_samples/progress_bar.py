@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 from rich.progress import Progress, TextColumn, BarColumn
 from rich.console import Console
 

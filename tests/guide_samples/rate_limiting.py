@@ -1,5 +1,5 @@
 import time
-from app import Agent
+from swarmstream import Agent
 
 class RateLimitedStreamer:
     def __init__(self, min_interval: float = 0.1):

@@ -1,4 +1,4 @@
-from app import Agent, SequentialWorkflow
+from swarmstream import Agent, SequentialWorkflow
 
 # Agent 1: Researcher with streaming
 researcher = Agent(

@@ -1,4 +1,4 @@
-from app import Agent, SequentialWorkflow
+from swarmstream import Agent, SequentialWorkflow
 
 
 def make_agent(name: str, system_prompt: str) -> Agent:

@@ -1,4 +1,4 @@
-from app import Agent
+from swarmstream import Agent
 
 # Silent streaming - no console output
 agent = Agent(

@@ -1,7 +1,7 @@
 import asyncio
 import json
 import websockets
-from app import Agent
+from swarmstream import Agent
 
 class WebSocketStreamer:
     def __init__(self, websocket):

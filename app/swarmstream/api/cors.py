@@ -1,0 +1,114 @@
+"""Which web pages may call this server from a browser (Fetch standard, section 3.2, "CORS protocol").
+
+No origin that is allowed here can do anything by that alone: browsers send no key of their own accord, and there are no
+cookies. That is also what protects from a page whose name was turned to this machine's address (DNS rebinding), to
+which browsers apply none of this: it has no key.
+"""
+
+import logging
+import re
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from swarmstream.api.problems import refusal
+from swarmstream.errors import InvalidRequest, quote
+from swarmstream.settings import ENV_PREFIX
+
+logger = logging.getLogger(__name__)
+
+METHODS = ("GET", "POST", "DELETE")
+REQUEST_HEADERS = (
+    "x-api-key",
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "idempotency-key",
+    "x-accel-buffering",
+    "x-request-id",
+    "cache-control",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "user-agent",
+)
+"""Besides our own those that tracers add, and `user-agent`, which SDKs set and Firefox then asks for."""
+EXPOSED_HEADERS = ("Location", "X-Request-Id", "Retry-After", "Idempotent-Replayed", "X-Should-Retry")
+"""What scripts of a page may read of an answer, beside what the Fetch standard allows anyway."""
+
+_SDK_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,64}")
+"""Those that OpenAI's, Anthropic's and the Swarms SDKs add to every request; each release has others."""
+_MAX_SDK_HEADERS = 32
+
+_LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
+"""As browsers write the origin of a page that this machine serves (RFC 6454, section 6.2: in lower case)."""
+
+
+class Cors(CORSMiddleware):
+    """Answers preflights, and lets pages of the allowed origins read what they are answered."""
+
+    def __init__(self, app: ASGIApp, *, origins: Collection[str] = (), with_loopback: bool = False) -> None:
+        """`with_loopback`: pages that this machine serves may call, on whatever port."""
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_origin_regex=_LOOPBACK_ORIGIN if with_loopback else None,
+            allow_methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+        )
+        self._allows_some = bool(origins) or with_loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            if "origin" in headers and "access-control-request-method" in headers:
+                response = self._preflight(headers, scope["state"]["request_id"])
+                await response(scope, receive, send)
+                return
+        if self._allows_some:
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _preflight(self, asked: Headers, request_id: str) -> Response:
+        names = [name.strip().lower() for name in asked.get("access-control-request-headers", "").split(",")]
+        of_sdks = list(dict.fromkeys(name for name in names if _SDK_HEADER.fullmatch(name)))[:_MAX_SDK_HEADERS]
+        origin, headers = asked["origin"], dict(self.preflight_headers)
+        if self.preflight_explicit_allow_origin and self.is_allowed_origin(origin):
+            headers["Access-Control-Allow-Origin"] = origin
+        try:
+            self._check(origin, asked["access-control-request-method"], set(names).difference(of_sdks))
+        except InvalidRequest as error:
+            # No page can read this answer: it is for who looks at the browser's network panel, and at our log.
+            logger.info("preflight: %s", error.detail)
+            answer = refusal(error, request_id)
+            answer.headers.update(headers)
+            return answer
+        if of_sdks:
+            headers["Access-Control-Allow-Headers"] += f", {', '.join(of_sdks)}"
+        return PlainTextResponse("OK", headers=headers)
+
+    def _check(self, origin: str, method: str, names: set[str]) -> None:
+        """Check what a page wants to do.
+
+        Raises:
+            InvalidRequest: it may not.
+        """
+        if not self.is_allowed_origin(origin):
+            raise InvalidRequest(
+                f"pages of {quote(origin)} may not call this server; {ENV_PREFIX}CORS_ORIGINS lists those that may",
+                location=("Origin",),
+            )
+        if method not in METHODS:
+            raise InvalidRequest(
+                f"pages may send {', '.join(METHODS)}, not {quote(method)}",
+                location=("Access-Control-Request-Method",),
+            )
+        if refused := sorted(names.difference(self.allow_headers, ("",))):
+            raise InvalidRequest(
+                f"pages may not send the header {quote(refused[0])}", location=("Access-Control-Request-Headers",)
+            )

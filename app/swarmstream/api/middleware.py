@@ -1,0 +1,55 @@
+"""What happens around every request: its id, its line in the log. Pure ASGI, so that streams pass through untouched."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.logs import request_id_of_context
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+"""Nothing else: it stands in log lines, where a space or a bracket could pass for the log's own."""
+
+
+def new_request_id() -> str:
+    return f"req-{secrets.token_hex(12)}"
+
+
+class RequestIds:
+    """Takes over `X-Request-Id` or makes one, echoes it, logs each answer under it. Query strings are not logged."""
+
+    def __init__(self, app: ASGIApp, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = request_id_of_context.set(request_id)
+        began = self._clock.now()
+        status = 0
+
+        def send_with_id(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            return send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            level = logging.DEBUG if scope["path"].startswith("/health") else logging.INFO
+            milliseconds = (self._clock.now() - began) * 1000
+            logger.log(level, "%s %s %d %.0fms", scope["method"], scope["path"], status, milliseconds)
+            request_id_of_context.reset(token)

@@ -1,0 +1,27 @@
+"""The Python face: agents and teams of them, run in this process by the server's own engine."""
+
+from swarmstream.library.agent import Agent
+from swarmstream.library.ends import Cancelled, Failed, RunFailure, TimedOut
+from swarmstream.library.event_types import AgentEvent, TeamEvent
+from swarmstream.library.handle import RunHandle
+from swarmstream.library.payload import frames_of_payload
+from swarmstream.library.workflows import AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
+from swarmstream.tools.tool import ToolContext, ToolError, tool
+
+__all__ = [
+    "Agent",
+    "AgentEvent",
+    "AgentRearrange",
+    "Cancelled",
+    "ConcurrentWorkflow",
+    "Failed",
+    "RunFailure",
+    "RunHandle",
+    "SequentialWorkflow",
+    "TeamEvent",
+    "TimedOut",
+    "ToolContext",
+    "ToolError",
+    "frames_of_payload",
+    "tool",
+]

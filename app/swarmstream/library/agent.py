@@ -1,0 +1,203 @@
+"""An agent as Python programs have it."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from os import environ
+from typing import Any, Literal
+
+from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
+from swarmstream.library.ends import last_answer
+from swarmstream.library.event_types import AgentEvent
+from swarmstream.library.events import Callback, with_details, with_tokens
+from swarmstream.library.runnable import Runnable, drawing
+from swarmstream.library.surroundings import Surroundings, surroundings
+from swarmstream.llm.base import ChatModel
+from swarmstream.llm.lanes import Lanes
+from swarmstream.runs.job import Job, agent_job
+from swarmstream.runs.summary import Summary
+from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.swarm.plan import compile_agent
+from swarmstream.swarm.spec import AgentRequest
+from swarmstream.tools.tool import Tool, as_tool
+
+_GOODBYES = frozenset({"", "exit", "quit"})
+
+
+class Agent(Runnable[str, AgentEvent]):
+    """One agent: who it is, which model speaks for it, what it can do.
+
+    Attributes may be changed between runs.
+    """
+
+    def __init__(
+        self,
+        agent_name: str = "Agent",
+        system_prompt: str | None = None,
+        model_name: str | None = None,
+        max_loops: int | Literal["auto"] = 1,
+        tools: Iterable[Tool | Callable[..., Any]] | None = None,
+        streaming_on: bool = False,
+        stream: bool = False,
+        persistent_memory: bool = False,
+        print_on: bool | None = None,
+        verbose: bool = False,
+        interactive: bool = False,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        description: str | None = None,
+        handoffs: "Sequence[Agent] | None" = None,
+        response_format: Mapping[str, Any] | None = None,
+        mcp_url: str | None = None,
+        mcp_config: Mapping[str, Any] | None = None,
+        mcp_configs: Sequence[Mapping[str, Any]] | None = None,
+        selected_tools: str | Sequence[str] | None = None,
+        reasoning_effort: str | None = None,
+        thinking_tokens: int | None = None,
+        llm_args: Mapping[str, Any] | None = None,
+        fallbacks: Sequence[str] | None = None,
+        num_retries: int = 2,
+        timeout: float | None = None,
+    ) -> None:
+        """Of the arguments that a request does not have (WIRE.md, "AgentSpec"):
+
+        `tools` are functions, or what `@tool` made of them. `print_on` writes the answer to standard output, as it
+        comes with `streaming_on`, else when it is whole; None: where that is a terminal, or the agent is `streaming_on`
+        or `interactive`. `verbose` shows the thinking, too. `stream` gives callbacks a dict for each token.
+        `persistent_memory` makes this object remember its earlier tasks and answers. `interactive` asks for the next
+        task on the terminal after each answer, until there is none. `timeout` is in seconds, of a turn.
+
+        Raises:
+            ToolDefinitionError: one of the tools cannot be offered to a model.
+        """
+        self.agent_name = agent_name
+        self.system_prompt = system_prompt
+        self.model_name = model_name
+        self.max_loops: int | Literal["auto"] = max_loops
+        self.tools: list[Tool] = [as_tool(each) for each in tools or ()]
+        self.streaming_on = streaming_on
+        self.stream = stream
+        self.persistent_memory = persistent_memory
+        self.print_on = print_on
+        self.verbose = verbose
+        self.interactive = interactive
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.description = description
+        self.handoffs = list(handoffs or ())
+        self.response_format = response_format
+        self.mcp_url = mcp_url
+        self.mcp_config = mcp_config
+        self.mcp_configs = mcp_configs
+        self.selected_tools = selected_tools
+        self.reasoning_effort = reasoning_effort
+        self.thinking_tokens = thinking_tokens
+        self.llm_args = llm_args
+        self.fallbacks = fallbacks
+        self.num_retries = num_retries
+        self.timeout = timeout
+        self._remembered: list[ChatMessage] = []
+
+    @property
+    def llm(self) -> ChatModel:
+        """The way to the agent's model, which can `stream`.
+
+        Raises:
+            AppError: there is none.
+        """
+        registry = surroundings().registry
+        return Lanes(environ)[registry.resolve(self.model_name or registry.default_model).lane]
+
+    @property
+    def is_printed(self) -> bool:
+        """Whether the agent's answers go to standard output."""
+        if self.print_on is not None:
+            return self.print_on
+        return self.streaming_on or self.interactive or sys.stdout.isatty()
+
+    def spec(self, *, givers: "tuple[Agent, ...]" = ()) -> dict[str, Any]:
+        """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions; `givers` may hand off to it.
+
+        Raises:
+            InvalidRequest: it may hand off to one of them, in a circle.
+        """
+        if self in givers:
+            raise InvalidRequest(f"{quote(self.agent_name)} would be handed its own word back: handoffs form a circle")
+        listed: dict[str, Any] = {
+            "mcp_configs": self.mcp_configs,
+            "fallbacks": self.fallbacks,
+            "selected_tools": self.selected_tools,
+        }
+        plain: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
+                *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
+            )
+        }
+        mapped: dict[str, Any] = {
+            name: dict(value)
+            for name in ("response_format", "mcp_config", "llm_args")
+            if (value := getattr(self, name)) is not None
+        }
+        several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
+        others = {"handoffs": [agent.spec(givers=(*givers, self)) for agent in self.handoffs]} if self.handoffs else {}
+        return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
+
+    def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> str:
+        answer = super().run(task, img, streaming_callback)
+        while self.interactive and sys.stdin.isatty():
+            try:
+                following = input("You: ").strip()
+            except EOFError:
+                break
+            if following.lower() in _GOODBYES:
+                break
+            answer = super().run(following, None, streaming_callback)
+        return answer
+
+    def _title(self) -> str:
+        model = "" if self.model_name is None else f", model_name={self.model_name!r}"
+        return f"{self.agent_name!r}{model}"
+
+    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+        fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
+        request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
+        if not (request.task or "").strip():  # with a history, a request may go without
+            raise NoTask("give a task", location=("task",))
+        compiled = compile_agent(request, its.registry, its.plan_limits, its.tools, own_tools([self]))
+        return agent_job(request, compiled, owner="")
+
+    def _result(self, summary: Summary) -> str:
+        return last_answer(summary)
+
+    def _told(self, callback: Callback) -> Callback:
+        return with_details(callback) if self.stream else with_tokens(callback)
+
+    def _audience(self) -> AbstractContextManager[Any] | None:
+        return drawing(live=self.streaming_on, verbose=self.verbose) if self.is_printed else None
+
+    def _learn(self, task: str, summary: Summary) -> None:
+        if (self.persistent_memory or self.interactive) and summary.ended and summary.ended.status == "success":
+            answer = self._result(summary)
+            self._remembered += [{"role": "user", "content": task}, {"role": "assistant", "content": answer}]
+
+
+def own_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:
+    """The functions of these agents and of those that they may hand off to, by agent.
+
+    Raises:
+        DuplicateAgent: two agents with other functions have one name.
+    """
+    tools: dict[str, Sequence[Tool]] = {}
+    for agent in agents:
+        own = [as_tool(each) for each in agent.tools]  # the list may have been added to
+        for name, its in {**own_tools(agent.handoffs), agent.agent_name.strip(): own}.items():
+            if [_function(each) for each in tools.setdefault(name, its)] != [_function(each) for each in its]:
+                raise DuplicateAgent(f"two agents with different tools are named {quote(name)}")
+    return tools
+
+
+def _function(tool: Tool) -> object:
+    """What tells tools apart: two made of one function are one."""
+    return getattr(tool, "function", tool)

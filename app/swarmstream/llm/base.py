@@ -1,0 +1,143 @@
+"""What the engine asks of a model, whichever way it is reached."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.swarm.models import ModelRef
+from swarmstream.tools.schema import JsonObject
+
+_MAX_TOKENS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One request to a model."""
+
+    model: ModelRef
+    messages: Sequence[ChatMessage]
+    sampling: Sampling
+    tools: Sequence[JsonObject] = ()
+    """The tools that it may call, in the format of OpenAI's API."""
+    response_format: JsonObject | None = None
+    """What its answer is held to, in the format of OpenAI's API."""
+
+    without: Collection[str] = ()
+    """Parameters that are left out: the provider has refused them."""
+
+    def fields(self) -> dict[str, Any]:
+        """The parameters under the names that OpenAI's requests have for them."""
+        fields = self.sampling.fields(self.model, self.without).fields
+        if self.tools:
+            fields["tools"] = list(self.tools)
+        else:
+            fields.pop("parallel_tool_calls", None)  # refused where there is nothing to call
+        if self.response_format is not None:
+            fields["response_format"] = self.response_format
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The provider accepted the call; from here on it may be billed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The request is made a second time: the connection that was kept from an earlier call proved to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A delta of the model's thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the model's call of a tool. Pieces with the same `index` make up one call, in their order."""
+
+    index: int
+    id: str | None
+    """With the first piece of a call, as `name`."""
+    name: str | None
+    arguments: str
+    """A piece of the JSON text; the pieces are joined."""
+    extra: dict[str, Any] | None = None
+    """Fields of the call that the provider wants back with it, such as a signature of the thought behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Fields of the model's message that the provider wants back when its tool calls are answered: thoughts, signed."""
+
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider said that its answer is complete, and why: `stop`, `length`, `tool_calls`, …"""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """The provider's own figures for the call."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @classmethod
+    def of(
+        cls, input_tokens: object, output_tokens: object, cached: object = None, reasoning: object = None
+    ) -> "TokenCount | None":
+        """What a provider's figures come to; None where one of the first two is no figure, as if it had given none."""
+        given, said = _tokens(input_tokens), _tokens(output_tokens)
+        if given is None or said is None:
+            return None
+        return cls(given, said, _tokens(cached) or 0, _tokens(reasoning) or 0)
+
+
+def _tokens(figure: object) -> int | None:
+    """A count; None for what cannot be one."""
+    if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 <= figure <= _MAX_TOKENS:
+        return None
+    return int(figure)
+
+
+Delta: TypeAlias = str | Opened | Repeated | Reasoning | ToolCallDelta | Echo | Finished | TokenCount
+"""What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
+
+
+Hear: TypeAlias = Callable[[Sequence[Delta]], None]
+"""Takes what has come at once. What it raises ends the stream."""
+
+
+class ChatModel(Protocol):
+    """A way to reach models."""
+
+    async def ready(self) -> None:
+        """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
+        ...
+
+    async def stream(self, call: ModelCall, hear: Hear) -> None:
+        """Let `hear` have the answer as it arrives, and return at its end.
+
+        `Opened` is first, but for a `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
+        `Finished`, and a `TokenCount` if there is one. What a provider counts in between comes in between: the last
+        figures count.
+
+        Cancelling the task closes the provider's connection. A model repeats nothing by itself but what it calls
+        `Repeated`, once; it keeps no clock, and lets others have the event loop, however fast its provider is.
+
+        Raises:
+            ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`. An error that
+                the provider reports inside of it, before the first token, raises what its status stands for.
+        """
+        ...

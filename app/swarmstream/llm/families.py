@@ -1,0 +1,52 @@
+"""What families of models refuse, by their names.
+
+Sources: OpenAI's guide to reasoning models and its deployment checklist, Anthropic's notes on Claude 4.7 and 5, and the
+locked litellm (`responses_api_bridge_check`, `OpenAIGPT5Config`, `OpenAIOSeriesConfig`, `supports_sampling_params` and
+`default_reasoning_effort` in its table). What is not here is learnt from refusals (`swarmstream.engine.omissions`).
+"""
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from swarmstream.swarm.traits import PLAIN, Traits
+
+_SAMPLING = frozenset(["temperature", "top_p", "logprobs", "top_logprobs"])
+_PENALTIES = frozenset(["frequency_penalty", "presence_penalty", "logit_bias"])
+
+_ALWAYS_THINKS = Traits(refuses=_SAMPLING | _PENALTIES, takes_budget=False)
+_THINKS_IF_ASKED = Traits(
+    refuses=_PENALTIES, refuses_thinking=_SAMPLING, thinks_unasked=False, can_rest=True, takes_budget=False
+)
+_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="at_rest")
+_CLAUDE = Traits(refuses=_PENALTIES | {"seed", "logprobs", "top_logprobs"})
+_CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_budget=False)
+
+_FAMILIES: tuple[tuple[str, Traits], ...] = (
+    # OpenAI: the first that fits.
+    ("gpt-5-chat*", PLAIN),
+    ("gpt-5*-pro*", _ALWAYS_THINKS),
+    ("gpt-5*-codex*", _ALWAYS_THINKS),
+    ("gpt-5*-chat-latest", _ALWAYS_THINKS),
+    ("gpt-5*-search*", _ALWAYS_THINKS),
+    ("gpt-5.[123]*", _THINKS_IF_ASKED),
+    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="at_rest")),
+    ("gpt-5.[5-9]*", _THINKS_UNLESS_ASKED),
+    ("gpt-5", _ALWAYS_THINKS),
+    ("gpt-5-*", _ALWAYS_THINKS),
+    ("gpt-6-astra*", replace(_ALWAYS_THINKS, tools_in_chat="never")),
+    ("gpt-6.[1-9]*", replace(_ALWAYS_THINKS, tools_in_chat="never")),
+    ("gpt-6*", _THINKS_UNLESS_ASKED),
+    *((name, _ALWAYS_THINKS) for series in ("o1", "o3", "o4") for name in (series, f"{series}-*")),
+    # Anthropic, whose names stand within longer ones at Bedrock and Vertex AI.
+    *(
+        (f"*claude-{generation}*", _CLAUDE_WITHOUT_SAMPLING)
+        for generation in ("opus-4[.-][7-9]", "opus-[5-9]", "sonnet-[5-9]", "haiku-[5-9]", "fable-", "mythos-")
+    ),
+    ("*claude-*", _CLAUDE),
+)
+
+
+def traits_of(name: str) -> Traits:
+    """The traits of a model, by its name without its provider."""
+    model = name.lower().rpartition("/")[2].removeprefix("ft:")
+    return next((traits for pattern, traits in _FAMILIES if fnmatchcase(model, pattern)), PLAIN)

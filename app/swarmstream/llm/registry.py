@@ -1,0 +1,150 @@
+"""Which models this server can call: the operator's aliases first, then litellm's names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Literal
+
+from swarmstream.errors import AppError, NoCredentials, UnknownModel, quote
+from swarmstream.llm import known
+from swarmstream.llm.aliases import DEMO_PREFIX, Alias
+from swarmstream.settings import Lane
+from swarmstream.swarm.models import ChatEndpoint, ModelRef, Price
+
+DEMO_MODEL = f"{DEMO_PREFIX}swarm"
+_RESOLVED_NAMES = 1024
+_FREE = Price(input=0.0, output=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An alias as clients may know it: no address, no key, no variable's name."""
+
+    name: str
+    """What clients ask for: a name, or a glob."""
+    target: str
+    """The model that answers."""
+    is_glob: bool
+    is_callable: bool
+    """Whether there are credentials for it here."""
+
+
+class Registry:
+    """Resolves model names against aliases, what litellm knows, and the keys in the environment."""
+
+    def __init__(
+        self,
+        *,
+        default_model: str,
+        environ: Mapping[str, str],
+        aliases: Mapping[str, Alias] | None = None,
+        lane: Lane | Literal["auto"] = "auto",
+        holder: str = "this server",
+        hint: str = "",
+    ):
+        """`holder` is what has credentials or lacks them; `hint` ends the refusal that says so."""
+        self._default_model = default_model
+        self._environ = environ
+        self._aliases = dict(aliases or {})
+        self._lane: Lane | Literal["auto"] = lane
+        self._holder = holder
+        self._hint = hint
+        self._lately = lru_cache(maxsize=_RESOLVED_NAMES)(self._resolve)
+
+    @property
+    def default_model(self) -> str:
+        return self._default_model
+
+    def resolve(self, name: str) -> ModelRef:
+        """See `ModelRegistry`. An exact alias wins over a glob, globs are tried in the file's order. What was resolved
+        lately is remembered: aliases, tables and keys are read once, when the server starts."""
+        return self._lately(name)
+
+    def _resolve(self, name: str) -> ModelRef:
+        return self._resolve_alias(name, self._alias(name) or Alias.model_construct(model=name))
+
+    def _resolve_alias(self, name: str, alias: Alias) -> ModelRef:
+        target = alias.model
+        if target.startswith(DEMO_PREFIX):
+            return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), lane="demo", price=_FREE)
+        provider = known.provider_of(target, environ=self._environ)
+        self._check_credentials(name, provider, alias)
+        endpoint = self._endpoint(name, provider, alias)
+        return ModelRef(
+            name=name,
+            target=target if target.startswith(f"{provider}/") else f"{provider}/{target}",
+            lane="direct" if endpoint else "litellm",
+            api_base=alias.api_base,
+            api_key_env=alias.api_key_env,
+            endpoint=endpoint,
+            price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
+            max_output_tokens=known.max_output_tokens(target, provider),
+            takes_schemas=known.takes_schemas(target, provider),
+            traits=known.traits(target, provider, environ=self._environ, api_base=alias.api_base),
+            lane_is_fixed=(alias.lane or self._lane) == "direct",
+        )
+
+    def names(self) -> list[str]:
+        """What clients may ask for here: aliases, the demo, and the models of providers with credentials."""
+        aliases = [alias for alias in self._aliases if not _is_glob(alias)]
+        candidates = {DEMO_MODEL, *aliases, *known.models_with_key(self._environ)}
+        return sorted(name for name in candidates if self._resolves(name))
+
+    def offers(self) -> list[Offer]:
+        """The operator's aliases, in their order, which is the one that globs are tried in."""
+        return [
+            Offer(name, alias.model, is_glob=_is_glob(name), is_callable=self._is_callable(name, alias))
+            for name, alias in self._aliases.items()
+        ]
+
+    def _is_callable(self, name: str, alias: Alias) -> bool:
+        try:
+            self._resolve_alias(name, alias)
+        except AppError:
+            return False
+        return True
+
+    def _alias(self, name: str) -> Alias | None:
+        if name in self._aliases:
+            return self._aliases[name]
+        return next((alias for pattern, alias in self._aliases.items() if fnmatchcase(name, pattern)), None)
+
+    def _check_credentials(self, name: str, provider: str, alias: Alias) -> None:
+        """An alias with a key of its own needs that; one with a base URL and no key needs none."""
+        if alias.api_key_env is not None:
+            missing = [] if self._environ.get(alias.api_key_env) else [alias.api_key_env]
+        elif alias.api_base is not None:
+            missing = []
+        else:
+            missing = known.missing_variables(provider, self._environ)
+        if missing:
+            raise NoCredentials(
+                f"{self._holder} has no credentials for the model {quote(name)} of {provider}: "
+                f"set {' and '.join(missing)}{self._hint}"
+            )
+
+    def _endpoint(self, name: str, provider: str, alias: Alias) -> ChatEndpoint | None:
+        """Where the direct lane posts to; None for litellm's lane. An alias's lane wins over the setting."""
+        lane = alias.lane or self._lane
+        if lane == "litellm":
+            return None
+        endpoint = known.chat_endpoint(
+            alias.model, provider, environ=self._environ, api_base=alias.api_base, api_key_env=alias.api_key_env
+        )
+        if lane == "direct" and endpoint is None:
+            raise UnknownModel(
+                f"the model {quote(name)} of {provider} can only be called through litellm, which it must not be here"
+            )
+        return endpoint
+
+    def _resolves(self, name: str) -> bool:
+        try:
+            self._resolve(name)
+        except AppError:
+            return False
+        return True
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(char in pattern for char in "*?[")

@@ -1,0 +1,161 @@
+"""The composition root: settings become a server."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from swarmstream import __version__
+from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
+from swarmstream.api.auth import KeyRing, owner_of
+from swarmstream.api.cors import Cors
+from swarmstream.api.deps import Parts
+from swarmstream.api.middleware import RequestIds
+from swarmstream.api.openapi import describe
+from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
+from swarmstream.errors import AppError, quote
+from swarmstream.llm.aliases import aliases_of
+from swarmstream.llm.base import ChatModel
+from swarmstream.llm.lanes import Lanes
+from swarmstream.llm.registry import Registry
+from swarmstream.runs.job import job_again
+from swarmstream.runs.journal import Journal
+from swarmstream.runs.limits import plan_limits, run_limits
+from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.runs.supervisor import Supervisor
+from swarmstream.settings import ENV_PREFIX, Settings
+from swarmstream.tools.access import ToolGrants, operators_tools
+from swarmstream.tools.errors import ToolLoadError
+from swarmstream.tools.mcp import McpHub
+
+logger = logging.getLogger(__name__)
+
+_OPENING_SECONDS = 1.0
+"""How long the first connection waits for the journal; one that takes longer is waited for beside."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    models: Mapping[str, ChatModel] | None = None,
+    journal: Journal | None = None,
+    preload: bool = False,
+    dev: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
+) -> FastAPI:
+    """A server made of these parts; those not given are made here.
+
+    `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
+    `models` are the adapters by lane; with `preload`, litellm is imported before the first request and not by the
+    first call; with `dev`, pages that this machine serves may call, if it alone reaches the server.
+    """
+    environ = os.environ if environ is None else environ
+    registry = Registry(
+        default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
+    )
+    keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
+    tools = tool_grants(settings)
+    lanes = Lanes(environ, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
+        if preload:
+            await lanes["litellm"].ready()
+        its_journal = journal or journal_of(settings, clock)
+        opening = asyncio.create_task(its_journal.open(), name="opening of the journal")
+        with time_limit(clock, _OPENING_SECONDS):
+            await asyncio.shield(opening)
+        mcp = McpHub(tools.hosts, clock=clock)
+        try:
+            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
+                supervisor.start_recovery(
+                    lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
+                )
+                yield Parts(
+                    settings=settings,
+                    clock=clock,
+                    keys=keys,
+                    registry=registry,
+                    tools=tools,
+                    mcp=mcp,
+                    supervisor=supervisor,
+                )
+        finally:
+            opening.cancel()
+            await its_journal.close()
+            await mcp.close()
+            await lanes.close()
+
+    app = FastAPI(
+        title="swarmstream",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    for module in (completions, runs, catalog, front_page, health):
+        app.include_router(module.router)
+    if settings.docs:
+        app.include_router(docs_page.router)
+    app.add_exception_handler(AppError, problems.on_app_error)
+    app.add_exception_handler(RequestValidationError, problems.on_validation_error)
+    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    app.add_exception_handler(ClientDisconnect, problems.on_client_gone)
+    app.add_exception_handler(Exception, problems.on_bug)
+    app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
+    app.add_middleware(RequestIds, clock=clock)
+    describe(app)
+    return app
+
+
+def journal_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
+    """Where this server's runs are written down.
+
+    Raises:
+        DirectoryInUse: another server has the directory.
+    """
+    if settings.data_dir is None:
+        return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes, clock=clock)
+    # Imported here: a server that keeps its runs in memory does without.
+    from swarmstream.runs.sqlite_journal import SqliteJournal
+
+    return SqliteJournal(
+        settings.data_dir,
+        retain_seconds=settings.retain_seconds,
+        retain_bytes=settings.retain_bytes,
+        durability=settings.durability,
+        expires_all=settings.expire,
+        clock=clock,
+    )
+
+
+def tool_grants(settings: Settings) -> ToolGrants:
+    """Which tools and MCP servers there are, and for whom.
+
+    Raises:
+        ToolLoadError: a setting that says so cannot be followed.
+    """
+    operators = operators_tools(settings)
+    for doubt in operators.box.doubts():
+        logger.warning("%s", doubt)
+    known = {key.get_secret_value() for key in settings.api_keys}
+    callers: dict[str, set[str]] = {}
+    for tool, keys in settings.tool_keys.items():
+        if operators.box.get(tool) is None:
+            raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
+        given = {key.get_secret_value() for key in keys}
+        if not given <= known:
+            raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
+        callers[tool] = {owner_of(key) for key in given}
+    return ToolGrants(operators.box, operators.hosts, callers)

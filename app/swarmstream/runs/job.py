@@ -1,0 +1,109 @@
+"""A run as it was asked for: what remains of a payload once its plan is made."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from swarmstream.errors import InvalidRequest
+from swarmstream.events import RunKind
+from swarmstream.runs.journal import Claim, RunRecord
+from swarmstream.swarm.models import ModelRegistry
+from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
+from swarmstream.tools.access import ToolAccess
+
+_ACCEPTED = {"strict": False}
+"""Of a payload that was accepted once: fields that this release does not know any more must not end its run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run as it was asked for."""
+
+    kind: RunKind
+    plan: Plan
+    owner: str
+    name: str | None = None
+    description: str | None = None
+    swarm_type: str | None = None
+    number_of_agents: int = 1
+    service_tier: str = "standard"
+    temperature: float | None = None
+    warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    on_error: Literal["fail", "continue"] = "fail"
+    timeout_seconds: float | None = None
+    max_cost_usd: float | None = None
+    max_total_tokens: int | None = None
+    include_output: bool = True
+    coalesce_ms: int = 0
+    request_id: str = ""
+    traceparent: str | None = None
+    prompt_bytes: int = 0
+    """What the prompts of its widest stage will take, without what its agents will have said by then."""
+    body: bytes = b""
+    """The payload, as JSON."""
+    claim: Claim | None = None
+
+
+def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
+    """The job of a single agent; `owner` is who may read it."""
+    agent = compiled.plan.stages[0].agents[0]
+    job = _job("agent", payload, compiled, owner)
+    return replace(job, name=agent.name, description=agent.description, temperature=agent.sampling.temperature)
+
+
+def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
+    """The job of a swarm."""
+    return replace(
+        _job("swarm", payload, compiled, owner),
+        name=payload.name,
+        description=payload.description,
+        number_of_agents=len(payload.agents),
+        service_tier=payload.service_tier,
+    )
+
+
+def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: ToolAccess) -> Job:
+    """The job of a run that was begun by another process, from its payload.
+
+    Raises:
+        AppError: it cannot be run any more.
+    """
+    try:
+        if record.kind == "agent":
+            agent = AgentRequest.model_validate_json(record.body).model_copy(update=_ACCEPTED)
+            job = agent_job(agent, compile_agent(agent, models, limits, tools), owner=record.owner)
+        else:
+            swarm = SwarmRequest.model_validate_json(record.body).model_copy(update=_ACCEPTED)
+            job = swarm_job(swarm, compile_swarm(swarm, models, limits, tools), owner=record.owner)
+    except ValidationError as error:
+        raise InvalidRequest("this release does not take its payload any more") from error
+    return replace(
+        job,
+        on_disconnect=record.on_disconnect,
+        request_id=record.request_id,
+        traceparent=record.traceparent,
+        body=record.body,
+    )
+
+
+def _job(kind: RunKind, payload: RunSpec, compiled: Compiled, owner: str) -> Job:
+    return Job(
+        kind=kind,
+        plan=compiled.plan,
+        owner=owner,
+        swarm_type=compiled.swarm_type,
+        warnings=compiled.warnings,
+        metadata=payload.metadata,
+        on_disconnect=payload.on_disconnect,
+        on_error=payload.on_error,
+        timeout_seconds=payload.timeout,
+        max_cost_usd=payload.max_cost_usd,
+        max_total_tokens=payload.max_total_tokens,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+        prompt_bytes=compiled.plan.prompt_bytes(),
+    )

@@ -1,0 +1,420 @@
+"""The payloads that clients post (WIRE.md, section 2).
+
+Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
+named in `warnings`.
+"""
+
+import unicodedata
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from swarmstream.events import MAX_EVENT_ID
+
+_METADATA_BYTES = 4096
+
+MAX_COALESCE_MS = 10_000
+MAX_PARTS = 1000
+"""Of a message, and images of a task."""
+MAX_HEADERS = 64
+"""Of an MCP server."""
+MAX_LOOPS = 1_000_000
+MAX_TOKENS = 1_000_000_000
+MAX_SECONDS = 1_000_000_000
+"""Thirty years."""
+MAX_COST_USD = 1_000_000_000
+MAX_FALLBACKS = 8
+
+DEFAULT_MAX_TOKENS = 8192
+"""The hosted API's."""
+
+LLM_ARGS = frozenset(
+    [
+        "top_p",
+        "top_k",
+        "frequency_penalty",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "parallel_tool_calls",
+    ]
+)
+"""Parameters that `llm_args` passes on to the model."""
+OWN_ARGS = ("temperature", "max_tokens", "reasoning_effort", "thinking_tokens", "response_format")
+"""Fields of an agent that may also stand in its `llm_args`, where other programs have them."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""What some model knows as its `reasoning_effort`."""
+
+
+def _without_controls(name: str) -> str:
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
+        raise ValueError("must not contain control characters or line separators")
+    return name
+
+
+def _few_headers(headers: Any) -> Any:
+    """Refused before they are looked at: each wrong one would be a complaint."""
+    if isinstance(headers, dict) and len(headers) > MAX_HEADERS:  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"must be at most {MAX_HEADERS} headers")
+    return headers  # pyright: ignore[reportUnknownVariableType]
+
+
+def _as_list(messages: Any) -> Any:
+    """A list of messages, also of one message by itself, or of `{"k": message}`."""
+    if not isinstance(messages, dict):
+        return messages
+    return [messages] if isinstance(messages.get("role"), str) else list(messages.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def _number(value: Any) -> Any:
+    """Pydantic's lax numbers would count true as 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic wants one
+    return value
+
+
+def _without_nulls(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+    AfterValidator(_without_controls),
+]
+OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
+Flag = Annotated[bool, Field(strict=False)]
+"""`true` or what pydantic's lax mode takes for it, as FastAPI does: "true", "yes", 1, …"""
+WholeNumber = Annotated[int, BeforeValidator(_number), Field(strict=False)]
+"""A number or a string that is one: what programs have read from forms and from the environment."""
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=MAX_SECONDS)]
+Loops = Annotated[WholeNumber, Field(ge=1, le=MAX_LOOPS)]
+Tokens = Annotated[WholeNumber, Field(ge=1, le=MAX_TOKENS)]
+
+MAX_EFFORT_LENGTH = 100
+Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(_without_controls)]
+
+ItemT = TypeVar("ItemT")
+Items = Annotated[list[ItemT], Field(fail_fast=True)]
+"""A list that is given up at its first wrong item: a body holds half a million, and each would be a complaint."""
+
+
+class Payload(BaseModel):
+    """Base of everything a client posts: strict types, nulls dropped, unknown fields remembered."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_not_given(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None}  # pyright: ignore[reportUnknownVariableType]
+
+
+class TextPart(Payload):
+    type: Literal["text"]
+    """Marks a part that is text."""
+    text: str
+    """What is said."""
+
+
+class ImageUrl(Payload):
+    url: str
+    """An http(s) URL, a `data:image/…` URL, or base64 of an image."""
+    detail: str | None = None
+    """How closely the model looks, as OpenAI has it: `auto`, `low` or `high`; null leaves it to the provider."""
+
+
+def _as_image_url(image: Any) -> Any:
+    return {"url": image} if isinstance(image, str) else image
+
+
+class ImagePart(Payload):
+    """An image; `image_url` may be the bare URL. What counts as one, see `swarmstream.swarm.images`."""
+
+    type: Literal["image_url"]
+    """Marks a part that is an image."""
+    image_url: Annotated[ImageUrl, BeforeValidator(_as_image_url, json_schema_input_type=ImageUrl | str)]
+    """The image, as an object or as its bare URL."""
+
+
+class InputAudio(Payload):
+    data: str
+    """The sound, as base64."""
+    format: str
+    """The format of the sound, such as `wav` or `mp3`."""
+
+
+class AudioPart(Payload):
+    """Sound, as base64."""
+
+    type: Literal["input_audio"]
+    """Marks a part that is sound."""
+    input_audio: InputAudio
+    """The sound with its format."""
+
+
+class RefusalPart(Payload):
+    """What a model said instead of an answer."""
+
+    type: Literal["refusal"]
+    """Marks a part that is a refusal."""
+    refusal: str
+    """The words in which the model refused."""
+
+
+ContentPart = Annotated[TextPart | ImagePart | AudioPart | RefusalPart, Field(discriminator="type")]
+"""Parts that name a file or hold a document are none: adapters would read files and reach hosts on their own."""
+
+
+class FunctionCall(Payload):
+    name: str
+    """The name of the tool."""
+    arguments: str
+    """The model's own text: JSON, if it could write that."""
+
+
+class ToolCall(Payload):
+    """A call that a model asked for in an earlier turn of the conversation."""
+
+    id: str
+    """What the message with the result gives as its `tool_call_id`."""
+    type: Literal["function"] = "function"
+    """The kind of tool; there is one."""
+    function: FunctionCall
+    """The tool that was called, and with what."""
+
+
+class Message(Payload):
+    """One message of a conversation, in OpenAI's chat format."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    """Who speaks: `tool` is the result of a tool call."""
+    content: str | Annotated[Items[ContentPart], Field(max_length=MAX_PARTS)] | None = None
+    """What is said, as text or as at most 1,000 parts; null where a message only calls tools."""
+    name: str | None = None
+    """The name of the speaker, which is handed on to the provider."""
+    refusal: str | None = None
+    """What a model said instead of an answer."""
+    tool_calls: Annotated[Items[ToolCall], Field(max_length=MAX_PARTS)] | None = None
+    """The tools that a message of role `assistant` called; at most 1,000."""
+    tool_call_id: str | None = None
+    """The call that a message of role `tool` answers; it has to stand in an earlier message."""
+
+
+Messages = Annotated[
+    Items[Message],
+    BeforeValidator(_as_list, json_schema_input_type=list[Message] | dict[str, Message] | Message),
+]
+
+
+class McpConfig(Payload):
+    """An MCP server that lends an agent its tools."""
+
+    url: str | None = None
+    """Where the server listens: http(s), on a host that the operator allows."""
+    transport: str = "streamable_http"
+    """The way to the server: streamable HTTP, under any of its usual names; another one is refused with 400."""
+    type: str = "mcp"
+    """Marks the configuration as one of MCP; it has no effect."""
+    authorization_token: str | None = None
+    """What is sent to the server as `Authorization: Bearer`."""
+    headers: Annotated[dict[str, str], BeforeValidator(_few_headers, json_schema_input_type=dict[str, str])] = {}
+    """Headers that are sent to the server with every request; at most 64."""
+    timeout: Seconds | None = None
+    """The seconds that one call of a tool may take; null: 30."""
+
+
+class McpConfigs(Payload):
+    """The hosted API's way to write a list."""
+
+    connections: Items[McpConfig] = []
+    """The servers; at most 8 of one agent."""
+
+
+class AgentSpec(Payload):
+    """One agent: who it is, which model speaks for it, how it is sampled."""
+
+    agent_name: Name | None = None
+    """The name by which flows, events and outputs call the agent: 1 to 100 characters without control characters,
+    unique in its swarm; null: `Agent 1`, `Agent 2`, … by its position."""
+    description: str | None = None
+    """What the agent is for; agents that may hand off to it read this."""
+    system_prompt: str | None = None
+    """What the model is told about who it is, after the swarm's `rules`."""
+    model_name: ModelName | None = None
+    """The model, as litellm names it, such as `openai/gpt-4.1`, or one of the operator's aliases; null:
+    `SWARMSTREAM_DEFAULT_MODEL`."""
+    role: str = "worker"
+    """A word about the agent's part, which has no effect."""
+    max_loops: Loops | Literal["auto"] = 1
+    """How often the model may be called in one turn to use tools, at least 1; `auto`: the agent plans its work and
+    carries the plan out."""
+    max_tokens: Tokens = DEFAULT_MAX_TOKENS
+    """How many tokens one answer of the model may have, those of its thinking included; the default only as far as the
+    model goes."""
+    temperature: Number | None = None
+    """How freely the model picks its words, mostly 0 to 2; null: not sent, so that the model's own default holds."""
+    top_p: Number | None = None
+    """The probability mass from which the model picks its words, as in `llm_args`; null: not sent."""
+    llm_args: Annotated[dict[str, JsonValue], AfterValidator(_without_nulls)] = {}
+    """More sampling parameters: `top_p`, `top_k`, `frequency_penalty`, `presence_penalty`, `seed`, `stop`,
+    `logit_bias`, `logprobs`, `top_logprobs`, `parallel_tool_calls`; `temperature`, `max_tokens`, `reasoning_effort`,
+    `thinking_tokens` and `response_format` count as the agent's own; any other is refused with 400."""
+    reasoning_effort: Effort | None = None
+    """How hard the model thinks: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`, as far as it knows them;
+    another word is passed on with a warning; null leaves it to the model."""
+    thinking_tokens: Tokens | None = None
+    """How many tokens the model may think before it answers; null leaves it to the model."""
+    streaming_on: Flag = False
+    """Whether the answer is streamed, as the request's `stream` says it; on the agent route only."""
+    timeout: Seconds | None = None
+    """The seconds that one turn may take with its retries and tools; null, or more than that:
+    `SWARMSTREAM_TURN_SECONDS`."""
+    num_retries: Annotated[WholeNumber, Field(ge=0, le=5)] = 2
+    """How often a call of the model that failed before its first token is made again, 0 to 5."""
+    fallbacks: Annotated[Items[ModelName], Field(max_length=MAX_FALLBACKS)] = []
+    """Models that are tried in order where the agent's own does not begin to answer; at most 8."""
+    response_format: dict[str, JsonValue] | None = None
+    """The form of the answer: a JSON schema, or OpenAI's object around one; null: text."""
+    tools_list_dictionary: Items[dict[str, JsonValue]] | None = None
+    """Tools that the caller runs, as OpenAI's function schemas; a call of one ends the turn, and 128 tools are the most
+    an agent may have."""
+    tools_dictionary: Items[dict[str, JsonValue]] | None = None
+    """The old name of `tools_list_dictionary`, which wins."""
+    selected_tools: str | Items[str] | None = None
+    """The built-in and the operator's tools that the agent may call, by name; `all`: every one that this key may
+    use."""
+    mcp_url: str | None = None
+    """The URL of an MCP server whose tools the agent may call."""
+    mcp_config: McpConfig | None = None
+    """An MCP server whose tools the agent may call."""
+    mcp_configs: McpConfigs | Items[McpConfig] | None = None
+    """More MCP servers; an agent may have 8, all agents of a request 16 different ones."""
+    handoffs: Items["AgentSpec"] | None = None
+    """The agents, at most 32, to whom this one may pass the word, and they to theirs, 8 deep; an answer of theirs
+    stands for its own."""
+
+
+class StreamOptions(Payload):
+    """How the stream is written for the client who posted the run."""
+
+    include_output: Flag = True
+    """Whether each `chunk` repeats in `output` what its turn has said so far."""
+    coalesce_ms: Annotated[WholeNumber, Field(ge=0, le=MAX_COALESCE_MS)] = 0
+    """Joins neighbouring deltas of one turn over a window of this many milliseconds, 0 to 10,000; 0: each is sent as it
+    comes."""
+    starting_after: Annotated[WholeNumber, Field(ge=0, le=MAX_EVENT_ID)] = 0
+    """With an `Idempotency-Key`: the last event that the client has of the run; the stream goes on behind it. The
+    header `Last-Event-ID` wins. It is no part of what makes two bodies the same."""
+
+
+def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        size = len(orjson.dumps([metadata])) - len("[]")  # one level down, as it stands in answers
+    except orjson.JSONEncodeError:
+        raise ValueError("is nested too deeply") from None
+    if size > _METADATA_BYTES:
+        raise ValueError(f"must be at most {_METADATA_BYTES} bytes of JSON")
+    return metadata
+
+
+class RunSpec(Payload):
+    """The options that both completion routes share (WIRE.md, "Run options")."""
+
+    stream: Flag = False
+    """Whether the answer is a stream of events; else one JSON document comes at the end."""
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    """What happens when the last reader has gone: the run is cancelled (after `SWARMSTREAM_DISCONNECT_GRACE_SECONDS`),
+    or goes on. With `background` or an `Idempotency-Key` it goes on unless this says otherwise."""
+    on_error: Literal["fail", "continue"] = "fail"
+    """What happens when an agent fails: the run ends once its siblings have ended, or goes on, and the next agents are
+    told who failed."""
+    timeout: Seconds | None = None
+    """The seconds that the whole run may take; null, or more than that: `SWARMSTREAM_RUN_SECONDS`."""
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_small)] | None = None
+    """Anything of the caller's that comes back with the run, at most 4,096 bytes of JSON."""
+    stream_options: StreamOptions = StreamOptions()
+    """How the stream is written."""
+    background: Flag = False
+    """Whether the run goes on without a client: 202 comes at once, or with `stream` the stream."""
+    strict: Flag = False
+    """Whether fields that nothing would act on (unknown, misspelt, without a function here) are refused with 400;
+    else they are named in `warnings`."""
+    max_cost_usd: Annotated[Number, Field(gt=0, le=MAX_COST_USD)] | None = None
+    """What the run may cost, in USD; at the limit it ends `budget_exceeded`. Models need a known price then."""
+    max_total_tokens: Tokens | None = None
+    """How many tokens the run may use, input and output; at the limit it ends `budget_exceeded`."""
+    img: str | None = None
+    """An image that goes with the task: an http(s) URL, a `data:image/…` URL, or base64."""
+    imgs: Annotated[Items[str], Field(max_length=MAX_PARTS)] = []
+    """More images, each as `img`; at most 1,000."""
+    history: Messages = []
+    """What was said before the task, in OpenAI's chat format: a list, an object of messages, or one message."""
+    tools_enabled: Items[str] = []
+    """The built-in and the operator's tools that its agents get beside those that they select; agents to hand off to
+    have their own alone."""
+
+
+class AgentRequest(RunSpec):
+    """The body of `POST /v1/agent/completions`."""
+
+    agent_config: AgentSpec
+    """The agent."""
+    task: str | None = None
+    """What there is to do; without it, the `history` has to say."""
+
+    @property
+    def streams(self) -> bool:
+        return self.stream or self.agent_config.streaming_on
+
+
+class SwarmRequest(RunSpec):
+    """The body of `POST /v1/swarm/completions`."""
+
+    # Told so, not checked so: without them the refusal is one sentence of ours, not a schema's.
+    model_config = ConfigDict(json_schema_extra={"required": ["agents"]})
+
+    name: OptionalName | None = None
+    """The swarm's name, at most 100 characters, which answers repeat."""
+    description: str | None = None
+    """What the swarm is for, which answers repeat."""
+    agents: Items[AgentSpec] = []
+    """The team, in the order in which it speaks unless there is a flow; at least 1, with handoffs at most
+    `SWARMSTREAM_MAX_AGENTS`."""
+    swarm_type: str | None = None
+    """Who speaks when, one of `GET /v1/swarms/available`; null: `AgentRearrange` where there is a `rearrange_flow`,
+    else `SequentialWorkflow`."""
+    rearrange_flow: str | None = None
+    """Stages of agents' names, such as `A, B -> C`: those of one stage speak at once, and a stage begins when the one
+    before it has ended."""
+    task: str | None = None
+    """What there is to do; it wins over `messages` and `tasks`, one of which is needed."""
+    tasks: Items[str] = []
+    """What there is to do one after another, each in a fresh conversation."""
+    messages: Messages = []
+    """A conversation to begin with, in OpenAI's chat format; it wins over `tasks`."""
+    max_loops: Loops = 1
+    """How often the whole flow is gone through, on a conversation that grows."""
+    rules: str | None = None
+    """What stands before every agent's `system_prompt`."""
+    service_tier: str = "standard"
+    """A word that answers repeat; it has no effect."""
+    return_history: Flag | None = None
+    """Accepted for the hosted API's clients; it has no effect."""

@@ -1,0 +1,237 @@
+"""A Python function as the schema that models are offered, by which their arguments are read."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from types import SimpleNamespace, UnionType
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, ValidationError, create_model
+from pydantic.errors import PydanticUndefinedAnnotation
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema, to_json
+
+from swarmstream.errors import quote
+from swarmstream.tools.context import ToolContext
+from swarmstream.tools.docstring import description_in, parameters_in
+from swarmstream.tools.errors import ToolDefinitionError, ToolError
+
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_PATH_LIMIT = 60
+_COMPLAINT_LIMIT = 200
+_MAX_COMPLAINTS = 3
+_WHOLE_FLOAT_LIMIT = 2**53
+"""Beyond it a float that looks whole need not be the number that was meant."""
+
+
+class _Schemas(GenerateJsonSchema):
+    """JSON schemas without titles that repeat the names, and without defaults that JSON cannot write."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def field_title_should_be_set(self, schema: CoreSchema | Any) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSchema:
+    """What a model must know to call a function, and how its arguments become the function's."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    _fields: tuple[tuple[Parameter, str | None], ...]
+    """The parameters with the names of their fields in `_arguments`; None for one that takes the context."""
+    _arguments: type[BaseModel]
+
+    def bind(self, values: Mapping[str, JsonValue], context: ToolContext) -> tuple[list[Any], dict[str, Any]]:
+        """The positional and the named arguments of one call.
+
+        They have to be of the schema's types; only a number such as 17.0 is an integer, as JSON Schema says.
+
+        Raises:
+            ToolError: they do not fit.
+        """
+        arguments = self._read(values)
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for parameter, field in self._fields:
+            value = context if field is None else getattr(arguments, field)
+            if parameter.kind is Parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            else:
+                named[parameter.name] = value
+        return positional, named
+
+    def _read(self, values: Mapping[str, JsonValue]) -> BaseModel:
+        try:
+            return self._arguments.model_validate_json(to_json(values), strict=True)
+        except ValidationError as error:
+            misfit = error
+        try:
+            return self._arguments.model_validate_json(to_json(_with_whole_numbers(values)), strict=True)
+        except ValidationError:
+            raise ToolError(f"the arguments do not fit: {_complaints(misfit)}") from misfit
+
+
+def is_name(name: str) -> bool:
+    """Whether models can be offered a tool by this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def checked_name(name: str) -> str:
+    """The name, if models can be offered a tool by it.
+
+    Raises:
+        ToolDefinitionError: they cannot.
+    """
+    if not is_name(name):
+        raise ToolDefinitionError(f"{quote(name)} cannot be a tool's name: 1 to 64 of a-z A-Z 0-9 _ -")
+    return name
+
+
+def openai_schema(name: str, description: str, parameters: JsonObject) -> JsonObject:
+    """A tool in the format of OpenAI's API. Without a description the key is absent: some providers refuse "" there."""
+    said: JsonObject = {"description": description} if description else {}
+    return {"type": "function", "function": {"name": name, **said, "parameters": parameters}}
+
+
+def schema_of(
+    function: Callable[..., Any], *, name: str | None = None, description: str | None = None
+) -> FunctionSchema:
+    """The schema of a function, bound method, partial or object with `__call__`, async or not.
+
+    Names that a partial has bound are not offered, nor are parameters that take the `ToolContext`.
+
+    Raises:
+        ToolDefinitionError: no model could be offered it, or no model's arguments could fit.
+    """
+    routine = _routine(function)
+    name = checked_name(name or getattr(routine, "__name__", None) or type(routine).__name__)
+    try:
+        parameters = _offered(name, function)
+        hints = _hints(routine, parameters)
+    except (ValueError, TypeError, NameError, SyntaxError, AttributeError) as error:
+        raise ToolDefinitionError(f"the signature of {name} cannot be read: {error}") from error
+    docstring = _docstring(routine)
+    documented = parameters_in(docstring)
+    fields: list[tuple[Parameter, str | None]] = []
+    definitions: dict[str, Any] = {}
+    for parameter in parameters:
+        hint = hints[parameter.name]
+        field = None if _takes_context(hint) else f"argument_{len(fields)}"
+        fields.append((parameter, field))
+        if field:
+            definitions[field] = _definition(parameter, hint, documented.get(parameter.name))
+    arguments, schema = _model(name, definitions)
+    said = description_in(docstring) if description is None else description
+    return FunctionSchema(name, said, schema, tuple(fields), arguments)
+
+
+def _routine(function: Any) -> Any:
+    """What was written with `def`, below partials; an object with `__call__` stays what it is."""
+    routine = function
+    while isinstance(routine, functools.partial):
+        routine = cast("functools.partial[Any]", routine).func
+    if not callable(routine) or inspect.isclass(routine):
+        raise ToolDefinitionError(f"{_shown(function)} is no function")
+    if inspect.isasyncgenfunction(routine):
+        raise ToolDefinitionError(f"{_shown(function)} yields; a tool returns, once")
+    return routine
+
+
+def _shown(value: object) -> str:
+    return quote(getattr(value, "__qualname__", None) or repr(value))
+
+
+def _docstring(routine: Any) -> str | None:
+    """Also of an object with `__call__`: its class may say what it does."""
+    its_call = None if hasattr(routine, "__name__") else type(routine).__call__
+    return (its_call and its_call.__doc__) or routine.__doc__
+
+
+def _offered(name: str, function: Callable[..., Any]) -> list[Parameter]:
+    """The parameters that a call has to fill."""
+    signature = inspect.signature(function)
+    bound: Collection[str] = function.keywords if isinstance(function, functools.partial) else ()
+    parameters = [p for p in signature.parameters.values() if p.name not in bound]
+    if parameters and parameters[0].name == "self" and "." in str(getattr(cast(Any, function), "__qualname__", "")):
+        raise ToolDefinitionError(f"{name} is a method of no object; give the method of one")
+    for parameter in parameters:
+        if parameter.kind in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
+            raise ToolDefinitionError(
+                f"{name} takes {str(parameter).split(':')[0]}, and models need to know each parameter's name "
+                "(a decorator keeps those of the function that it wraps with functools.wraps)"
+            )
+    return parameters
+
+
+def _hints(routine: Any, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """The parameters' annotations, with what is written as text read where the function was written."""
+    written = {p.name: Any if p.annotation is Parameter.empty else p.annotation for p in parameters}
+    code = inspect.unwrap(routine if hasattr(routine, "__name__") else type(routine).__call__)
+    holder = SimpleNamespace(__annotations__=written)
+    return get_type_hints(holder, globalns=getattr(code, "__globals__", {}), include_extras=True)
+
+
+def _takes_context(hint: Any) -> bool:
+    return hint is ToolContext or (get_origin(hint) in {Annotated, Union, UnionType} and ToolContext in get_args(hint))
+
+
+def _definition(parameter: Parameter, hint: Any, documented: str | None) -> tuple[Any, Any]:
+    """The field of a parameter. A `Field` describes it before `Annotated[T, "…"]`, that before the docstring."""
+    plain, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    description = next((item for item in metadata if isinstance(item, str)), documented)
+    annotation = cast(Any, Annotated)[(plain, Field(description=description), *metadata, Field(alias=parameter.name))]
+    return annotation, ... if parameter.default is Parameter.empty else parameter.default
+
+
+def _model(name: str, definitions: dict[str, Any]) -> tuple[type[BaseModel], JsonObject]:
+    """What reads the arguments, with its JSON schema. Fields have names of ours: pydantic refuses some of Python's."""
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    try:
+        model: type[BaseModel] = create_model("Arguments", __config__=config, **definitions)
+        schema = model.model_json_schema(schema_generator=_Schemas)
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ToolDefinitionError(f"a parameter of {name} cannot be given as JSON: {reason}") from error
+    del schema["title"]
+    return model, schema
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and abs(value) < _WHOLE_FLOAT_LIMIT:
+            return int(value)
+        case dict():
+            return {key: _with_whole_numbers(item) for key, item in cast("JsonObject", value).items()}
+        case list():
+            return [_with_whole_numbers(item) for item in cast("list[JsonValue]", value)]
+        case _:
+            return value
+
+
+def _complaints(misfit: ValidationError) -> str:
+    """The first few, each cut, in words that a model can act on and without what it sent."""
+    errors = misfit.errors(include_url=False, include_input=False, include_context=False)
+    shown = [_complaint(error["loc"], error["type"], error["msg"]) for error in errors[:_MAX_COMPLAINTS]]
+    more = [f"and {len(errors) - len(shown)} more"] if len(errors) > len(shown) else []
+    return "; ".join([*shown, *more])
+
+
+def _complaint(location: Sequence[int | str], kind: str, message: str) -> str:
+    path = ".".join(map(str, location))
+    path = quote(path if len(path) <= _PATH_LIMIT else f"{path[: _PATH_LIMIT - 1]}…")
+    match kind:
+        case "missing":
+            return f"{path} is missing"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"there is no parameter {path}"
+        case _:
+            complaint = f"{path}: {message[:1].lower()}{message[1:]}"
+            return complaint if len(complaint) <= _COMPLAINT_LIMIT else f"{complaint[: _COMPLAINT_LIMIT - 1]}…"
