@@ -14,14 +14,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swarmstream.errors import ModelError
-from swarmstream.llm.base import ModelCall
+from swarmstream.llm.base import ModelCall, Sampling
 from swarmstream.llm.image_fetcher import ImageFetcher
 from swarmstream.llm.litellm_model import LiteLLMModel
 from swarmstream.llm.litellm_setup import import_litellm
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ModelRef
-from swarmstream.tools.hosts import AllowedHosts
-from swarmstream.tools.mcp_reach import Reach
+from swarmstream.llm.model_ref import ModelRef
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.reach import Reach
 
 OUR_FETCHER = "our own image fetcher"
 

@@ -6,7 +6,7 @@ import anyio
 
 from swarmstream.errors import ModelError
 from swarmstream.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
-from swarmstream.swarm.models import ModelRef, Price
+from swarmstream.llm.model_ref import ModelRef, Price
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_swarm
 from swarmstream.swarm.spec import SwarmRequest
 

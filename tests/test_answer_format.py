@@ -10,8 +10,8 @@ import pytest
 
 from swarmstream.engine.clocks import TurnClocks
 from swarmstream.engine.turn import Speaker, Turn
+from swarmstream.llm.model_ref import ModelRef
 from swarmstream.swarm.conversation import prompt
-from swarmstream.swarm.models import ModelRef
 from tests.conftest import client, serving
 from tests.scripted import ScriptedModel, swarm
 from tests.test_execute import Notes

@@ -27,13 +27,12 @@ from swarmstream.errors import (
     UpstreamInvalid,
     UpstreamTruncated,
 )
-from swarmstream.llm.base import Delta, ModelCall
+from swarmstream.llm.base import Delta, ModelCall, Sampling
 from swarmstream.llm.connections import Answer, Connections
 from swarmstream.llm.direct_model import DirectModel
 from swarmstream.llm.litellm_setup import import_litellm
+from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
 from swarmstream.llm.proxies import Disconnected
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ChatEndpoint, ModelRef
 from tests.clock import DrivenClock
 from tests.upstream import reset
 

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, TokenCount, ToolCallDelta
+from swarmstream.llm.base import ChatMessage, Delta, Finished, ModelCall, Opened, Sampling, TokenCount, ToolCallDelta
 from swarmstream.llm.demo import DemoModel
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.models import ModelRef
+from swarmstream.llm.model_ref import ModelRef
 from swarmstream.tools.builtin import calculator, clock
 from swarmstream.tools.tool import Tool
 

@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
+from swarmstream.json_schema.validator import compiled
 from swarmstream.llm.demo_document import document
 from swarmstream.llm.demo_pattern import UnknownPattern, text_like
-from swarmstream.tools.json_schema import compiled
 from tests.conftest import client, serving
 
 LINKED = {

@@ -19,12 +19,11 @@ from swarmstream.errors import (
     UpstreamInvalid,
     UpstreamTruncated,
 )
-from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, TokenCount
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Sampling, TokenCount
 from swarmstream.llm.direct_model import DirectModel
 from swarmstream.llm.lanes import Lane
 from swarmstream.llm.litellm_model import LiteLLMModel
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ChatEndpoint, ModelRef
+from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
 from tests import protocols
 from tests.protocols import (
     A_START,

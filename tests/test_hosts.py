@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmstream.errors import McpHostRefused
-from swarmstream.tools.hosts import AllowedHosts, origin_of
+from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
 
 EVERYTHING = ["*", "0.0.0.0/0", "::/0", "localhost"]
 

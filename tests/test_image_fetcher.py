@@ -12,8 +12,8 @@ from anyio.abc import TaskGroup
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ModelError, ProviderBusy, ProviderRejected
 from swarmstream.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
-from swarmstream.tools.hosts import AllowedHosts
-from swarmstream.tools.mcp_reach import Reach
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.reach import Reach
 from tests.clock import DrivenClock
 
 pytestmark = pytest.mark.anyio

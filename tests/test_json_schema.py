@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from swarmstream.tools.json_schema import MAX_NESTING, MAX_SCHEMA_BYTES, SchemaError, compiled
-from swarmstream.tools.schema_weight import Scale
+from swarmstream.json_schema.cost import Scale
+from swarmstream.json_schema.validator import MAX_NESTING, MAX_SCHEMA_BYTES, SchemaError, compiled
 from tests.conftest import ROOT
 
 PERSON: JsonValue = {
@@ -182,7 +182,7 @@ def test_the_weight_of_a_schema_counts_every_way_to_its_parts() -> None:
 
 ATTACKS = """
 import os
-from swarmstream.tools.json_schema import SchemaError, compiled
+from swarmstream.json_schema.validator import SchemaError, compiled
 
 def nested(value, wrap):
     for _ in range(200_000):

@@ -17,6 +17,7 @@ from swarmstream.llm.base import (
     ModelCall,
     Opened,
     Reasoning,
+    Sampling,
     TokenCount,
     ToolCallDelta,
 )
@@ -24,8 +25,7 @@ from swarmstream.llm.chat_stream import ChatStream
 from swarmstream.llm.direct_model import DirectModel
 from swarmstream.llm.lanes import Lane
 from swarmstream.llm.litellm_model import LiteLLMModel
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ChatEndpoint, ModelRef
+from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
 from tests.upstream import Exchange, Script, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]

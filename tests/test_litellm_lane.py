@@ -9,10 +9,9 @@ import anyio
 import pytest
 
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
-from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Repeated, TokenCount
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Repeated, Sampling, TokenCount
 from swarmstream.llm.litellm_model import LiteLLMModel
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ModelRef
+from swarmstream.llm.model_ref import ModelRef
 from tests import protocols
 from tests.test_image_fetcher import PNG, asking, fetcher, images, whole
 from tests.upstream import Exchange, Script, hello, provider

@@ -20,12 +20,13 @@ from pydantic import BaseModel, JsonValue
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import McpHostRefused
+from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.hosts import AllowedHosts
-from swarmstream.tools.mcp import McpHub, McpServer, McpSession
+from swarmstream.tools.mcp import McpHub, McpSession
 from swarmstream.tools.mcp_gate import MAX_ANSWER_BYTES
 from swarmstream.tools.mcp_offer import MAX_TOOLS, read_offer
+from swarmstream.tools.mcp_server import McpServer
 from swarmstream.tools.tool import Tool
 from tests.clock import DrivenClock
 from tests.conftest import ROOT

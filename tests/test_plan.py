@@ -19,10 +19,10 @@ from swarmstream.errors import (
     UnknownSwarmType,
     UnsupportedOption,
 )
+from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.llm.registry import Registry
 from swarmstream.swarm.agents import Agent
 from swarmstream.swarm.conversation import prompt as prompt_of
-from swarmstream.swarm.models import ModelRegistry
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
 from swarmstream.swarm.spec import AgentRequest, AgentSpec, Message, SwarmRequest
 from tests.scripted import AnyModel

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from swarmstream.errors import AppError, NoCredentials, UnknownModel
 from swarmstream.llm.aliases import Alias, AliasError, AliasPrice, aliases_of, read_aliases
+from swarmstream.llm.model_ref import ChatEndpoint, Price, PriceTier
 from swarmstream.llm.registry import Registry
 from swarmstream.settings import Lane, Settings
-from swarmstream.swarm.models import ChatEndpoint, Price, PriceTier
 from tests.conftest import client, serving
 
 ROOT = Path(__file__).resolve().parent.parent

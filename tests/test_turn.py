@@ -20,8 +20,7 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from swarmstream.llm.base import Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
-from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.llm.base import ChatMessage, Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
 from tests.clock import DrivenClock
 from tests.scripted import Line, ScriptedModel, swarm
 from tests.test_execute import Notes

@@ -17,12 +17,12 @@ from swarmstream.engine.past import past_of
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
+from swarmstream.json_schema.cost import Scale, SchemaSteps
+from swarmstream.json_schema.validator import SchemaError, check_schema, compiled
+from swarmstream.llm.prompt_size import IMAGE_TOKENS, PromptSizes
 from swarmstream.llm.request_body import LONG_MESSAGE, SharedMessages
 from swarmstream.swarm.plan import PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.prompt_size import IMAGE_TOKENS, PromptSizes
 from swarmstream.swarm.spec import AgentRequest, SwarmRequest
-from swarmstream.tools.json_schema import SchemaError, check_schema, compiled
-from swarmstream.tools.schema_weight import Scale, SchemaSteps
 from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.local import local_models

@@ -28,7 +28,8 @@ from swarmstream.runs.limits import plan_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.tools.mcp import McpHub, McpServer
+from swarmstream.tools.mcp import McpHub
+from swarmstream.tools.mcp_server import McpServer
 from swarmstream.wire.schema import QueuedRun
 
 router = APIRouter(prefix="/v1", tags=["completions"])

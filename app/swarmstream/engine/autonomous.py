@@ -24,11 +24,10 @@ from swarmstream.engine.last_word import last_word
 from swarmstream.engine.speech import Speech
 from swarmstream.engine.tool_use import ToolUse
 from swarmstream.errors import PlanFailed, quote
+from swarmstream.llm.base import ChatMessage, JsonObject
 from swarmstream.swarm.answer_format import AnswerFormat
-from swarmstream.swarm.conversation import ChatMessage
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.schema import JsonObject
 from swarmstream.tools.tool import Tool
 
 MAX_PLAN_TRIES = 3

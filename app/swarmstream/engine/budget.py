@@ -7,7 +7,7 @@ import anyio
 
 from swarmstream.errors import BudgetExceeded
 from swarmstream.events import Usage
-from swarmstream.swarm.models import Price
+from swarmstream.llm.model_ref import Price
 
 
 @dataclass(slots=True)

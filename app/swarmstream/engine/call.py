@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from swarmstream.errors import UpstreamInvalid
 from swarmstream.events import ToolCall
 from swarmstream.llm.base import TokenCount, ToolCallDelta
-from swarmstream.swarm.models import ModelRef
+from swarmstream.llm.model_ref import ModelRef
 from swarmstream.text import SurrogateJoiner, whole
 
 _MAX_DELTA_LENGTH = 1 << 20

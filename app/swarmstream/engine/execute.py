@@ -15,8 +15,9 @@ from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.speech import Recorder
 from swarmstream.engine.turn import Speaker, Turn, TurnResult
 from swarmstream.events import TurnEnded
+from swarmstream.llm.base import ChatMessage
 from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.conversation import ChatMessage, Said, prompt
+from swarmstream.swarm.conversation import Said, prompt
 from swarmstream.swarm.plan import Plan
 
 

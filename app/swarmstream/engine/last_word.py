@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from swarmstream.engine.speech import Speech
 from swarmstream.errors import InvalidOutput
+from swarmstream.llm.base import ChatMessage
 from swarmstream.swarm.answer_format import AnswerFormat
-from swarmstream.swarm.conversation import ChatMessage
 
 _NO_TOOLS = "No tool can be called any more. Answer now, in words."
 

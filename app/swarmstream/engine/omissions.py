@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ProviderRejected, quote
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.models import ModelRef
-from swarmstream.swarm.traits import EFFORT, THINKING, clients_name, mark
+from swarmstream.llm.base import Sampling
+from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.traits import EFFORT, THINKING, clients_name, mark
 
 REMEMBERED_SECONDS: Final = 3600.0
 MAX_MODELS: Final = 1000

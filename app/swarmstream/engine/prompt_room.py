@@ -17,8 +17,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from swarmstream.errors import LimitExceeded, Unavailable
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.prompt_size import PromptSize, PromptSizes
+from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_BYTES: Final = 256 * 1024 * 1024
 SHARES: Final = 4

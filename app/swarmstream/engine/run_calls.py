@@ -7,8 +7,8 @@ import anyio
 
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.errors import LimitExceeded, RunError, RunLimitReached
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.prompt_size import PromptSize, PromptSizes
+from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_MAX_CALLS: Final = 2000
 

@@ -24,22 +24,22 @@ from swarmstream.errors import (
 )
 from swarmstream.events import Event, ReasoningDelta, TextDelta, Usage
 from swarmstream.llm.base import (
+    ChatMessage,
     ChatModel,
     Delta,
     Echo,
     Finished,
+    JsonObject,
     ModelCall,
     Opened,
     Reasoning,
     TokenCount,
     ToolCallDelta,
 )
+from swarmstream.llm.model_ref import ModelRef, Price
+from swarmstream.llm.prompt_size import BYTES_PER_TOKEN, PromptSize
 from swarmstream.swarm.agents import Agent
 from swarmstream.swarm.answer_format import AnswerFormat
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.models import ModelRef, Price
-from swarmstream.swarm.prompt_size import BYTES_PER_TOKEN, PromptSize
-from swarmstream.tools.schema import JsonObject
 
 logger = logging.getLogger(__name__)
 

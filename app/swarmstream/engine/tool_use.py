@@ -13,10 +13,9 @@ from swarmstream.engine.call import Reply
 from swarmstream.engine.speech import Recorder, Speech
 from swarmstream.errors import quote
 from swarmstream.events import CustomEvent, ToolCall, ToolEnded, ToolStarted
-from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.llm.base import ChatMessage, JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.schema import JsonObject
 from swarmstream.tools.tool import Tool
 
 _CANCELLED = "the call was cancelled"

@@ -21,10 +21,9 @@ from swarmstream.engine.speech import Recorder, Speech
 from swarmstream.engine.tool_use import ToolUse
 from swarmstream.errors import AppError, InternalError, InvalidOutput, ModelError
 from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
-from swarmstream.llm.base import ChatModel
+from swarmstream.llm.base import ChatMessage, ChatModel
+from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.tools.hosts import AllowedHosts
 from swarmstream.tools.mcp import McpHub, McpSession
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,10 @@ from swarmstream.library.event_types import AgentEvent
 from swarmstream.library.events import Callback, with_details, with_tokens
 from swarmstream.library.runnable import Runnable, drawing
 from swarmstream.library.surroundings import Surroundings, surroundings
-from swarmstream.llm.base import ChatModel
+from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.llm.lanes import Lanes
 from swarmstream.runs.job import Job, agent_job
 from swarmstream.runs.summary import Summary
-from swarmstream.swarm.conversation import ChatMessage
 from swarmstream.swarm.plan import compile_agent
 from swarmstream.swarm.spec import AgentRequest
 from swarmstream.tools.tool import Tool, as_tool

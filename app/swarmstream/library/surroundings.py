@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.llm.aliases import aliases_of
 from swarmstream.llm.registry import DEMO_MODEL, Registry
+from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import RunLimits
 from swarmstream.settings import Settings
 from swarmstream.swarm.plan import PlanLimits
 from swarmstream.tools.access import ToolAccess, operators_tools
-from swarmstream.tools.hosts import AllowedHosts
 
 _EVERY_HOST = ("*", "localhost", "0.0.0.0/0", "::/0")
 """Where no setting says otherwise: whoever writes the program decides what it reaches."""

@@ -1,15 +1,49 @@
-"""What the engine asks of a model, whichever way it is reached."""
+"""The port to models: what the engine asks of one, whichever way it is reached."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from swarmstream.swarm.agents import Sampling
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.models import ModelRef
-from swarmstream.tools.schema import JsonObject
+from pydantic import JsonValue
 
+from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.traits import EFFORT, THINKING, Fitted, fitted
+
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+ChatMessage: TypeAlias = dict[str, Any]
+"""One message in OpenAI's chat format."""
+
+DEFAULT_MAX_TOKENS: Final = 8192
+"""The hosted API's."""
 _MAX_TOKENS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The parameters of an agent's model calls; None and absent keys are not sent."""
+
+    max_tokens: int | None
+    temperature: float | None
+    reasoning_effort: str | None
+    thinking_tokens: int | None
+    llm_args: dict[str, Any]
+
+    def max_tokens_of(self, model: ModelRef) -> int:
+        """What the client asked for; else the default, only as far as the model goes."""
+        return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
+
+    def fields(self, model: ModelRef, without: Collection[str] = ()) -> Fitted:
+        """The parameters under the names that OpenAI's requests have for them, but for what the model refuses;
+        `without` is more of that."""
+        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
+        if self.temperature is not None:
+            fields["temperature"] = self.temperature
+        if self.reasoning_effort is not None:
+            fields[EFFORT] = self.reasoning_effort
+        if self.thinking_tokens is not None:
+            fields[THINKING] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
+        return fitted(fields, model.traits, without)
 
 
 @dataclass(frozen=True, slots=True)

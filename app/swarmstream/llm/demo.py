@@ -9,8 +9,7 @@ import orjson
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.errors import InvalidOutput
-from swarmstream.llm.base import Finished, Hear, ModelCall, Opened, TokenCount, ToolCallDelta
-from swarmstream.swarm.conversation import ChatMessage
+from swarmstream.llm.base import ChatMessage, Finished, Hear, ModelCall, Opened, TokenCount, ToolCallDelta
 
 _FIRST_TOKEN_SECONDS = 0.25
 _TOKEN_SECONDS = 0.025

@@ -14,8 +14,8 @@ from itertools import chain
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
+from swarmstream.json_schema.validator import MAX_STEPS, SchemaError, compiled
 from swarmstream.llm.demo_pattern import UnknownPattern, text_like
-from swarmstream.tools.json_schema import MAX_STEPS, SchemaError, compiled
 
 _TRIES: Final = 32
 """Documents of each size."""

@@ -9,9 +9,9 @@ from swarmstream.errors import ModelError, ProviderError, ProviderRejected, Prov
 from swarmstream.llm.base import Hear, ModelCall, Opened, Repeated
 from swarmstream.llm.chat_stream import ChatStream
 from swarmstream.llm.connections import Answer, Connections
+from swarmstream.llm.model_ref import ChatEndpoint
 from swarmstream.llm.refusals import first_words, refused, retry_after_seconds
 from swarmstream.llm.request_body import Body, SharedMessages
-from swarmstream.swarm.models import ChatEndpoint
 
 logger = logging.getLogger(__name__)
 

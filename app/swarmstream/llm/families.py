@@ -8,7 +8,7 @@ locked litellm (`responses_api_bridge_check`, `OpenAIGPT5Config`, `OpenAIOSeries
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from swarmstream.swarm.traits import PLAIN, Traits
+from swarmstream.llm.traits import PLAIN, Traits
 
 _SAMPLING = frozenset(["temperature", "top_p", "logprobs", "top_logprobs"])
 _PENALTIES = frozenset(["frequency_penalty", "presence_penalty", "logit_bias"])

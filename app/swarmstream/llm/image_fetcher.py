@@ -11,11 +11,11 @@ from anyio import Lock, Semaphore, to_thread
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit
 from swarmstream.errors import McpHostRefused, ProviderBusy, ProviderRejected, quote
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.images import image_kind, is_web_url
-from swarmstream.tools.hosts import AllowedHosts, place_of
-from swarmstream.tools.mcp_network import CheckedNetwork, usual_tls
-from swarmstream.tools.mcp_reach import Reach
+from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.images import image_kind, is_web_url
+from swarmstream.network.allowed_hosts import AllowedHosts, place_of
+from swarmstream.network.checked import CheckedNetwork, usual_tls
+from swarmstream.network.reach import Reach
 
 MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
 """Of one image, and of all that are fetched for one call."""

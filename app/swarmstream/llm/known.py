@@ -18,8 +18,8 @@ import orjson
 
 from swarmstream.errors import UnknownModel, quote
 from swarmstream.llm.families import traits_of
-from swarmstream.swarm.models import ChatEndpoint, Price, PriceTier
-from swarmstream.swarm.traits import Traits
+from swarmstream.llm.model_ref import ChatEndpoint, Price, PriceTier
+from swarmstream.llm.traits import Traits
 
 _FAMILIES = {
     "gpt-": "openai",

@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from swarmstream.clock import SYSTEM_CLOCK, Clock, utc
 from swarmstream.errors import ModelError, ProviderError, UpstreamTruncated
 from swarmstream.llm.base import (
+    ChatMessage,
     Delta,
     Echo,
     Finished,
@@ -33,9 +34,8 @@ from swarmstream.llm.litellm_errors import hung_up, refusal_of, translate, wants
 from swarmstream.llm.litellm_frames import Frames, in_the_middle
 from swarmstream.llm.litellm_setup import import_litellm
 from swarmstream.llm.litellm_thinking import Summaries
+from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.refusals import first_words
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.models import ModelRef
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Literal
 from swarmstream.errors import AppError, NoCredentials, UnknownModel, quote
 from swarmstream.llm import known
 from swarmstream.llm.aliases import DEMO_PREFIX, Alias
+from swarmstream.llm.model_ref import ChatEndpoint, ModelRef, Price
 from swarmstream.settings import Lane
-from swarmstream.swarm.models import ChatEndpoint, ModelRef, Price
 
 DEMO_MODEL = f"{DEMO_PREFIX}swarm"
 _RESOLVED_NAMES = 1024

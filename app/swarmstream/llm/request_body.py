@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from swarmstream.swarm.conversation import ChatMessage
-from swarmstream.swarm.prompt_size import FEW_FIELDS, text_bytes
+from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.prompt_size import FEW_FIELDS, text_bytes
 
 LONG_MESSAGE: Final = 16 * 1024
 """Characters of a message that is worth sharing."""

@@ -1,9 +1,8 @@
 """One agent as it will run: its models, its sampling, its tools, and whom it may pass the word to."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
@@ -18,17 +17,18 @@ from swarmstream.errors import (
     UnsupportedOption,
     quote,
 )
+from swarmstream.json_schema.validator import SchemaError, SchemaSteps, check_schema
+from swarmstream.llm.base import JsonObject, Sampling
+from swarmstream.llm.model_ref import ModelRef, ModelRegistry
+from swarmstream.llm.traits import EFFORT, NO_EFFORT
 from swarmstream.swarm.agent_names import AgentNames
 from swarmstream.swarm.answer_format import AnswerFormat, answer_format
-from swarmstream.swarm.models import ModelRef, ModelRegistry
-from swarmstream.swarm.spec import DEFAULT_MAX_TOKENS, EFFORTS, LLM_ARGS, OWN_ARGS, AgentSpec, McpConfig, McpConfigs
-from swarmstream.swarm.traits import EFFORT, NO_EFFORT, THINKING, Fitted, fitted
+from swarmstream.swarm.spec import EFFORTS, LLM_ARGS, OWN_ARGS, AgentSpec, McpConfig, McpConfigs
 from swarmstream.swarm.unread import SYNONYMS, Unread
 from swarmstream.tools.access import ToolAccess
-from swarmstream.tools.json_schema import SchemaError, SchemaSteps, check_schema
-from swarmstream.tools.mcp import McpServer
+from swarmstream.tools.mcp_server import McpServer
 from swarmstream.tools.registry import RESERVED_NAMES
-from swarmstream.tools.schema import JsonObject, is_name
+from swarmstream.tools.schema import is_name
 from swarmstream.tools.tool import Tool
 
 MAX_TOOLS = 128
@@ -62,33 +62,6 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
 _OURS = frozenset(["host", "content-length", "transfer-encoding", "connection", "accept", "accept-encoding"])
 """Headers that are the connection's own business (RFC 9110)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """The parameters of an agent's model calls; None and absent keys are not sent."""
-
-    max_tokens: int | None
-    temperature: float | None
-    reasoning_effort: str | None
-    thinking_tokens: int | None
-    llm_args: dict[str, Any]
-
-    def max_tokens_of(self, model: ModelRef) -> int:
-        """What the client asked for; else the default, only as far as the model goes."""
-        return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
-
-    def fields(self, model: ModelRef, without: Collection[str] = ()) -> Fitted:
-        """The parameters under the names that OpenAI's requests have for them, but for what the model refuses;
-        `without` is more of that."""
-        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
-        if self.temperature is not None:
-            fields["temperature"] = self.temperature
-        if self.reasoning_effort is not None:
-            fields[EFFORT] = self.reasoning_effort
-        if self.thinking_tokens is not None:
-            fields[THINKING] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
-        return fitted(fields, model.traits, without)
 
 
 @dataclass(frozen=True, slots=True)

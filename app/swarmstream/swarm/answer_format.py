@@ -7,8 +7,9 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from swarmstream.errors import InvalidTool, Location
-from swarmstream.tools.json_schema import JsonSchema, SchemaError, SchemaSteps, compiled
-from swarmstream.tools.schema import JsonObject, is_name
+from swarmstream.json_schema.validator import JsonSchema, SchemaError, SchemaSteps, compiled
+from swarmstream.llm.base import JsonObject
+from swarmstream.tools.schema import is_name
 
 _ANY_OBJECT: JsonObject = {"type": "object"}
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
-ChatMessage: TypeAlias = dict[str, Any]
-"""One message in OpenAI's chat format."""
+from swarmstream.llm.base import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)

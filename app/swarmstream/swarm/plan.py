@@ -16,13 +16,13 @@ from swarmstream.errors import (
     UnsupportedOption,
     quote,
 )
+from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.model_ref import ModelRegistry
+from swarmstream.llm.prompt_size import PromptSizes, text_bytes
 from swarmstream.swarm.agent_names import agent_names
 from swarmstream.swarm.agents import Agent, AgentCompiler, count_agents, model_warnings
-from swarmstream.swarm.conversation import ChatMessage
 from swarmstream.swarm.flow import parse_flow
 from swarmstream.swarm.images import image_url
-from swarmstream.swarm.models import ModelRegistry
-from swarmstream.swarm.prompt_size import PromptSizes, text_bytes
 from swarmstream.swarm.spec import (
     AgentRequest,
     AgentSpec,
@@ -34,7 +34,7 @@ from swarmstream.swarm.spec import (
 )
 from swarmstream.swarm.unread import REFUSED, Unread, unread_fields
 from swarmstream.tools.access import ToolAccess
-from swarmstream.tools.mcp import McpServer
+from swarmstream.tools.mcp_server import McpServer
 from swarmstream.tools.tool import Tool
 
 _MAX_WARNINGS = 20

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from swarmstream.events import MAX_EVENT_ID
+from swarmstream.llm.base import DEFAULT_MAX_TOKENS
 
 _METADATA_BYTES = 4096
 
@@ -34,9 +35,6 @@ MAX_SECONDS = 1_000_000_000
 """Thirty years."""
 MAX_COST_USD = 1_000_000_000
 MAX_FALLBACKS = 8
-
-DEFAULT_MAX_TOKENS = 8192
-"""The hosted API's."""
 
 LLM_ARGS = frozenset(
     [

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from swarmstream.errors import ToolNotAllowed, UnknownTool, quote
+from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.settings import ENV_PREFIX, Settings
 from swarmstream.tools.errors import ToolLoadError
-from swarmstream.tools.hosts import AllowedHosts
 from swarmstream.tools.registry import ToolBox, installed_tools, load_tools
 from swarmstream.tools.tool import Tool
 

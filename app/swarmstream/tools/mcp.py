@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
 from ssl import SSLContext
@@ -18,12 +18,13 @@ from pydantic_core import to_json
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
+from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
+from swarmstream.network.reach import Reach, Resolve, addresses_of
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.hosts import AllowedHosts, origin_of
 from swarmstream.tools.mcp_errors import LinkError
 from swarmstream.tools.mcp_offer import MAX_TOOLS, LeftOut, Offer, RemoteTool, read_offer, text_of, told
-from swarmstream.tools.mcp_reach import Reach, Resolve, addresses_of
+from swarmstream.tools.mcp_server import McpServer
 from swarmstream.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -41,16 +42,6 @@ MAX_PROGRESS_EVENTS: Final = 100
 """Of one call."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class McpServer:
-    """A server that an agent may use. `headers` are secrets: never in a log, never in an error."""
-
-    url: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    timeout_seconds: float = 30.0
-    """Of one call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ from mcp_types import (
 from pydantic import JsonValue
 
 from swarmstream.clock import time_limit
+from swarmstream.network.checked import usual_tls
+from swarmstream.network.reach import Reach
 from swarmstream.text import whole
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp_errors import LinkError
 from swarmstream.tools.mcp_gate import Gate
-from swarmstream.tools.mcp_network import usual_tls
-from swarmstream.tools.mcp_reach import Reach
 
 MAX_OPENING_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 1.0

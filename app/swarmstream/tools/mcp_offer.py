@@ -9,9 +9,10 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from swarmstream.errors import quote
+from swarmstream.json_schema.validator import SchemaError, compiled
+from swarmstream.llm.base import JsonObject
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.json_schema import SchemaError, compiled
-from swarmstream.tools.schema import JsonObject, is_name
+from swarmstream.tools.schema import is_name
 
 MAX_TOOLS: Final = 128
 """Of one server."""

@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 from pydantic import JsonValue
 
 from swarmstream.errors import quote
+from swarmstream.llm.base import JsonObject
 from swarmstream.tools.builtin import BUILTIN_TOOLS
 from swarmstream.tools.errors import ToolDefinitionError, ToolLoadError
-from swarmstream.tools.schema import JsonObject
 from swarmstream.tools.tool import Tool, as_tool
 
 ENTRY_POINT_GROUP: Final = "swarmstream.tools"

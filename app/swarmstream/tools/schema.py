@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from types import SimpleNamespace, UnionType
-from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, ValidationError, create_model
 from pydantic.errors import PydanticUndefinedAnnotation
@@ -15,11 +15,10 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, to_json
 
 from swarmstream.errors import quote
+from swarmstream.llm.base import JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.docstring import description_in, parameters_in
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
-
-JsonObject: TypeAlias = dict[str, JsonValue]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PATH_LIMIT = 60

@@ -14,10 +14,11 @@ from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
+from swarmstream.llm.base import JsonObject
 from swarmstream.text import whole
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
-from swarmstream.tools.schema import FunctionSchema, JsonObject, checked_name, openai_schema, schema_of
+from swarmstream.tools.schema import FunctionSchema, checked_name, openai_schema, schema_of
 from swarmstream.tools.threads import tool_threads
 
 __all__ = ["FunctionTool", "Tool", "ToolContext", "ToolDefinitionError", "ToolError", "as_tool", "tool"]

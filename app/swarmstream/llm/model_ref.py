@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from swarmstream.events import Usage
-from swarmstream.swarm.traits import PLAIN, Traits
+from swarmstream.llm.traits import PLAIN, Traits
 
 _PER_MILLION = 1_000_000
 

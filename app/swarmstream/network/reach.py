@@ -1,4 +1,4 @@
-"""How MCP servers are reached."""
+"""Where connections may go."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.tools.hosts import AllowedHosts
+from swarmstream.network.allowed_hosts import AllowedHosts
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """The addresses that a host has now; raises `OSError` if it has none."""

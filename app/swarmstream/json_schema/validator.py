@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from swarmstream.errors import quote
+from swarmstream.json_schema.cost import Scale, SchemaError, SchemaSteps, measured, patterns
 from swarmstream.text import whole
-from swarmstream.tools.schema_weight import Scale, SchemaError, SchemaSteps, measured, patterns
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator

@@ -1,4 +1,4 @@
-"""Connections to MCP servers, to checked addresses only."""
+"""Connections to checked addresses only."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 
 from swarmstream.clock import time_limit
-from swarmstream.tools.mcp_reach import Reach
+from swarmstream.network.reach import Reach
 
 _TRY_SECONDS: Final = 2.0
 """For one address, if there are others."""

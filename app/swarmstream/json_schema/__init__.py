@@ -1,0 +1,1 @@
+"""JSON Schema: values are validated, and what that may cost is bounded."""
