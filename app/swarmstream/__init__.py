@@ -1,6 +1,5 @@
 """swarmstream: teams of LLM agents, every token streamed and tagged with its speaker; over HTTP and from Python."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,5 +43,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The Python face is imported by whoever asks for it: a server and the command line start without."""
     if name in __all__:
-        return getattr(importlib.import_module("swarmstream.library"), name)
+        from swarmstream import library
+
+        return getattr(library, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,10 @@
 """The ways to reach models, by name. A lane's module is imported by the first call that takes it, never at start."""
 
-import importlib
-from collections.abc import Mapping
-from typing import Protocol, cast
-
-import anyio
-from anyio import to_thread
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.lazy import LazyImport
 from swarmstream.llm.base import ChatModel, Hear, ModelCall
 from swarmstream.llm.demo import DemoModel
 
@@ -20,26 +17,24 @@ class Lane(ChatModel, Protocol):
         ...
 
 
-class LateLane:
-    """A lane whose module, with the libraries that it needs, is imported by `ready()`, in a thread."""
+LaneType: TypeAlias = Callable[[Mapping[str, str], Clock], Lane]
+"""Makes a lane, given the environment variables that it may read and the clock."""
 
-    def __init__(self, module: str, model: str, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
-        self._module = module
-        self._name = model
+
+class LateLane:
+    """A lane whose module, with the libraries that it needs, is imported by `ready()`."""
+
+    def __init__(self, load: Callable[[], LaneType], environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+        self._type = LazyImport(load)
         self._environ = environ
         self._clock = clock
         self._lane: Lane | None = None
-        self._loading = anyio.Lock()
 
     async def ready(self) -> None:
-        await (self._lane or await self._load()).ready()
-
-    async def _load(self) -> Lane:
-        async with self._loading:
-            if (lane := self._lane) is None:
-                module = await to_thread.run_sync(importlib.import_module, self._module, abandon_on_cancel=True)
-                lane = self._lane = cast(Lane, getattr(module, self._name)(self._environ, self._clock))
-            return lane
+        if (lane := self._lane) is None:
+            make = await self._type.get()
+            lane = self._lane = self._lane or make(self._environ, self._clock)
+        await lane.ready()
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         assert self._lane is not None, "ready() comes before the first call"
@@ -50,13 +45,25 @@ class LateLane:
             await self._lane.close()
 
 
+def _direct() -> LaneType:
+    from swarmstream.llm.direct_model import DirectModel
+
+    return DirectModel
+
+
+def _litellm() -> LaneType:
+    from swarmstream.llm.litellm_model import LiteLLMModel
+
+    return LiteLLMModel
+
+
 class Lanes(dict[str, ChatModel]):
     """All lanes of a server."""
 
     def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._late = {
-            "direct": LateLane("swarmstream.llm.direct_model", "DirectModel", environ, clock),
-            "litellm": LateLane("swarmstream.llm.litellm_model", "LiteLLMModel", environ, clock),
+            "direct": LateLane(_direct, environ, clock),
+            "litellm": LateLane(_litellm, environ, clock),
         }
         super().__init__(self._late, demo=DemoModel(clock=clock))
 

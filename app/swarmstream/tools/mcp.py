@@ -6,10 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
 from ssl import SSLContext
-from types import ModuleType
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class, to_thread
 from anyio.abc import TaskGroup
@@ -18,6 +16,7 @@ from pydantic_core import to_json
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
+from swarmstream.lazy import LazyImport
 from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
 from swarmstream.network.reach import Reach, Resolve, addresses_of
 from swarmstream.tools.context import ToolContext
@@ -73,18 +72,18 @@ class McpHub:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`tls` says whose certificates are trusted; `listing_seconds` is what a server has to tell its tools."""
-        self._reach = Reach(allowed, resolve, tls, clock)
+        self.reach = Reach(allowed, resolve, tls, clock)
         self._clock = clock
         self._listing_seconds = listing_seconds
         self._offers: OrderedDict[bytes, tuple[float, Offer]] = OrderedDict()
         """With the time that each is remembered until; the least recently asked for first."""
-        self._links: ModuleType | None = None
+        self.link_type = LazyImport(_link_type)
         self.openings = CapacityLimiter(MAX_OPENINGS)
         """Who begins a session holds one of these."""
 
     def admit(self, url: str) -> None:
         """Raises `McpHostRefused` if this URL's host is not allowed, or the URL is not one of an MCP server."""
-        self._reach.allowed.check_url(url)
+        self.reach.allowed.check_url(url)
 
     async def look(self, server: McpServer, *, seconds: float) -> None:
         """Get to know a server's tools before a run begins. What fails otherwise, or takes too long, is for `session`
@@ -178,16 +177,6 @@ class McpHub:
             self._offers.popitem(last=False)
         return offer
 
-    async def load(self) -> None:
-        """Import what it takes to talk to servers."""
-        if self._links is None:
-            self._links = await to_thread.run_sync(import_module, "swarmstream.tools.mcp_link", abandon_on_cancel=True)
-
-    def link(self, server: McpServer) -> "Link":
-        """A session with the server, not yet begun. After `load`."""
-        assert self._links is not None
-        return cast("Link", self._links.Link(server.url, server.headers, self._reach))
-
 
 class _Connection:
     """One server's sessions in one turn: begun at the first need, and once more after one was lost."""
@@ -205,11 +194,11 @@ class _Connection:
         Raises:
             LinkError: there is none; and whatever the action raises.
         """
-        await self._hub.load()
+        new_link = await self._hub.link_type.get()
         if not self._links or self._links[-1].is_lost:
             if len(self._links) == MAX_LINKS:
                 raise LinkError("was lost too often")
-            link = self._hub.link(self.server)
+            link = new_link(self.server.url, self.server.headers, self._hub.reach)
             self._links.append(link)
             async with self._hub.openings:
                 self._tasks.start_soon(link.live, name=f"session with {self.origin}")
@@ -242,6 +231,12 @@ class _McpTool(Tool):
         except LinkError as error:
             raise ToolError(f"the MCP server {self._connection.origin} {error}") from error
         return text_of(self._remote, result)
+
+
+def _link_type() -> "type[Link]":
+    from swarmstream.tools.mcp_link import Link
+
+    return Link
 
 
 def _taken(connection: _Connection, offer: Offer, tools: dict[str, Tool]) -> str:
