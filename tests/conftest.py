@@ -14,9 +14,10 @@ import uvicorn
 from pydantic import SecretStr
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.journal.base import Journal
+from swarmstream.journal.opening import journal_of
 from swarmstream.llm.base import ChatModel
-from swarmstream.main import create_app, journal_of
-from swarmstream.runs.journal import Journal
+from swarmstream.main import create_app
 from swarmstream.server import uvicorn_config
 from swarmstream.settings import Settings
 from tests.document import check_declared

@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
+from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.llm.demo import DemoModel
-from swarmstream.runs.data_directory import FILE
-from swarmstream.runs.sqlite_backup import DamagedRuns, back_up
 from tests.conftest import client, serving
 from tests.test_cli import run
 from tests.test_sqlite_store import old_store

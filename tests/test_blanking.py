@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from swarmstream.runs.blanking import blanked
+from swarmstream.journal.blanking import blanked
 
 SECRET = "canary-3f9c"
 IMAGE = base64.b64encode(b"\x89PNG" + b"canary" * 100).decode()

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.runs.data_directory import FILE
+from swarmstream.journal.sqlite.data_directory import FILE
 from tests.conftest import KEY, client
 from tests.process import COMMAND, OPENAI_KEY, openai_environ, server_process
 from tests.sse import Parser, check_stream

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from swarmstream.dev_key import dev_key
-from swarmstream.runs.data_directory import DEV_KEY, take_lock
+from swarmstream.journal.sqlite.data_directory import DEV_KEY, take_lock
 from swarmstream.settings import Settings
 from tests.conftest import KEY, ROOT, client
 from tests.process import server_process

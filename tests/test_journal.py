@@ -14,7 +14,7 @@ import pytest
 
 from swarmstream.errors import IdempotencyMismatch, NotFound, StillRunning, StorageUnavailable
 from swarmstream.events import EndStatus, Event, RunDescribed, RunEnded, RunStarted, TextDelta, TurnEnded, Usage
-from swarmstream.runs.journal import (
+from swarmstream.journal.base import (
     MAX_ADMITTED,
     AlreadyClaimed,
     Claim,
@@ -26,8 +26,8 @@ from swarmstream.runs.journal import (
     Tail,
     Unfinished,
 )
-from swarmstream.runs.memory_journal import MemoryJournal
-from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.journal import SqliteJournal
 
 pytestmark = pytest.mark.anyio
 

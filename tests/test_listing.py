@@ -17,9 +17,9 @@ from swarmstream.api.auth import owner_of
 from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
 from swarmstream.errors import StorageUnavailable
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
-from swarmstream.runs.journal import Journal, RunRecord, RunStatus
-from swarmstream.runs.memory_journal import MemoryJournal
-from swarmstream.runs.sqlite_journal import SqliteJournal
+from swarmstream.journal.base import Journal, RunRecord, RunStatus
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.journal import SqliteJournal
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.process import ServerProcess, server_process
 

@@ -14,8 +14,8 @@ import pytest
 from starlette.types import Message
 
 from swarmstream.api.stream import Reader, RunStream
+from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.wire.framing import SSE
 from tests.clock import DrivenClock

@@ -12,10 +12,10 @@ import pytest
 from swarmstream.engine.omissions import MAX_MODELS, REMEMBERED_SECONDS, Omissions, RefusedFields
 from swarmstream.errors import ProviderRejected
 from swarmstream.events import TurnEnded, Usage
+from swarmstream.journal.codec import pack, unpack
 from swarmstream.llm.base import Sampling
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.traits import Traits
-from swarmstream.runs.packing import pack, unpack
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.local import PROVIDER_KEY, local_models

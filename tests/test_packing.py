@@ -27,8 +27,8 @@ from swarmstream.events import (
     Usage,
     UsageTotalled,
 )
-from swarmstream.runs.checksums import Damaged
-from swarmstream.runs.packing import Noted, pack, split, unpack
+from swarmstream.journal.checksums import Damaged
+from swarmstream.journal.codec import Noted, pack, split, unpack
 
 USAGE = Usage(1, 2, 3, 4, 0.1, 1e-9, priced=False, estimated=True)
 FAILURE = Failure("code", "words", 502, retryable=True)

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.runs.memory_journal import MemoryJournal
+from swarmstream.journal.memory import MemoryJournal
 from tests.conftest import serving
 from tests.scripted import ScriptedModel
 from tests.sse import check_stream, events_of

@@ -25,9 +25,9 @@ from swarmstream.api.stream_tokens import TOKEN_SECONDS
 from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
 from swarmstream.errors import AppError
+from swarmstream.journal.idempotency import CLAIM_SECONDS
 from swarmstream.llm.aliases import read_aliases
 from swarmstream.llm.demo import DemoModel
-from swarmstream.runs.memory_journal import CLAIM_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
 from swarmstream.swarm.plan import SWARM_TYPES
 from swarmstream.swarm.spec import AgentSpec, RunSpec

@@ -32,13 +32,13 @@ from swarmstream.events import (
     Usage,
     UsageTotalled,
 )
+from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.journal import SqliteJournal
+from swarmstream.journal.sqlite.store import FILE
 from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job, job_again
-from swarmstream.runs.journal import Entry, RunRecord
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.runs.recovery import Recovery
-from swarmstream.runs.sqlite_journal import SqliteJournal
-from swarmstream.runs.sqlite_store import FILE
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.swarm.plan import Compiled, PlanLimits
 from swarmstream.tools.access import ToolAccess

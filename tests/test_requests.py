@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
+from swarmstream.journal.base import RunRecord
 from swarmstream.main import tool_grants
 from swarmstream.runs.job import job_again
-from swarmstream.runs.journal import RunRecord
 from swarmstream.settings import Settings, misspelt_settings
 from swarmstream.spelling import meant
 from swarmstream.swarm.agents import Agent

@@ -12,10 +12,10 @@ import anyio
 import httpx
 import pytest
 
+from swarmstream.journal.base import Journal
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import Finished, Reasoning, ToolCallDelta
-from swarmstream.runs.journal import Journal
-from swarmstream.runs.memory_journal import MemoryJournal
-from swarmstream.runs.sqlite_journal import SqliteJournal
 from tests.conftest import KEY, client, serving
 from tests.process import openai_environ, server_process
 from tests.scripted import ScriptedModel

@@ -16,11 +16,11 @@ from pydantic import SecretStr
 from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, stream_token
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
+from swarmstream.journal.base import RunRecord
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.opening import journal_of
+from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.logs import Redactor, TextFormatter
-from swarmstream.main import journal_of
-from swarmstream.runs.journal import RunRecord
-from swarmstream.runs.memory_journal import MemoryJournal
-from swarmstream.runs.sqlite_journal import SqliteJournal
 from swarmstream.settings import Settings
 from tests.clock import DrivenClock
 from tests.conftest import KEY, OTHER_KEY, client, serving

@@ -18,12 +18,12 @@ from pydantic import SecretStr
 from swarmstream.api.auth import owner_of
 from swarmstream.errors import Unavailable
 from swarmstream.events import RunEnded
+from swarmstream.journal.base import RunStatus
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.places import Places
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import RunStatus
-from swarmstream.runs.memory_journal import MemoryJournal
-from swarmstream.runs.sqlite_journal import SqliteJournal
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.shares import Owner, Shares, owner_of_context
 from swarmstream.tools.threads import MAX_THREADS

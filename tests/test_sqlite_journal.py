@@ -18,11 +18,11 @@ from anyio import to_thread
 
 from swarmstream.errors import NotFound, StorageUnavailable
 from swarmstream.events import CustomEvent, RunDescribed, RunStarted, TextDelta
-from swarmstream.runs.journal import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
-from swarmstream.runs.memory_journal import Claims
-from swarmstream.runs.sqlite_journal import SqliteJournal
-from swarmstream.runs.sqlite_store import FILE, Ending, Store
-from swarmstream.runs.sqlite_writer import Task
+from swarmstream.journal.base import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
+from swarmstream.journal.idempotency import Claims
+from swarmstream.journal.sqlite.journal import SqliteJournal
+from swarmstream.journal.sqlite.store import FILE, Ending, Store
+from swarmstream.journal.sqlite.writer import Task
 from tests.conftest import KEY, client
 from tests.process import COMMAND, ServerProcess, openai_environ, server_process
 from tests.sse import ServerEvent, check_stream, events_of

@@ -18,12 +18,12 @@ import pytest
 
 from swarmstream.errors import IdempotencyMismatch, NotFound, StorageUnavailable
 from swarmstream.events import Event, RunDescribed, RunEnded, RunStarted, TextDelta
-from swarmstream.runs.data_directory import FILE, take_lock
-from swarmstream.runs.journal import AlreadyClaimed, Claim, Log
-from swarmstream.runs.packing import pack
-from swarmstream.runs.sqlite_journal import SqliteJournal
-from swarmstream.runs.sqlite_store import Store
-from swarmstream.runs.stored_run import description_of
+from swarmstream.journal.base import AlreadyClaimed, Claim, Log
+from swarmstream.journal.codec import pack
+from swarmstream.journal.sqlite.data_directory import FILE, take_lock
+from swarmstream.journal.sqlite.journal import SqliteJournal
+from swarmstream.journal.sqlite.store import Store
+from swarmstream.journal.sqlite.stored_run import description_of
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.test_journal import END, begin, finish, nothing, read_all, record, text

@@ -16,12 +16,12 @@ from anyio.lowlevel import checkpoint
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
 from swarmstream.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
-from swarmstream.runs.data_directory import FILE
+from swarmstream.journal.base import AlreadyClaimed, Claim, Log, RunRecord, Suspended
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.sqlite.data_directory import FILE
+from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import AlreadyClaimed, Claim, Log, RunRecord, Suspended
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.runs.run import Run
-from swarmstream.runs.sqlite_journal import SqliteJournal
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from tests.clock import DrivenClock
 from tests.scripted import ScriptedModel, swarm

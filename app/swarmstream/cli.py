@@ -183,8 +183,8 @@ def vacuum() -> None:
     folder = _settings({}).data_dir
     if folder is None:
         _refuse(f"{ENV_PREFIX}DATA_DIR is empty: there is no data directory.")
-    from swarmstream.runs.journal import DirectoryInUse
-    from swarmstream.runs.sqlite_vacuum import NoRuns, vacuumed
+    from swarmstream.journal.base import DirectoryInUse
+    from swarmstream.journal.sqlite.vacuum import NoRuns, vacuumed
 
     configure_logging(level="WARNING", layout="text", secrets=frozenset())
     try:
@@ -211,8 +211,8 @@ def backup(
     folder = _settings({}).data_dir
     if folder is None:
         _refuse(f"{ENV_PREFIX}DATA_DIR is empty: there is no data directory.")
-    from swarmstream.runs.sqlite_backup import DamagedRuns, back_up
-    from swarmstream.runs.sqlite_vacuum import NoRuns
+    from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
+    from swarmstream.journal.sqlite.vacuum import NoRuns
 
     try:
         made = back_up(folder, file)

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmstream.runs.data_directory import DEV_KEY
+from swarmstream.journal.sqlite.data_directory import DEV_KEY
 from swarmstream.settings import ENV_PREFIX, Settings
 
 _KEY = re.compile(r"dev-[\w-]{24}", re.ASCII)

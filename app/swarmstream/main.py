@@ -20,14 +20,14 @@ from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi import describe
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
+from swarmstream.journal.base import Journal
+from swarmstream.journal.opening import journal_of
 from swarmstream.llm.aliases import aliases_of
 from swarmstream.llm.base import ChatModel
 from swarmstream.llm.lanes import Lanes
 from swarmstream.llm.registry import Registry
 from swarmstream.runs.job import job_again
-from swarmstream.runs.journal import Journal
 from swarmstream.runs.limits import plan_limits, run_limits
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import ENV_PREFIX, Settings
 from swarmstream.tools.access import ToolGrants, operators_tools
@@ -117,27 +117,6 @@ def create_app(
     app.add_middleware(RequestIds, clock=clock)
     describe(app)
     return app
-
-
-def journal_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
-    """Where this server's runs are written down.
-
-    Raises:
-        DirectoryInUse: another server has the directory.
-    """
-    if settings.data_dir is None:
-        return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes, clock=clock)
-    # Imported here: a server that keeps its runs in memory does without.
-    from swarmstream.runs.sqlite_journal import SqliteJournal
-
-    return SqliteJournal(
-        settings.data_dir,
-        retain_seconds=settings.retain_seconds,
-        retain_bytes=settings.retain_bytes,
-        durability=settings.durability,
-        expires_all=settings.expire,
-        clock=clock,
-    )
 
 
 def tool_grants(settings: Settings) -> ToolGrants:

@@ -27,10 +27,11 @@ from swarmstream.api.gate import Gate, connection_limits
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from swarmstream.descriptors import raise_limit, shares_of
 from swarmstream.dev_key import DevKey, dev_key
+from swarmstream.journal.base import DirectoryInUse, Journal
+from swarmstream.journal.opening import journal_of
 from swarmstream.llm.aliases import aliases_of, key_variables
 from swarmstream.logs import configure_logging, secret_values
-from swarmstream.main import create_app, journal_of
-from swarmstream.runs.journal import DirectoryInUse, Journal
+from swarmstream.main import create_app
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.secret_files import OPEN_FILE
 from swarmstream.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, misspelt_settings

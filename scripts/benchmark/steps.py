@@ -9,9 +9,9 @@ from statistics import median
 from provider import token_lines
 
 from swarmstream.events import TextDelta
+from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.memory import MemoryJournal
 from swarmstream.llm.chat_stream import ChatStream
-from swarmstream.runs.journal import Entry, RunRecord
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.wire.framing import SSE, Rendering
 
 _TOKENS = 2000

@@ -22,8 +22,8 @@ from swarmstream.api.problems import waiting_run
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
 from swarmstream.api.stream import RunDocument, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
+from swarmstream.journal.base import AlreadyClaimed, Claim
 from swarmstream.runs.job import Job, agent_job, swarm_job
-from swarmstream.runs.journal import AlreadyClaimed, Claim
 from swarmstream.runs.limits import plan_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm

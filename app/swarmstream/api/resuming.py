@@ -7,7 +7,7 @@ from swarmstream.api.deps import Parts
 from swarmstream.api.stream import Reader
 from swarmstream.errors import InvalidRequest, Location
 from swarmstream.events import MAX_EVENT_ID
-from swarmstream.runs.journal import RunStatus
+from swarmstream.journal.base import RunStatus
 
 
 def cursor_of(given: str | None, name: str) -> int:

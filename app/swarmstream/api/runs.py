@@ -19,7 +19,7 @@ from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, 
 from swarmstream.clock import time_limit, utc
 from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from swarmstream.events import RunEnded
-from swarmstream.runs.journal import Page, RunState, RunStatus, Suspended
+from swarmstream.journal.base import Page, RunState, RunStatus, Suspended
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, owner_of_context
 from swarmstream.swarm.spec import MAX_COALESCE_MS

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from swarmstream.api.problems import failed_run, waiting_run
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.events import RunEnded, TextDelta
-from swarmstream.runs.journal import Entry, Suspended, Tail
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.base import Entry, Suspended, Tail
+from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
 

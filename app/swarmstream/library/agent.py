@@ -7,6 +7,7 @@ from os import environ
 from typing import Any, Literal
 
 from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
+from swarmstream.journal.summary import Summary
 from swarmstream.library.ends import last_answer
 from swarmstream.library.event_types import AgentEvent
 from swarmstream.library.events import Callback, with_details, with_tokens
@@ -15,7 +16,6 @@ from swarmstream.library.surroundings import Surroundings, surroundings
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.llm.lanes import Lanes
 from swarmstream.runs.job import Job, agent_job
-from swarmstream.runs.summary import Summary
 from swarmstream.swarm.plan import compile_agent
 from swarmstream.swarm.spec import AgentRequest
 from swarmstream.tools.tool import Tool, as_tool

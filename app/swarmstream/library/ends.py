@@ -1,7 +1,7 @@
 """How a run can end other than well, as exceptions."""
 
 from swarmstream.errors import AppError, RunError, error_of
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.summary import Summary
 
 
 class RunFailure(Exception):

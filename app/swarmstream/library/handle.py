@@ -9,14 +9,14 @@ from typing import Any, Generic, TypeVar
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunEnded
+from swarmstream.journal.base import Journal, Tail
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.summary import Summary
 from swarmstream.library.ends import check_end
 from swarmstream.library.surroundings import Surroundings
 from swarmstream.llm.lanes import Lanes
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import Journal, Tail
-from swarmstream.runs.memory_journal import MemoryJournal
 from swarmstream.runs.run import Run
-from swarmstream.runs.summary import Summary
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.tools.mcp import McpHub
 from swarmstream.wire.frames import FrameMaker

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
 from swarmstream.library.surroundings import Surroundings, surroundings
 from swarmstream.runs.job import Job, agent_job, swarm_job
-from swarmstream.runs.summary import Summary
 from swarmstream.swarm.plan import compile_agent, compile_swarm
 from swarmstream.swarm.spec import AgentRequest, SwarmRequest
 

@@ -15,13 +15,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import ValidationError
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal, refuse_unknown
 from swarmstream.library.ends import check_end
 from swarmstream.library.events import Callback, Frame, event_of
 from swarmstream.library.handle import RunHandle
 from swarmstream.library.surroundings import Surroundings, surroundings
 from swarmstream.runs.job import Job
-from swarmstream.runs.summary import Summary
 from swarmstream.terminal.choice import picture_for
 
 ResultT = TypeVar("ResultT")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 
+from swarmstream.journal.summary import Summary
 from swarmstream.library.agent import Agent, own_tools
 from swarmstream.library.ends import last_answer
 from swarmstream.library.event_types import TeamEvent
@@ -15,7 +16,6 @@ from swarmstream.library.events import Callback, with_details, with_speakers, wi
 from swarmstream.library.runnable import ResultT, Runnable, drawing
 from swarmstream.library.surroundings import Surroundings
 from swarmstream.runs.job import Job, swarm_job
-from swarmstream.runs.summary import Summary
 from swarmstream.swarm.plan import compile_swarm
 from swarmstream.swarm.spec import SwarmRequest
 from swarmstream.wire.answers import swarm_answer

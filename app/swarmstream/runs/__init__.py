@@ -1,1 +1,1 @@
-"""The life of a run: its supervisor, its journal, its bill."""
+"""The life of a run: how it is admitted, carried out, ended and taken up again."""

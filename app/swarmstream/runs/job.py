@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
+from swarmstream.journal.base import Claim, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
-from swarmstream.runs.journal import Claim, RunRecord
 from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
 from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.tools.access import ToolAccess

@@ -15,10 +15,9 @@ from anyio import CancelScope, to_thread
 
 from swarmstream.clock import Clock, sleep
 from swarmstream.errors import AppError, InternalError, RunError, StorageUnavailable
+from swarmstream.journal.base import Entry, Journal, RunRecord, Unfinished, description_of
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import Entry, Journal, RunRecord, Unfinished
 from swarmstream.runs.run import Run
-from swarmstream.runs.stored_run import description_of
 from swarmstream.swarm.plan import Plan
 
 logger = logging.getLogger(__name__)

@@ -38,9 +38,9 @@ from swarmstream.events import (
     TurnFailed,
     UsageTotalled,
 )
+from swarmstream.journal.base import Entry, Journal, Log, RunRecord, Unfinished
+from swarmstream.journal.summary import Summary
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import Entry, Journal, Log, RunRecord, Unfinished
-from swarmstream.runs.summary import Summary
 
 logger = logging.getLogger(__name__)
 

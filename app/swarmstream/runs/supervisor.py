@@ -22,9 +22,9 @@ from swarmstream.errors import (
     StorageUnavailable,
     Unavailable,
 )
+from swarmstream.journal.base import AlreadyClaimed, Claim, Journal, RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.job import Job
-from swarmstream.runs.journal import AlreadyClaimed, Claim, Journal, RunRecord
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
 from swarmstream.settings import ENV_PREFIX

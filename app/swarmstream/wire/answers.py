@@ -6,8 +6,8 @@ from itertools import chain
 from typing import Any
 
 from swarmstream.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
-from swarmstream.runs.journal import RunStatus
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.base import RunStatus
+from swarmstream.journal.summary import Summary
 from swarmstream.wire.schema import (
     AgentAnswer,
     AgentOutput,

@@ -22,8 +22,8 @@ from swarmstream.events import (
     TurnStarted,
     UsageTotalled,
 )
-from swarmstream.runs.journal import Entry
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.base import Entry
+from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.schema import (
     AgentEndFrame,

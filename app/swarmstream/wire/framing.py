@@ -9,8 +9,8 @@ from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[re
 import orjson
 
 from swarmstream.events import Event, ReasoningDelta, TextDelta, TurnEnded, TurnRestarted
-from swarmstream.runs.journal import Entry
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.base import Entry
+from swarmstream.journal.summary import Summary
 from swarmstream.wire.frames import frame
 from swarmstream.wire.schema import Frame
 

@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmstream.runs.data_directory import FILE
-from swarmstream.runs.sqlite_space import BUSY_SECONDS
-from swarmstream.runs.sqlite_vacuum import NoRuns
+from swarmstream.journal.sqlite.data_directory import FILE
+from swarmstream.journal.sqlite.space import BUSY_SECONDS
+from swarmstream.journal.sqlite.vacuum import NoRuns
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from swarmstream.runs.data_directory import FILE, WAL, take_lock
-from swarmstream.runs.sqlite_store import Store
+from swarmstream.journal.sqlite.data_directory import FILE, WAL, take_lock
+from swarmstream.journal.sqlite.store import Store
 
 
 class NoRuns(Exception):

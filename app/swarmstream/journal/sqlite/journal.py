@@ -32,11 +32,7 @@ from anyio import to_thread
 from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer
 from swarmstream.errors import NotFound, StillRunning, StorageUnavailable
 from swarmstream.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
-from swarmstream.places import Places
-from swarmstream.runs.book import Book, nothing
-from swarmstream.runs.checksums import Damaged
-from swarmstream.runs.data_directory import take_lock
-from swarmstream.runs.journal import (
+from swarmstream.journal.base import (
     Claim,
     DirectoryInUse,
     Entry,
@@ -48,15 +44,19 @@ from swarmstream.runs.journal import (
     Tail,
     Unfinished,
 )
-from swarmstream.runs.memory_journal import Claims
-from swarmstream.runs.packing import Noted
-from swarmstream.runs.sqlite_live import ClosedTail, LiveRun
-from swarmstream.runs.sqlite_reader import Reader
-from swarmstream.runs.sqlite_store import Ending, InterruptedRun, Store
-from swarmstream.runs.sqlite_upkeep import RetentionLimits, Upkeep
-from swarmstream.runs.sqlite_writer import Task, Writer
-from swarmstream.runs.stored_run import StoredRun
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.checksums import Damaged
+from swarmstream.journal.codec import Noted
+from swarmstream.journal.event_log import Book, nothing
+from swarmstream.journal.idempotency import Claims
+from swarmstream.journal.sqlite.data_directory import take_lock
+from swarmstream.journal.sqlite.live import ClosedTail, LiveRun
+from swarmstream.journal.sqlite.reader import Reader
+from swarmstream.journal.sqlite.store import Ending, InterruptedRun, Store
+from swarmstream.journal.sqlite.stored_run import StoredRun
+from swarmstream.journal.sqlite.upkeep import RetentionLimits, Upkeep
+from swarmstream.journal.sqlite.writer import Task, Writer
+from swarmstream.journal.summary import Summary
+from swarmstream.places import Places
 from swarmstream.shares import owner_of_context
 
 logger = logging.getLogger(__name__)

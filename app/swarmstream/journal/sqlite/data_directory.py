@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from swarmstream.runs.journal import DirectoryInUse
+from swarmstream.journal.base import DirectoryInUse
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from swarmstream.errors import StorageUnavailable
-from swarmstream.runs.book import nothing
-from swarmstream.runs.packing import Noted
-from swarmstream.runs.sqlite_store import Store
+from swarmstream.journal.codec import Noted
+from swarmstream.journal.event_log import nothing
+from swarmstream.journal.sqlite.store import Store
 
 logger = logging.getLogger(__name__)
 

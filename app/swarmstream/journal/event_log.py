@@ -28,8 +28,8 @@ from swarmstream.events import (
     ToolStarted,
     TurnEnded,
 )
-from swarmstream.runs.journal import Entry, RunRecord, RunState, RunStatus, Suspended
-from swarmstream.runs.summary import Summary
+from swarmstream.journal.base import Entry, RunRecord, RunState, RunStatus, Suspended
+from swarmstream.journal.summary import Summary
 
 _ENTRIES_A_READ = 512
 _DELTAS = (TextDelta, ReasoningDelta)

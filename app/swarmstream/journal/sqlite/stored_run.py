@@ -7,10 +7,10 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from swarmstream.events import EndStatus, Event, RunDescribed, RunEnded, RunKind
-from swarmstream.runs.checksums import HEAD_BYTES, Damaged, checked, checked_in_place, content_of
-from swarmstream.runs.journal import Entry, RunRecord, RunState
-from swarmstream.runs.packing import pack, unpack
+from swarmstream.events import EndStatus, Event, RunEnded, RunKind
+from swarmstream.journal.base import Entry, RunRecord, RunState, description_of
+from swarmstream.journal.checksums import HEAD_BYTES, Damaged, checked, checked_in_place, content_of
+from swarmstream.journal.codec import pack, unpack
 
 LEAST_JUMP = 1_000_000
 """By how much the numbers of a run go up at least where it was recovered; a smaller gap means that events are lost."""
@@ -105,24 +105,6 @@ def fragment_of(columns: Columns, fault: str) -> StoredRun:
     outline: list[Entry] = [(1, description_of(record))] if state != "running" else []
     ends = columns.first_event_id, columns.last_event_id
     return StoredRun(columns.no, record, state, *ends, columns.ended_at, outline, fault)
-
-
-def description_of(record: RunRecord) -> RunDescribed:
-    """The first event of a run of which nothing else is left."""
-    return RunDescribed(
-        t_ms=0,
-        job_id=record.job_id,
-        kind=record.kind,
-        name=None,
-        description=None,
-        swarm_type=None,
-        number_of_agents=0,
-        service_tier="standard",
-        temperature=None,
-        created_at=record.created_at,
-        warnings=(),
-        metadata=None,
-    )
 
 
 def entries_of(packed: bytes | memoryview) -> list[Entry]:

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from swarmstream.runs.journal import Claim
+from swarmstream.journal.base import Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from swarmstream.runs.checksums import Damaged
+from swarmstream.journal.checksums import Damaged
 
 
 def as_damage(error: sqlite3.DatabaseError) -> Damaged:

@@ -26,7 +26,7 @@ from swarmstream.events import (
     TurnStarted,
     UsageTotalled,
 )
-from swarmstream.runs.checksums import Damaged
+from swarmstream.journal.checksums import Damaged
 
 _KINDS: tuple[type[Event], ...] = (
     TextDelta,

@@ -39,15 +39,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from swarmstream.events import MAX_EVENT_ID
-from swarmstream.runs.blanking import blanked
-from swarmstream.runs.checksums import Damaged, checked, content_of, head_of
-from swarmstream.runs.data_directory import FILE, Presence, prepare, warn_of_other_readers
-from swarmstream.runs.journal import MAX_ADMITTED, Claim, Entry, RunRecord, RunState
-from swarmstream.runs.packing import Noted, Packed, pack, split, without
-from swarmstream.runs.sqlite_errors import as_damage
-from swarmstream.runs.sqlite_retention import Retention
-from swarmstream.runs.sqlite_space import BUSY_SECONDS, Space
-from swarmstream.runs.stored_run import (
+from swarmstream.journal.base import MAX_ADMITTED, Claim, Entry, RunRecord, RunState
+from swarmstream.journal.blanking import blanked
+from swarmstream.journal.checksums import Damaged, checked, content_of, head_of
+from swarmstream.journal.codec import Noted, Packed, pack, split, without
+from swarmstream.journal.sqlite.data_directory import FILE, Presence, prepare, warn_of_other_readers
+from swarmstream.journal.sqlite.errors import as_damage
+from swarmstream.journal.sqlite.retention import Retention
+from swarmstream.journal.sqlite.space import BUSY_SECONDS, Space
+from swarmstream.journal.sqlite.stored_run import (
     LEAST_JUMP,
     Columns,
     StoredRun,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias
 
-from swarmstream.events import EndStatus, Event, RunKind
-from swarmstream.runs.summary import Summary
+from swarmstream.events import EndStatus, Event, RunDescribed, RunKind
+from swarmstream.journal.summary import Summary
 
 MAX_ADMITTED = 64
 """Stream tokens of one run that are remembered to have connected."""
@@ -44,6 +44,24 @@ class RunRecord:
     body: bytes = b""
     """The payload, as JSON: what the run's plan is made from, also after a crash."""
     claim: Claim | None = None
+
+
+def description_of(record: RunRecord) -> RunDescribed:
+    """The first event of a run of which nothing else is left."""
+    return RunDescribed(
+        t_ms=0,
+        job_id=record.job_id,
+        kind=record.kind,
+        name=None,
+        description=None,
+        swarm_type=None,
+        number_of_agents=0,
+        service_tier="standard",
+        temperature=None,
+        created_at=record.created_at,
+        warnings=(),
+        metadata=None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

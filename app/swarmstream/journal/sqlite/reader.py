@@ -10,7 +10,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from swarmstream.errors import StorageUnavailable
-from swarmstream.runs.sqlite_store import Store
+from swarmstream.journal.sqlite.store import Store
 
 logger = logging.getLogger(__name__)
 

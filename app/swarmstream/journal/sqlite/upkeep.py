@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from swarmstream.clock import Clock, Timer
-from swarmstream.runs.checksums import Damaged
-from swarmstream.runs.journal import Claim
-from swarmstream.runs.memory_journal import CLAIM_SECONDS
-from swarmstream.runs.sqlite_retention import Expired
-from swarmstream.runs.sqlite_store import Store
-from swarmstream.runs.sqlite_writer import Task
+from swarmstream.journal.base import Claim
+from swarmstream.journal.checksums import Damaged
+from swarmstream.journal.idempotency import CLAIM_SECONDS
+from swarmstream.journal.sqlite.retention import Expired
+from swarmstream.journal.sqlite.store import Store
+from swarmstream.journal.sqlite.writer import Task
 from swarmstream.settings import ENV_PREFIX
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from swarmstream.runs.book import Book, nothing
-from swarmstream.runs.journal import Entry, RunRecord, RunStatus, Suspended
+from swarmstream.journal.base import Entry, RunRecord, RunStatus, Suspended
+from swarmstream.journal.event_log import Book, nothing
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,1 @@
+"""Where runs are written down and read again: the port, what all storages share, and the storages."""

@@ -1,0 +1,1 @@
+"""The journal in a data directory: one SQLite file, written by one thread."""
