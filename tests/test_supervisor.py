@@ -177,10 +177,10 @@ async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]}, order="-A")
     async with supervising(model, limits=RunLimits(disconnect_grace_seconds=10), clock=clock) as (supervisor, journal):
         run = await supervisor.start(job("A"))
-        with run.reader():
+        with run.presence.reader():
             await checkpoint()
         await clock.advance(9)
-        with run.reader():
+        with run.presence.reader():
             await clock.advance(30)  # three times the grace: had the timer gone on, the run would be over
             model.skip()
             events = await events_of(journal, run)

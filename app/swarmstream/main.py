@@ -75,7 +75,7 @@ def create_app(
         mcp = McpHub(tools.hosts, clock=clock)
         try:
             async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
-                supervisor.start_recovery(
+                supervisor.recover(
                     lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
                 yield Parts(

@@ -1,6 +1,5 @@
 """Where a reader of a run goes on: its cursor, and the reader that stands behind it (WIRE.md, section 5)."""
 
-from contextlib import nullcontext
 from copy import deepcopy
 
 from swarmstream.api.deps import Parts
@@ -49,13 +48,11 @@ async def reader_of(
     Raises:
         NotFound: the run has been forgotten meanwhile.
     """
-    runs = parts["supervisor"]
-    tail = await runs.journal.tail(job_id)
-    first_available = tail.first_available or 1
-    run = runs.live(job_id)
+    reading = await parts["supervisor"].read(job_id)
+    first_available = reading.tail.first_available or 1
     return Reader(
-        tail,
-        run.reader if run else nullcontext,
+        reading.tail,
+        reading.presence,
         after=after,
         include_output=include_output,
         coalesce_ms=coalesce_ms,

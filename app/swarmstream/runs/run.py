@@ -1,15 +1,13 @@
-"""One run: the recorder of its events, from its first to its one last, and what its readers mean to it."""
+"""One run: the recorder of its events, from its first to its one last."""
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import anyio
 from anyio import CancelScope
 
-from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit, utc
+from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
 from swarmstream.engine.execute import Execution
 from swarmstream.engine.past import Past, past_of
@@ -41,10 +39,10 @@ from swarmstream.events import (
 from swarmstream.journal.base import Entry, Journal, Log, RunRecord, Unfinished
 from swarmstream.journal.summary import Summary
 from swarmstream.runs.job import Job
+from swarmstream.runs.presence import Presence
 
 logger = logging.getLogger(__name__)
 
-_FIRST_READER_SECONDS = 10.0
 _SHOWN_WHEN_SAFE = (RunDescribed, RunStarted, TurnEnded, TurnFailed, RunFailed, UsageTotalled)
 """What readers act upon: a run that they saw begin is found again, a turn that they saw end is not taken again, a
 failure that they saw stays one."""
@@ -71,11 +69,9 @@ class Run:
         self._is_withdrawn = False
         self._past = Past()
         self.calls = calls or RunCalls(owner=job.owner)
-        self._grace_seconds = grace_seconds
-        self._readers = 0
-        self._leaving: Timer | None = None
-        self._unread: anyio.Event | None = None
-        """There while nobody reads; set when somebody does."""
+        self.presence = Presence(
+            needs_reader=self._needs_reader, leave=self._leave, grace_seconds=grace_seconds, clock=clock
+        )
 
     # The engine's recorder.
 
@@ -124,6 +120,12 @@ class Run:
         """Somebody asked for it through the journal."""
         self.stop(RunCancelled("the run was cancelled"))
 
+    def _leave(self) -> None:
+        self.stop(RunCancelled("the client went away"))
+
+    def _needs_reader(self) -> bool:
+        return self.job.on_disconnect == "cancel"
+
     def _fail_storage(self) -> None:
         self.stop(StorageUnavailable("what happens in the run can no longer be written down"))
 
@@ -144,43 +146,6 @@ class Run:
         if self.job.on_disconnect == "cancel" and self.summary.usage is None:  # else it had come to its end
             return RunInterrupted("the server stopped")
         return None
-
-    # Its readers.
-
-    @contextmanager
-    def reader(self) -> Generator[None]:
-        """Within this block somebody reads the run. When the last one leaves, `on_disconnect` decides."""
-        self._readers += 1
-        if self._unread is not None:
-            self._unread.set()
-            self._unread = None
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            if self._readers == 0 and self.job.on_disconnect == "cancel" and self.summary.ended is None:
-                self._abandon()
-
-    def _abandon(self) -> None:
-        """Nobody pays for what nobody reads: no new turn starts, and after the grace period the run is cancelled."""
-        self._unread = anyio.Event()
-        self._leave_in(self._grace_seconds)
-
-    def expect_reader(self) -> None:
-        """Whoever posted the run reads it, if nothing comes between; nobody else will."""
-        if self.job.on_disconnect == "cancel" and self.summary.ended is None and self._readers == 0:
-            self._leave_in(max(self._grace_seconds, _FIRST_READER_SECONDS))
-
-    def _leave_in(self, seconds: float) -> None:
-        reason = RunCancelled("the client went away")
-        self._leaving = self._clock.call_later(seconds, self.stop, reason)
-
-    async def _while_unread(self) -> None:
-        if self._unread is not None:
-            await self._unread.wait()
 
     # Its course.
 
@@ -237,7 +202,7 @@ class Run:
         job = self.job
         self.calls.resume(self._past.calls, on_limit=self.stop)
         execution = Execution(
-            job.plan, speaker, self, job.on_error, self._while_unread, self._budget(), self.calls, self._past
+            job.plan, speaker, self, job.on_error, self.presence.while_unread, self._budget(), self.calls, self._past
         )
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
@@ -255,6 +220,7 @@ class Run:
             reason = InternalError("something went wrong in this server")
         finally:
             with CancelScope(shield=True):
+                self.presence.end()
                 if self._is_suspended and self._stopped_by is None:
                     await self._log.suspend()
                 elif not self._is_withdrawn:
@@ -262,8 +228,7 @@ class Run:
 
     async def finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float = 0) -> None:
         """Write the run's last events."""
-        if self._leaving is not None:
-            self._leaving.cancel()
+        self.presence.end()
         now_ms = self.now_ms()
         if reason is not None and self.summary.stopped is None:
             self.record(

@@ -7,6 +7,7 @@ A run lives here and not in the answer to its request. Whatever happens to it, i
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import anyio
@@ -25,6 +26,7 @@ from swarmstream.errors import (
 from swarmstream.journal.base import AlreadyClaimed, Claim, Journal, RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.job import Job
+from swarmstream.runs.presence import Reading
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
 from swarmstream.settings import ENV_PREFIX
@@ -129,7 +131,7 @@ class Supervisor:
             self._admitting -= 1
             self._look_whether_drained()
         await run.kept()  # meanwhile its first turn begins
-        run.expect_reader()
+        run.presence.expect_reader()
         return run
 
     async def claimed(self, claim: Claim) -> str:
@@ -159,21 +161,13 @@ class Supervisor:
                 await known.safe()
             raise
 
-    def start_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
+    def recover(self, job_of: Callable[[RunRecord], Job]) -> asyncio.Task[None]:
         """Begin to take up the runs whose process ended before they did, beside what else goes on. They are admitted
-        however many there are. `job_of` makes a job of what was posted, in a thread, or raises an `AppError`."""
-        self._recovery = self._new_recovery(job_of)
-        self._tasks.create_task(self._recovery.run(), name="recovery")
-        return self._recovery
-
-    async def recover(self, job_of: Callable[[RunRecord], Job]) -> None:
-        """As `start_recovery`; returns when all of them are taken up."""
-        self._recovery = self._new_recovery(job_of)
-        await self._recovery.run()
-
-    def _new_recovery(self, job_of: Callable[[RunRecord], Job]) -> Recovery:
+        however many there are. `job_of` makes a job of what was posted, in a thread, or raises an `AppError`. The task
+        is done when all of them are taken up."""
         grace = self._limits.disconnect_grace_seconds
-        return Recovery(self.journal, job_of, self._begin_again, grace_seconds=grace, clock=self._clock)
+        self._recovery = Recovery(self.journal, job_of, self._begin_again, grace_seconds=grace, clock=self._clock)
+        return self._tasks.create_task(self._recovery.run(), name="recovery")
 
     def _begin_again(self, run: Run) -> None:
         """Set a run going that another process has left, however many there are."""
@@ -188,9 +182,15 @@ class Supervisor:
         task = self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
         task.add_done_callback(lambda _: self._forget(run))  # also where the event loop ends before its first step
 
-    def live(self, job_id: str) -> Run | None:
-        """The run, while it goes on in this process."""
-        return self._live.get(job_id)
+    async def read(self, job_id: str) -> Reading:
+        """A run from its first event on, for somebody who may read it.
+
+        Raises:
+            NotFound: there is no such run, or no longer.
+        """
+        tail = await self.journal.tail(job_id)
+        run = self._live.get(job_id)
+        return Reading(tail, run.presence.reader if run else nullcontext)
 
     async def drain(self, seconds: float) -> None:
         """Admit nothing more, give what runs `seconds` to finish, then interrupt it. Returns when all have ended."""
