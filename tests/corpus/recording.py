@@ -110,18 +110,13 @@ async def _run(
             for _ in range(200):
                 await checkpoint()
             if kind.cancelled:
-                # Its turn begins while the run is written down, and lists have what is written.
-                while not (runs := await _running(http)):  # noqa: ASYNC110
-                    await anyio.sleep(0.005)
-                [run] = runs
-                await http.post(f"/v1/runs/{run['job_id']}/cancel")
+                running: list[Any] = []
+                while not running:  # it is listed once it is written down
+                    running = (await http.get("/v1/runs", params={"status": "running"})).json()["data"]
+                await http.post(f"/v1/runs/{running[0]['job_id']}/cancel")
             else:
                 await clock.advance(kind.passes)
     return answer[0].status_code, answer[0].content
-
-
-async def _running(http: httpx.AsyncClient) -> list[dict[str, Any]]:
-    return (await http.get("/v1/runs", params={"status": "running"})).json()["data"]
 
 
 async def read(folder: Path, job_ids: list[str]) -> dict[str, bytes]:
