@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 APP = ROOT / "app" / "swarmstream"
 EXEMPT = {
     "clock.py": "it is the clock",
-    "runs/sqlite_journal.py": "its batches are measured with the disk",
+    "journal/sqlite/journal.py": "its batches are measured with the disk",
     "terminal/picture.py": "a person's terminal is redrawn in a person's time",
     "terminal/watch.py": "a person's terminal is redrawn in a person's time",
     "tools/builtin.py": "the tool `clock` tells a model what time it is in the world",
