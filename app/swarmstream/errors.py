@@ -298,6 +298,8 @@ class ProviderRejected(ModelError):
     """Fields of the request that the provider names, the one that it means first."""
     is_about_field: bool = False
     """Whether it refuses them whatever their values."""
+    is_about_several: bool = False
+    """Whether it refuses them together: each may be welcome without the others."""
 
 
 class ProviderBusy(ProviderRejected):

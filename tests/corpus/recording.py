@@ -110,8 +110,10 @@ async def _run(
             for _ in range(200):
                 await checkpoint()
             if kind.cancelled:
-                [run] = (await http.get("/v1/runs", params={"status": "running"})).json()["data"]
-                await http.post(f"/v1/runs/{run['job_id']}/cancel")
+                running: list[Any] = []
+                while not running:  # it is listed once it is written down
+                    running = (await http.get("/v1/runs", params={"status": "running"})).json()["data"]
+                await http.post(f"/v1/runs/{running[0]['job_id']}/cancel")
             else:
                 await clock.advance(kind.passes)
     return answer[0].status_code, answer[0].content

@@ -82,6 +82,7 @@ def refused(status: int, retry_after_seconds: float | None, said: str = "") -> M
     failure = kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
     if isinstance(failure, ProviderRejected) and status in _ABOUT_FIELDS:
         failure.named, failure.is_about_field = named_fields(said)
+        failure.is_about_several = _REFUSES_SEVERAL.search(said[:_MAX_LOGGED_ERROR]) is not None
     return failure
 
 
@@ -169,6 +170,14 @@ _REFUSES_FIELD = re.compile(
     r"|cannot (?:both )?be (?:used|specified|set)",
     re.IGNORECASE,
 )
+
+
+_REFUSES_SEVERAL = re.compile(
+    r"\bboth\b|together|at the same time|simultaneous|combin|mutually|exclusive|in conjunction|\bonly one\b"
+    r"|\bwhen\b|\bwhile\b|\bunless\b|\b(?:greater|less|larger|smaller) than\b",
+    re.IGNORECASE,
+)
+"""Words of a refusal that is about what stands beside a field as well."""
 
 
 def _seconds_until(date: str, now: datetime) -> float | None:

@@ -371,6 +371,11 @@ class RunSpec(Payload):
     """The built-in and the operator's tools that its agents get beside those that they select; agents to hand off to
     have their own alone."""
 
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream."""
+        return self.stream
+
 
 class AgentRequest(RunSpec):
     """The body of `POST /v1/agent/completions`."""
