@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import re
 import shutil
 import ssl
 import subprocess
@@ -36,10 +35,9 @@ def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str],
     written = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(["openssl", *made.split(), *written], check=True, capture_output=True)
     [servers] = blocks("nginx")
-    servers = _with_servers(servers, first, second).replace("listen 443 ssl;\n", f"listen 127.0.0.1:{port} ssl;\n")
-    version = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
-    if tuple(map(int, re.findall(r"\d+", version)[:3])) < (1, 25, 1):
-        servers = servers.replace("    http2 on;", "    #").replace(f":{port} ssl;", f":{port} ssl http2;")
+    servers = _with_servers(servers, first, second).replace(
+        "listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;"
+    )
     servers = servers.replace("/etc/ssl/swarmstream.pem", str(folder / "cert.pem"))
     servers = servers.replace("/etc/ssl/swarmstream.key", str(folder / "key.pem"))
     paths = "".join(

@@ -104,13 +104,19 @@ def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """What there is to say: who is asked to speak, about what, after whom, and what tools found out."""
     system = next((_text(message) for message in messages if message["role"] == "system"), "")
     asked = list(takewhile(lambda message: not message.get("tool_calls"), messages))
-    users = [_text(message) for message in asked if message["role"] == "user"]
-    task, *earlier = users or [""]
+    users = [_text(message) for message in asked if message["role"] == "user"] or [""]
+    since_its_last = takewhile(lambda message: message["role"] != "assistant", reversed(asked))
+    lately = [_text(message) for message in since_its_last if message["role"] == "user"]
+    task = next((text for text in lately if not _SPEAKER.fullmatch(text)), users[0])
     yield "This is swarmstream's built-in demo model, not a real LLM."
     if system:
         yield f'My instructions are "{_excerpt(system)}".'
     yield f'The task is "{_excerpt(task)}", and a real model would now think about it.'
-    heard = [match for text in earlier if (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)]
+    heard = [
+        match
+        for text in users[1:]
+        if text != task and (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)
+    ]
     for match in heard:
         yield f"I have read the {len(match[2].split())} words that {match[1]} wrote before me."
     if not heard:
