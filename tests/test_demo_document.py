@@ -146,12 +146,6 @@ COSTLY: dict[str, dict[str, Any]] = {
         "minProperties": 500,
         "propertyNames": {"pattern": "^" + "(a)?" * 240 + "z$"},
     },
-    "a set of texts like a long pattern": {
-        "type": "array",
-        "minItems": 490,
-        "uniqueItems": True,
-        "items": {"pattern": "^" + "(a)?" * 240 + "z$"},
-    },
     "lists of numbers between fractions": {
         "not": {"minItems": 1},
         "type": "array",
@@ -177,9 +171,7 @@ COSTLY: dict[str, dict[str, Any]] = {
         "not": {"minItems": 1},
         "type": "array",
         "minItems": 490,
-        "items": {
-            "allOf": [{"enum": [[0] * 5 + [n] for n in range(40)]}, {"enum": [[0] * 5 + [-n] for n in range(40)]}]
-        },
+        "items": {"allOf": [{"enum": [f"v{n}" for n in range(400)]}, {"enum": [f"v{399 - n}" for n in range(400)]}]},
     },
     "names that need others": {
         "not": {"minItems": 1},
@@ -218,6 +210,7 @@ class Calls:
 
 @pytest.mark.parametrize("kind", COSTLY)
 def test_a_search_ends_when_its_work_is_done(kind: str) -> None:
+    document({})  # what is imported late is not counted
     work, calls = Work(), Calls()
     sys.setprofile(calls)
     try:
@@ -225,12 +218,12 @@ def test_a_search_ends_when_its_work_is_done(kind: str) -> None:
     finally:
         sys.setprofile(None)
     assert made is None
-    assert calls.made < 1000 + work.steps <= 1000 + MAX_WORK
+    assert calls.made <= work.steps <= MAX_WORK
 
 
 @pytest.mark.parametrize("kind", ["lists of large constants", "lists of constants of many parts"])
 def test_no_document_is_made_that_is_large(kind: str) -> None:
-    document({})  # what is imported late is not counted
+    document({})
     tracemalloc.start()
     try:
         made = document(COSTLY[kind])
