@@ -10,10 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
+from swarmstream.errors import InvalidOutput
+from swarmstream.llm.base import Delta, ModelCall
+from swarmstream.llm.demo import DemoModel
 from swarmstream.llm.demo_document import document
 from swarmstream.llm.demo_number import Numbers, bounds
 from swarmstream.llm.demo_pattern import UnknownPattern, text_like
 from swarmstream.llm.demo_work import MAX_WORK, NoValueError, Work
+from swarmstream.swarm.agents import Sampling
+from swarmstream.swarm.models import ModelRef
 from swarmstream.tools.json_schema import compiled
 from tests.conftest import client, serving
 
@@ -313,3 +318,25 @@ async def test_the_demo_keeps_to_a_response_format_or_says_that_it_cannot() -> N
     assert "demo model" in words["answer"]
     assert refused["code"] == "invalid_output"
     assert refused["detail"] == "A: the demo model found no small document that fits this schema; a real one may"
+
+
+@pytest.mark.anyio
+async def test_the_event_loop_does_not_search() -> None:
+    schema = COSTLY["names like a long pattern"]
+    sampling = Sampling(max_tokens=100, temperature=None, reasoning_effort=None, thinking_tokens=None, llm_args={})
+    call = ModelCall(
+        ModelRef("demo/swarm", "swarm", "demo"),
+        [{"role": "user", "content": "go"}],
+        sampling,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+    )
+    heard: list[Delta] = []
+    calls = Calls()
+    document({})  # what is imported late is not counted
+    sys.setprofile(calls)  # of this thread alone
+    try:
+        with anyio.fail_after(60), pytest.raises(InvalidOutput):
+            await DemoModel().stream(call, heard.extend)
+    finally:
+        sys.setprofile(None)
+    assert calls.made < 10_000

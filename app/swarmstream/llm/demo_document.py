@@ -6,7 +6,7 @@ then held against the schema, and as long as it does not fit, the last choice th
 
 The documents that are tried get smaller. Whatever takes longer the more of it a schema has (parts, keywords, options,
 characters of patterns, constants, the check itself) is counted in steps before it is done, and all of it together ends
-after `MAX_WORK`. So does the size of a document: nothing is written that has not been measured.
+after `MAX_WORK`. The characters of a document are counted likewise, so that none is written that is too large.
 """
 
 import json
