@@ -114,7 +114,7 @@ def _status(word: object) -> int | None:
         return _STATUSES.get(word.lower()) or (400 if "image" in word else None)
     try:
         status = int(cast(Any, word))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return status if 400 <= status < 600 else None
 
