@@ -114,13 +114,15 @@ SCRIPTS = {"gemini": GEMINI, "claude": CLAUDE, "openai": OPENAI}
 
 
 @asynccontextmanager
-async def _serving(provider_name: str, script: Script, tmp_path: Path) -> AsyncGenerator[tuple[str, list[Exchange]]]:
+async def _serving(
+    provider_name: str, script: Script, tmp_path: Path, **settings: Any
+) -> AsyncGenerator[tuple[str, list[Exchange]]]:
     """The URL of a server whose model `m` is the provider's, and what that is asked."""
     aliases = tmp_path / "models.toml"
     async with provider(script) as upstream:
         base = upstream.base_url if provider_name in ("openai", "direct") else upstream.base_url.removesuffix("/v1")
         aliases.write_text(f'[m]\nmodel = "{MODELS[provider_name]}"\napi_base = "{base}"\napi_key_env = "KEY"\n')
-        async with serving(models_file=aliases, environ={"KEY": "sk-secret"}, preload=True) as url:
+        async with serving(models_file=aliases, environ={"KEY": "sk-secret"}, preload=True, **settings) as url:
             yield url, upstream.exchanges
 
 
@@ -303,6 +305,17 @@ async def test_no_client_can_take_summaries_from_others(tmp_path: Path) -> None:
         assert (failure["code"], failure["attempts"]) == ("provider_rejected", 2)
         await _events(url)
     assert _asked(exchanges)[2] == (True, True), "what is refused is remembered once the call has worked"
+
+
+async def test_a_call_that_is_made_once_more_counts_twice_among_the_runs_calls(tmp_path: Path) -> None:
+    agents = [{"agent_name": name, "model_name": "m"} for name in "AB"]
+    async with (
+        _serving("openai", _of_openai("summary"), tmp_path, max_calls=2) as (url, exchanges),
+        client(url) as http,
+    ):
+        with anyio.fail_after(60):
+            answer = await http.post("/v1/swarm/completions", json={"task": "go", "agents": agents})
+    assert (answer.status_code, answer.json()["code"], len(exchanges)) == (409, "limit_exceeded", 2)
 
 
 async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of_one_address() -> None:
