@@ -325,6 +325,7 @@ class Speech:
                 call.opened = True
             else:  # Repeated
                 self.attempts += 1
+                self._calls.repeat()
 
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:
