@@ -10,8 +10,10 @@ import pytest
 from tests.documentation import EVERYTHING, PAGES, ROOT, quoted, table
 
 PACKAGE = ROOT / "app" / "swarmstream"
-LINKED = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED += [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+LINKED = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 CITING = [
     file
     for folder in ("app", "tests", "scripts")
