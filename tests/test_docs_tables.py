@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_type_hints
 
 import pytest
@@ -17,9 +17,19 @@ from swarmstream.errors import AppError
 from swarmstream.runs.memory_journal import CLAIM_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
 from swarmstream.swarm.plan import SWARM_TYPES
-from swarmstream.swarm.spec import AgentSpec, RunSpec
+from swarmstream.swarm.spec import AgentRequest, AgentSpec, RunSpec, StreamOptions, SwarmRequest
 from swarmstream.tools.builtin import BUILTIN_TOOLS
 from swarmstream.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
+from swarmstream.wire.schema import (
+    AgentAnswer,
+    QueuedRun,
+    RunAnswer,
+    RunList,
+    StreamToken,
+    SwarmAnswer,
+    SwarmLog,
+    SwarmLogs,
+)
 from tests.conftest import client, serving
 from tests.documentation import EVERYTHING, PAGES, blocks, quoted, section, table
 
@@ -178,3 +188,38 @@ def test_bounds_in_sentences_are_those_of_the_code() -> None:
     assert f"({DEFAULT_TIMEOUT_SECONDS:g} s unless `@tool` says otherwise)" in PAGES["tools"]
     assert f"Results are cut at {MAX_OUTPUT_BYTES // 1024} kB." in PAGES["tools"]
     assert f"**Built in**: {', '.join(f'`{name}`' for name in list(BUILTIN_TOOLS)[:-1])} and" in PAGES["tools"]
+
+
+# --- The contract ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "payload", [AgentSpec, AgentRequest, SwarmRequest, StreamOptions], ids=lambda its: its.__name__
+)
+def test_the_contract_names_every_field_that_a_request_may_have(payload: type[BaseModel]) -> None:
+    assert set(payload.model_fields) - set(quoted(section("wire", "2. Requests"))) == set()
+
+
+@pytest.mark.parametrize(
+    "answer", [AgentAnswer, SwarmAnswer, QueuedRun, SwarmLogs, SwarmLog], ids=lambda its: its.__name__
+)
+def test_the_contract_names_every_field_of_an_answer(answer: type) -> None:
+    told = section("wire", "3. JSON answers")
+    assert {name for name in get_type_hints(answer) if not re.search(rf"\b{name}\b", told)} == set()
+
+
+@pytest.mark.parametrize("run", [RunAnswer, RunList, StreamToken], ids=lambda its: its.__name__)
+def test_the_contract_names_every_field_of_a_run(run: type) -> None:
+    assert set(get_type_hints(run)) - set(re.findall(r"\w+", section("wire", "5. Runs"))) == set()
+
+
+@pytest.mark.parametrize("frames", [SWARM_FRAMES, AGENT_FRAMES], ids=["swarm", "agent"])
+def test_the_contract_names_every_field_of_every_event(frames: Mapping[str, type]) -> None:
+    of_all = {"t", *re.findall(r"\w+", section("wire", "3. JSON answers"))}
+    told = {quoted(name)[0]: set(quoted(fields)) for name, _, fields in table("streaming", "event")}
+    for line in section("wire", "4. The event stream").splitlines():
+        if (beyond := re.match(r"- `(\w+)`", line)) and beyond[1] in frames:
+            told.setdefault(beyond[1], set()).update(quoted(line))
+    told.setdefault("usage", set()).update(of_all)
+    missing = {name: set(get_type_hints(frame)) - told.get(name, set()) - {"t"} for name, frame in frames.items()}
+    assert {name: fields for name, fields in missing.items() if fields} == {}
