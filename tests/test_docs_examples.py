@@ -118,8 +118,8 @@ async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None
     assert [answer["role"] for answer in answers] == ["Optimist", "Pessimist", "Summary"]
     assert "that Pessimist wrote before me" in answers[-1]["content"]
 
-    def essence(event: ServerEvent) -> tuple[str, dict[str, Any]]:
-        return event.event, {**event.data, "t": 0}
+    def essence(event: ServerEvent) -> tuple[object, str, dict[str, Any]]:
+        return event.id, event.event, {**event.data, "t": 0}
 
     [excerpt] = blocks("README", "text")
     shown = [essence(event) for event in events_in(excerpt + "\n")]

@@ -10,6 +10,14 @@ from pydantic import BaseModel
 
 from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.runs import MAX_RUNS_LISTED
+from swarmstream.api.schema import (
+    ModelDetail,
+    ModelsAvailable,
+    SwarmsAvailable,
+    SwarmTypeDetail,
+    ToolDetail,
+    ToolsAvailable,
+)
 from swarmstream.api.stream_tokens import TOKEN_SECONDS
 from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
@@ -206,6 +214,15 @@ def test_the_contract_names_every_field_that_a_request_may_have(payload: type[Ba
 def test_the_contract_names_every_field_of_an_answer(answer: type) -> None:
     told = section("wire", "3. JSON answers")
     assert {name for name in get_type_hints(answer) if not re.search(rf"\b{name}\b", told)} == set()
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [SwarmsAvailable, SwarmTypeDetail, ModelsAvailable, ModelDetail, ToolsAvailable, ToolDetail],
+    ids=lambda its: its.__name__,
+)
+def test_the_contract_names_every_field_of_a_catalog(catalog: type[BaseModel]) -> None:
+    assert set(catalog.model_fields) - set(re.findall(r"\w+", section("wire", "3. JSON answers"))) == set()
 
 
 @pytest.mark.parametrize("run", [RunAnswer, RunList, StreamToken], ids=lambda its: its.__name__)
