@@ -61,6 +61,8 @@ def test_every_path_that_is_named_exists(file: Path) -> None:
     named = re.findall(PLACES, text)
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert [name for name in re.findall(MODULES, text) if not (PACKAGE / name).exists()] == []
+    tests = "".join(test.read_text(encoding="utf-8") for test in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in re.findall(r"`(test_\w{20,})`", text) if f"def {name}(" not in tests] == []
     scripts = [name for name in named if name.startswith("scripts/") and not (ROOT / name).is_dir()]
     programs = [name for name in scripts if not name.endswith((".html", ".json"))]
     assert [name for name in programs if not os.access(ROOT / name, os.X_OK)] == []
