@@ -1,4 +1,4 @@
-"""A POST that is sent again goes on where its stream was cut off, and is never a second run (WIRE.md, section 5)."""
+"""A POST that is sent again goes on where its stream was cut, and is never a second run (docs/wire.md, section 5)."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

@@ -43,7 +43,7 @@ Lane = Literal["direct", "litellm"]
 
 
 class Settings(BaseSettings):
-    """The server's settings; each field's description is what README says of it."""
+    """The server's settings; each field's description is what docs/operations.md says of it."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, hide_input_in_errors=True)
 

@@ -1,6 +1,6 @@
 """Requests that no route takes: the answer says what the client may have meant, and what there is instead.
 
-Routes are public (README, `/openapi.json`): nothing is told here that needs a key.
+Routes are public (docs/, `/openapi.json`): nothing is told here that needs a key.
 """
 
 import re

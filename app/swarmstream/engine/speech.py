@@ -1,4 +1,4 @@
-"""The model calls of one turn: with retries, fallbacks and clocks, passed on as they are heard (ENGINE.md)."""
+"""The model calls of one turn: with retries, fallbacks and clocks, passed on as they are heard (docs/engine.md)."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""The payloads that clients post (WIRE.md, section 2).
+"""The payloads that clients post (docs/wire.md, section 2).
 
 Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
 named in `warnings`.
@@ -336,7 +336,7 @@ def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 class RunSpec(Payload):
-    """The options that both completion routes share (WIRE.md, "Run options")."""
+    """The options that both completion routes share (docs/wire.md, "Run options")."""
 
     stream: Flag = False
     """Whether the answer is a stream of events; else one JSON document comes at the end."""

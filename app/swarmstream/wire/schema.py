@@ -1,4 +1,4 @@
-"""The shapes that clients receive: the `data` of every event and the JSON answers (WIRE.md, sections 3 and 4).
+"""The shapes that clients receive: the `data` of every event and the JSON answers (docs/wire.md, sections 3 and 4).
 
 What we make ourselves is typed and not validated; a test holds what is sent to the document that is made from these.
 """
