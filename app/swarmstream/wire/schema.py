@@ -389,7 +389,7 @@ class ErrorFrame(Frame):
     error: str
     """One sentence for people."""
     code: str
-    """One of the codes that README lists, such as `provider_rate_limited`."""
+    """One of the codes that docs/errors.md lists, such as `provider_rate_limited`."""
     retryable: bool
     """Whether the same request may succeed later, unchanged."""
     elapsed_seconds: float
