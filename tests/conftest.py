@@ -114,8 +114,9 @@ async def serving(
         **settings,
     }
     configured = Settings.model_construct(**values)
-    if journal is None and clock is not SYSTEM_CLOCK and values["data_dir"] is not None:
-        journal = journal_of(configured)  # a disk takes the time that it takes
+    opening: Journal | None = None
+    if journal is None and values["data_dir"] is not None:
+        journal = opening = journal_of(configured)  # a disk takes the time that it takes
     app = create_app(
         configured,
         environ=environ or {},
@@ -130,6 +131,9 @@ async def serving(
         tasks.start_soon(server.live)
         with anyio.fail_after(60):
             await server.listening.wait()
+        with anyio.move_on_after(10):  # on a busy machine the server listens before its directory is open
+            while opening is not None and not opening.is_open:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
         try:
             yield server.url
         finally:

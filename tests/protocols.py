@@ -1,5 +1,6 @@
 """The streams of the big providers' own protocols, frame by frame, for `tests.upstream` to send."""
 
+import base64
 import json
 import struct
 import zlib
@@ -35,6 +36,11 @@ def chat(frames: Sequence[Frame | bytes]) -> Script:
 def bedrock(frames: Sequence[Frame | bytes]) -> Script:
     """Amazon Bedrock's Converse."""
     return _sending([frame for frame in frames if isinstance(frame, bytes)], "application/vnd.amazon.eventstream")
+
+
+def bedrock_invoke(frames: Sequence[Frame | bytes]) -> Script:
+    """Claude's frames as Amazon Bedrock's InvokeModelWithResponseStream has them."""
+    return bedrock([b_event("chunk", bytes=base64.b64encode(json.dumps(frame).encode()).decode()) for frame in frames])
 
 
 def _bytes(frame: Frame | bytes, newline: str, *, named: bool = False) -> bytes:

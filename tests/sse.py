@@ -59,7 +59,7 @@ async def events_of(response: httpx.Response) -> AsyncIterator[ServerEvent]:
 
 
 def check_stream(events: list[ServerEvent]) -> None:
-    """What every whole stream keeps to, whatever happened in it (WIRE.md, section 4)."""
+    """What every whole stream keeps to, whatever happened in it (docs/wire.md, section 4)."""
     names = [event.event for event in events]
     assert [event.id for event in events] == list(range(1, len(events) + 1)), "ids are gapless from 1"
     assert names[:2] == ["metadata", "start"]

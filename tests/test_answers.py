@@ -1,4 +1,4 @@
-"""What clients of the hosted API and of OpenAI find in our answers (WIRE.md, sections 1 and 3)."""
+"""What clients of the hosted API and of OpenAI find in our answers (docs/wire.md, sections 1 and 3)."""
 
 import re
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Autonomous agents, over HTTP: they plan, carry the plan out, and sum up (ENGINE.md, "One turn")."""
+"""Autonomous agents, over HTTP: they plan, carry the plan out, and sum up (docs/engine.md, "One turn")."""
 
 import json
 from collections import defaultdict

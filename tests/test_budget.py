@@ -1,4 +1,4 @@
-"""Budgets of a run: what its calls may say, and what happens when nothing is left (WIRE.md, "Run options")."""
+"""Budgets of a run: what its calls may say, and what happens when nothing is left (docs/wire.md, "Run options")."""
 
 from pathlib import Path
 from typing import Any

@@ -52,6 +52,9 @@ def test_who_misspelt_the_keys_setting_is_told() -> None:
     assert "of-sixteen-letters" not in refused.stderr
 
 
+DEMO = {"SWARMSTREAM_DEFAULT_MODEL": "demo/swarm"}
+
+
 def test_dev_listens_on_loopback_only() -> None:
     for refused in (run("serve", "--dev", "--host=0.0.0.0"), run("serve", "--dev", SWARMSTREAM_HOST="0.0.0.0")):
         assert refused.returncode == 2
@@ -74,7 +77,9 @@ async def test_a_short_key_and_a_misspelt_setting_are_warned_about_and_a_long_ke
         misspelt = "SWARMSTREAM_TOOL is not a setting of this version; did you mean SWARMSTREAM_TOOLS?"
         assert f"WARNING swarmstream.server: {misspelt}" in server.log
         assert "fifteen-letters" not in server.log
-    async with server_process(environ={"SWARMSTREAM_API_KEYS": "sixteen-letters-", "SWARMSTREAM_HOST": "::"}) as server:
+        assert "WARNING swarmstream.server: agents that name no model are refused: this server has no" in server.log
+    environ = {**DEMO, "SWARMSTREAM_API_KEYS": "sixteen-letters-", "SWARMSTREAM_HOST": "::"}
+    async with server_process(environ=environ) as server:
         assert "WARNING" not in server.log
 
 
@@ -184,7 +189,7 @@ async def test_the_curl_line_of_dev_works_as_pasted_and_three_agents_stream() ->
 
 
 async def test_a_preloaded_server_has_litellm_before_its_first_request() -> None:
-    environ = {"SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_LOG_FORMAT": "json"}
+    environ = {**DEMO, "SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_LOG_FORMAT": "json"}
     async with server_process("--preload", environ=environ) as server, client(server.url, key=None) as http:
         assert (await http.get("/health/ready")).json() == {"status": "ready"}
         mapped = await anyio.Path(f"/proc/{server.process.pid}/maps").read_text()

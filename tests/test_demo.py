@@ -71,6 +71,13 @@ async def test_the_answer_says_whom_it_has_read() -> None:
     assert "begin from the task alone" in text_of(await deltas(TASK))
 
 
+async def test_the_task_is_what_was_asked_last() -> None:
+    earlier = ({"role": "user", "content": "First"}, {"role": "assistant", "content": "ok"})
+    assert 'The task is "Second"' in text_of(await deltas(*earlier, {"role": "user", "content": "Second"}))
+    spoken = {"role": "user", "content": "Ann: tea it is"}
+    assert 'The task is "First"' in text_of(await deltas(*earlier, spoken)), "others' words are no task"
+
+
 async def test_without_any_message_it_speaks_all_the_same() -> None:
     assert "demo model" in text_of(await deltas())
 

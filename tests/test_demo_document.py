@@ -2,14 +2,23 @@
 
 import json
 import re
+import sys
+import tracemalloc
+from types import FrameType
 from typing import Any
 
 import anyio
 import pytest
 
+from swarmstream.errors import InvalidOutput
 from swarmstream.json_schema.validator import compiled
+from swarmstream.llm.base import Delta, ModelCall, Sampling
+from swarmstream.llm.demo import DemoModel
 from swarmstream.llm.demo_document import document
+from swarmstream.llm.demo_number import Numbers, bounds
 from swarmstream.llm.demo_pattern import UnknownPattern, text_like
+from swarmstream.llm.demo_work import MAX_WORK, NoValueError, Work
+from swarmstream.llm.model_ref import ModelRef
 from tests.conftest import client, serving
 
 LINKED = {
@@ -79,6 +88,20 @@ SCHEMAS: dict[str, tuple[dict[str, Any], object]] = {
         {"$ref": "#/$defs/link", "$defs": {"link": LINKED}},
         {"day": "2026-01-01", "next": None, "more": [{"day": "2026-01-01", "next": None, "more": []}]},
     ),
+    "a list of equal patterns": (
+        {"type": "array", "minItems": 400, "items": {"pattern": "^" + "(a)?" * 50 + "z$"}},
+        ["z"] * 400,
+    ),
+    "many numbers": (
+        {"type": "array", "minItems": 400, "items": {"type": "integer", "minimum": 3}, "uniqueItems": True},
+        list(range(3, 403)),
+    ),
+    "names out of an enum": (
+        {"minProperties": 2, "propertyNames": {"enum": [1, "a", "b", "c"]}, "additionalProperties": {"const": 1}},
+        {"a": 1, "b": 1},
+    ),
+    "an option of both": ({"allOf": [{"enum": [1, [1], "a"]}, {"enum": [True, [1], "a"]}]}, [1]),
+    "a large constant": ({"const": "x" * 15_000}, "x" * 15_000),
     "an anchor": ({"$ref": "#thing", "$defs": {"t": {"$anchor": "thing", "type": "boolean"}}}, True),
     "draft 7": (
         {
@@ -119,6 +142,133 @@ TOO_HARD: list[dict[str, Any]] = [
 @pytest.mark.parametrize("schema", TOO_HARD)
 def test_where_none_is_found_the_search_ends(schema: dict[str, Any]) -> None:
     assert document(schema) is None
+
+
+COSTLY: dict[str, dict[str, Any]] = {
+    "names like a long pattern": {
+        "type": "object",
+        "minProperties": 500,
+        "propertyNames": {"pattern": "^" + "(a)?" * 240 + "z$"},
+    },
+    "lists of numbers between fractions": {
+        "not": {"minItems": 1},
+        "type": "array",
+        "minItems": 490,
+        "items": {"minimum": 1.00000000000001e-300, "maximum": 9.1e300, "multipleOf": 7.7e-300, "type": "number"},
+    },
+    "lists of large constants": {
+        "type": "array",
+        "minItems": 2,
+        "items": {"type": "array", "minItems": 480, "items": {"const": "é" * 120_000}},
+    },
+    "lists of constants of many parts": {
+        "type": "array",
+        "minItems": 480,
+        "items": {"const": {f"k{n}": None for n in range(2000)}},
+    },
+    "lists of what has many keywords": {
+        "type": "array",
+        "minItems": 490,
+        "items": {f"x{n}": 1 for n in range(9000)},
+    },
+    "enums in common": {
+        "not": {"minItems": 1},
+        "type": "array",
+        "minItems": 490,
+        "items": {"allOf": [{"enum": [f"v{n}" for n in range(400)]}, {"enum": [f"v{399 - n}" for n in range(400)]}]},
+    },
+    "names that need others": {
+        "not": {"minItems": 1},
+        "type": "array",
+        "minItems": 300,
+        "items": {"type": "object", "required": ["a"], "dependentRequired": {"a": [f"b{n}" for n in range(499)]}},
+    },
+    "lists that nothing fits": {"not": {"minItems": 1}, "type": "array", "minItems": 490},
+    "a check of many steps": {
+        "not": {"minItems": 1},
+        "type": "array",
+        "minItems": 400,
+        "items": {"allOf": [{"type": "integer", "minimum": -n} for n in range(150)]},
+    },
+    "numbers of many digits": {"type": "integer", "minimum": 7 * 10**4000, "multipleOf": 3 * 10**3999 + 1},
+}
+
+MAX_MEMORY_BYTES = 10_000_000
+
+
+class TooManyCalls(BaseException):
+    """More than one search may make."""
+
+
+class Calls:
+    """Counts the interpreter's calls, of functions written in Python and in C, and ends what makes too many."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        self.made += event in ("call", "c_call")
+        if self.made > MAX_WORK:
+            raise TooManyCalls
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_a_search_ends_when_its_work_is_done(kind: str) -> None:
+    document({})  # what is imported late is not counted
+    work, calls = Work(), Calls()
+    sys.setprofile(calls)
+    try:
+        made = document(COSTLY[kind], work)
+    finally:
+        sys.setprofile(None)
+    assert made is None
+    assert calls.made <= work.steps <= MAX_WORK
+
+
+@pytest.mark.parametrize("kind", ["lists of large constants", "lists of constants of many parts"])
+def test_no_document_is_made_that_is_large(kind: str) -> None:
+    document({})
+    tracemalloc.start()
+    try:
+        made = document(COSTLY[kind])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert made is None
+    assert peak < MAX_MEMORY_BYTES
+
+
+def test_work_beyond_what_is_allowed_is_neither_done_nor_counted() -> None:
+    work = Work()
+    work.allow(10 * MAX_WORK)
+    assert work.left == MAX_WORK
+    work.allow(5)
+    work.add(5)
+    with pytest.raises(NoValueError):
+        work.add(1)
+    assert (work.steps, work.left) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("schema", "number", "is_whole", "expected"),
+    [
+        ({}, 0, True, [0, 1, -1, 2]),
+        ({"minimum": 2.5, "maximum": 4}, 0, True, [3, 4]),
+        ({"exclusiveMinimum": 3, "maximum": 5}, 0, False, [4, 5]),
+        ({"minimum": 3, "exclusiveMinimum": True}, 0, True, [4, 5, 6]),
+        ({"minimum": 1, "maximum": 1}, 0, True, [1]),
+        ({"minimum": 1, "exclusiveMaximum": 1}, 0, False, []),
+        ({"exclusiveMinimum": 0.25, "maximum": 0.75}, 0, False, ["3/4", "1/2"]),
+        ({"maximum": -5}, 2, True, [-7, -6, -8, -5]),
+        ({"multipleOf": 0.5, "minimum": 0.4, "maximum": 1}, 0, True, [1]),
+        ({"multipleOf": 0.5, "minimum": 0.4, "maximum": 1}, 0, False, ["1/2", 1]),
+    ],
+)
+def test_numbers_are_taken_from_within_the_bounds(
+    schema: dict[str, Any], number: int, is_whole: bool, expected: list[object]
+) -> None:
+    found = Numbers(bounds(schema)).some(number, is_whole=is_whole)
+    assert list(map(str, found)) == list(map(str, expected))
 
 
 @pytest.mark.parametrize(
@@ -167,3 +317,25 @@ async def test_the_demo_keeps_to_a_response_format_or_says_that_it_cannot() -> N
     assert "demo model" in words["answer"]
     assert refused["code"] == "invalid_output"
     assert refused["detail"] == "A: the demo model found no small document that fits this schema; a real one may"
+
+
+@pytest.mark.anyio
+async def test_the_event_loop_does_not_search() -> None:
+    schema = COSTLY["names like a long pattern"]
+    sampling = Sampling(max_tokens=100, temperature=None, reasoning_effort=None, thinking_tokens=None, llm_args={})
+    call = ModelCall(
+        ModelRef("demo/swarm", "swarm", "demo"),
+        [{"role": "user", "content": "go"}],
+        sampling,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+    )
+    heard: list[Delta] = []
+    calls = Calls()
+    document({})  # what is imported late is not counted
+    sys.setprofile(calls)  # of this thread alone
+    try:
+        with anyio.fail_after(60), pytest.raises(InvalidOutput):
+            await DemoModel().stream(call, heard.extend)
+    finally:
+        sys.setprofile(None)
+    assert calls.made < 10_000

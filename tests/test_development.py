@@ -78,7 +78,7 @@ def test_a_dev_key_is_its_owners_only_and_stays(tmp_path: Path) -> None:
     assert first.value.startswith("dev-")
     assert stat.S_IMODE((folder / DEV_KEY).stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert [path.name for path in folder.iterdir()] == [DEV_KEY]
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", DEV_KEY]
 
 
 @pytest.mark.parametrize("content", [b"", b"dev-short\n", b"\xff" * 28, b"dev-" + b"x" * 24 + b"\ny"])
@@ -86,7 +86,8 @@ def test_a_damaged_dev_key_is_made_anew(content: bytes, tmp_path: Path) -> None:
     (tmp_path / DEV_KEY).write_bytes(content)
     made_anew = dev_key(made(data_dir=tmp_path))
     assert made_anew == dev_key(made(data_dir=tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [DEV_KEY]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", DEV_KEY]
+    assert (tmp_path / ".gitignore").read_text() == "*\n", "neither key nor prompts are committed by mistake"
 
 
 def test_where_no_key_can_be_kept_each_start_has_its_own(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ GEMINI: dict[str, tuple[Stream, str, Outcome]] = {
     ),
     "a failure at once": ([{"error": {"status": "UNAVAILABLE"}}], "", ProviderError),
     "a refusal at once": ([g_error(400, "INVALID_ARGUMENT")], "", ProviderRejected),
+    "a code that is no number": ([b'data: {"error": {"code": 1e999}}\r\n\r\n'], "", UpstreamInvalid),
     "given up": ([g_finish("MALFORMED_FUNCTION_CALL", **USAGE)], "", ProviderError),
     "given up in the middle": ([g_parts(HE), g_finish("OTHER", **USAGE)], "he", UpstreamInvalid),
     "a signature is missing": ([g_finish("MISSING_THOUGHT_SIGNATURE")], "", ProviderRejected),
@@ -211,6 +212,7 @@ CHAT: dict[str, tuple[Stream, str, Outcome]] = {
     "given up in the middle": ([c_delta(content="he"), c_delta("error")], "he", UpstreamInvalid),
     "an error": ([c_delta(content="he"), c_error(code=429)], "he", UpstreamInvalid),
     "a limit at once": ([c_error(code=429)], "", ProviderRateLimited),
+    "a code that is no number": ([b'data: {"error": {"message": "x", "code": 1e999}}\n\n'], "", UpstreamInvalid),
     "a limit in words": ([c_error(code="rate_limit_exceeded", type="requests")], "", ProviderRateLimited),
     "a failure after the role": (
         [c_delta(role="assistant", content=""), c_error(type="server_error")],
@@ -246,6 +248,7 @@ PROTOCOLS: dict[str, tuple[str, Write, dict[str, tuple[Stream, str, Outcome]]]] 
     "anthropic": ("anthropic/claude-opus-5-5", protocols.anthropic, ANTHROPIC),
     "responses": ("openai/responses/gpt-6", protocols.responses, RESPONSES),
     "bedrock": ("bedrock/converse/anthropic.claude-sonnet-4-5-20250929-v1:0", protocols.bedrock, BEDROCK),
+    "invoke": ("bedrock/invoke/anthropic.claude-opus-5-5-v1:0", protocols.bedrock_invoke, ANTHROPIC),
     "chat": ("openai/gpt-4.1", protocols.chat, CHAT),
     "direct": ("openai/gpt-4.1", protocols.chat, CHAT),
 }
@@ -265,7 +268,7 @@ async def lanes() -> AsyncGenerator[dict[str, Lane]]:
 
 def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "user", "content": "go"},)) -> ModelCall:
     target, _, _ = PROTOCOLS[protocol]
-    base = base_url.removesuffix("/v1") if protocol in ("gemini", "anthropic", "bedrock") else base_url
+    base = base_url.removesuffix("/v1") if protocol in ("gemini", "anthropic", "bedrock", "invoke") else base_url
     endpoint = None
     if protocol == "direct":
         endpoint = ChatEndpoint(url=f"{base}/chat/completions", model="m", key_env="KEY")
@@ -305,6 +308,8 @@ async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], proto
     else:
         assert (type(failure), ends) == (outcome, [])
         assert "secret" not in str(failure)
+        if protocol in ("anthropic", "invoke") and not text and outcome is not UpstreamTruncated:
+            assert not any(isinstance(delta, TokenCount) for delta in deltas), "who is refused pays nothing"
 
 
 async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: dict[str, Lane]) -> None:

@@ -1,4 +1,4 @@
-"""Plans carried out: who speaks when, and who hears whom (ENGINE.md, "Hand-off")."""
+"""Plans carried out: who speaks when, and who hears whom (docs/engine.md, "Hand-off")."""
 
 from dataclasses import dataclass, field
 from typing import Any

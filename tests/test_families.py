@@ -134,6 +134,7 @@ def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
         ("gpt-6.2-luna", {"temperature": 0.5, "reasoning_effort": "none"}, {"reasoning_effort": "none"}),
         ("gpt-5.1", {"temperature": 0.5}, None),
         ("gpt-5.1", {"temperature": 0.5, "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        ("gpt-5.10", {"temperature": 0.5}, {}),
         ("gpt-5-mini", {"temperature": 0.5, "seed": 1, "presence_penalty": 0.1}, {"seed": 1}),
         ("gpt-5-chat-latest", {"temperature": 0.5}, None),
         ("azure/o3-mini", {"temperature": 0.5, "logprobs": True}, {}),
@@ -142,6 +143,9 @@ def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
         ("bedrock/us.anthropic.claude-sonnet-5-5-v1:0", {"temperature": 0.5}, {}),
         ("claude-opus-4-8", {"temperature": 0.5}, {}),
         ("claude-opus-4-6", {"temperature": 0.5}, None),
+        ("databricks-claude-opus-4-8", {"temperature": 0.5}, {}),
+        ("TeichAI/Qwen3-8B-Claude-Opus-4.8-Distill", {"temperature": 0.5, "seed": 1}, None),
+        ("someone/claude-opus-4-8-gemma", {"temperature": 0.5, "seed": 1}, None),
         ("claude-sonnet-4-6", {"temperature": 0.5, "seed": 1}, {"temperature": 0.5}),
         ("gpt-4.1", {"temperature": 0.5, "seed": 1, "frequency_penalty": 1}, None),
         ("gpt-oss-120b", {"temperature": 0.5}, None),
@@ -239,6 +243,20 @@ def test_a_refusal_names_fields_that_a_call_can_do_without(
         assert not getattr(refused(status, None, text), "named", ())
 
 
+def test_a_refusal_of_tools_on_chat_completions_says_where_they_are_taken() -> None:
+    message = (
+        "Function tools with reasoning_effort are not supported for gpt-6-luna in /v1/chat/completions. To use "
+        "function tools, use /v1/responses or set reasoning_effort to 'none'."
+    )
+    failure = refused(400, None, orjson.dumps({"error": {"message": message, "param": "reasoning_effort"}}).decode())
+    assert isinstance(failure, ProviderRejected)
+    assert failure.named == (), "asked without the effort, it refuses again"
+    assert failure.detail == (
+        "the provider rejected the request (HTTP 400): while it reasons, this model takes no function tools on chat "
+        'completions; call it openai/responses/<name> or azure/responses/<name>, or set reasoning_effort to "none"'
+    )
+
+
 # --- Over a socket --------------------------------------------------------------------------------------------------
 
 
@@ -310,3 +328,30 @@ async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> No
     assert events[0].data["warnings"] == ['"gpt" refuses temperature: not sent']
     assert "temperature" not in upstream.exchanges[1].body
     assert upstream.exchanges[2].body["reasoning_effort"] == "none"
+
+
+@pytest.mark.anyio
+@pytest.mark.noisy
+async def test_a_deployment_whose_name_hides_its_model_takes_tools_once_it_is_asked_for_responses(
+    tmp_path: Path,
+) -> None:
+    aliases = tmp_path / "models.toml"
+    agent = {"agent_name": "A", "selected_tools": ["calculator"], "reasoning_effort": "low"}
+    async with provider(_as_responses) as upstream:
+        its = f'api_base = "{upstream.base_url.removesuffix("/v1")}"\napi_key_env = "K"\n'
+        aliases.write_text(f'[hidden]\nmodel = "azure/mine"\n{its}[responses]\nmodel = "azure/responses/mine"\n{its}')
+        async with serving(models_file=aliases, environ={"K": "k" * 20}, preload=True) as url, client(url) as http:
+            with anyio.fail_after(60):
+                answers = [
+                    (
+                        await http.post(
+                            "/v1/agent/completions", json={"task": "go", "agent_config": {**agent, "model_name": name}}
+                        )
+                    ).json()
+                    for name in ("hidden", "responses")
+                ]
+        assert len(upstream.exchanges) == 2
+    assert "azure/responses/<name>" in answers[0]["detail"]
+    assert answers[1]["outputs"][0]["content"] == "from responses"
+    body = upstream.exchanges[1].body
+    assert (body["model"], body["stream"], body["store"]) == ("mine", True, False)

@@ -1,4 +1,4 @@
-"""The flow grammar: what is read, what is refused and where (WIRE.md, section 2)."""
+"""The flow grammar: what is read, what is refused and where (docs/wire.md, section 2)."""
 
 import pytest
 from hypothesis import given, settings

@@ -9,11 +9,11 @@ from anyio import to_thread
 from swarms_client import SwarmsClient
 
 from tests.conftest import KEY
+from tests.documentation import PAGES
 from tests.foreign.__main__ import main, table
 from tests.foreign.http_clients import try_httpx_sse, try_requests, try_sseclient
 from tests.foreign.sdks import try_openai, try_swarms_client
 from tests.foreign.stage import Report, Row, Stage, stage
-from tests.test_readme import README
 
 pytestmark = pytest.mark.anyio
 
@@ -33,10 +33,10 @@ async def test_a_foreign_client_reads_every_word_once_and_pays_once(
     assert [row for row in report.rows if row.verdict == "FAILED"] == []
 
 
-def test_the_hosted_apis_sdk_gives_up_when_readme_says_it_does() -> None:
+def test_the_hosted_apis_sdk_gives_up_when_the_docs_say_it_does() -> None:
     sdk = SwarmsClient(api_key=KEY)
     assert (sdk.timeout, sdk.max_retries) == (httpx.Timeout(60, connect=5), 2)
-    assert "gives a request up after 60 s and sends it again, twice" in README
+    assert "gives a request up after 60 s and sends it again, twice" in PAGES["migrating"]
 
 
 def test_scripts_clients_tells_what_failed_and_what_is_not_here_yet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Agents that pass the word to others, over HTTP (ENGINE.md, "One turn")."""
+"""Agents that pass the word to others, over HTTP (docs/engine.md, "One turn")."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -15,6 +15,7 @@ from swarmstream.events import TurnEnded, Usage
 from swarmstream.journal.codec import pack, unpack
 from swarmstream.llm.base import Sampling
 from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.refusals import refused
 from swarmstream.llm.traits import Traits
 from tests.clock import DrivenClock
 from tests.conftest import client, serving
@@ -220,6 +221,31 @@ def test_a_refused_value_is_left_out_for_that_value_alone() -> None:
         (sampling(reasoning_effort="high"), {"max_tokens", "reasoning_effort"}),
     ):
         assert set(its.fields(model(), Omissions(its, memory).of(model())).fields) == left
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        "`temperature` may only be set to 1 when thinking is enabled, not supported",
+        "max_tokens must be greater than thinking.budget_tokens: unsupported",
+    ],
+)
+def test_fields_that_are_refused_together_are_not_taken_from_others(said: str) -> None:
+    refused_together = refused(400, None, said)
+    assert isinstance(refused_together, ProviderRejected)
+    memory = RefusedFields(DrivenClock())
+    its = sampling(temperature=0.5, thinking_tokens=3000)
+    turn = learnt(memory, its, refused_together)
+    assert turn.warnings, "the turn goes on without one of them"
+    assert not memory.of(model())
+
+
+def test_a_text_and_a_number_are_two_values() -> None:
+    memory = RefusedFields(DrivenClock())
+    learnt(memory, sampling(llm_args={"seed": "5"}), refusal("seed", is_about_field=False))
+    its = sampling(llm_args={"seed": 5})
+    assert its.fields(model(), Omissions(its, memory).of(model())).fields["seed"] == 5
 
 
 def test_a_refused_budget_is_sent_as_an_effort_and_a_refused_effort_not_at_all() -> None:

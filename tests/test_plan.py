@@ -1,4 +1,4 @@
-"""Payloads become plans, or are refused with the field that is wrong (WIRE.md, section 2)."""
+"""Payloads become plans, or are refused with the field that is wrong (docs/wire.md, section 2)."""
 
 import base64
 from typing import Any

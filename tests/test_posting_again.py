@@ -1,4 +1,4 @@
-"""A POST that is sent again goes on where its stream was cut off, and is never a second run (WIRE.md, section 5)."""
+"""A POST that is sent again goes on where its stream was cut, and is never a second run (docs/wire.md, section 5)."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,10 +7,14 @@ from typing import Any
 
 import anyio
 import httpx
+import orjson
 import pytest
 
+from swarmstream.api.body import Posted, payload_of
+from swarmstream.api.payload_text import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
-from tests.conftest import serving
+from swarmstream.swarm.spec import AgentRequest
+from tests.conftest import client, serving
 from tests.scripted import ScriptedModel
 from tests.sse import check_stream, events_of
 from tests.test_resume import (
@@ -252,3 +256,34 @@ async def test_a_restart_between_is_a_cut_like_any_other(tmp_path: Path) -> None
         rest = await post(http, PAIR, 4)
     assert rest.content == after(frames, 4)
     assert model.calls == []
+
+
+async def test_a_run_that_could_not_be_begun_any_more_is_read_on_all_the_same(tmp_path: Path) -> None:
+    payload: dict[str, Any] = {"agent_config": {"agent_name": "A", "model_name": "gone"}, "task": "go", "stream": True}
+    settings: dict[str, Any] = {"data_dir": tmp_path, "models": {"demo": ScriptedModel({"A": ["a", "b"]})}}
+    async with serving(model_aliases={"gone": "demo/A"}, **settings) as url, client(url) as http:
+        whole = await post(http, payload, path=AGENT)
+        assert whole.status_code == 200
+    async with serving(**settings) as url, client(url) as http:
+        for again in (await post(http, payload, path=AGENT), await post(http, payload, 3, path=AGENT)):
+            assert again.status_code == 200, again.text
+            assert again.headers["idempotent-replayed"] == "true"
+            assert whole.content.endswith(again.content.removeprefix(RETRY))
+        assert (await post(http, {**payload, "task": "other"}, path=AGENT)).status_code == 422
+
+
+def test_a_conversation_keeps_its_order_and_is_another_one_in_another() -> None:
+    messages = {"user_2": {"role": "user", "content": "b"}, "assistant_1": {"role": "assistant", "content": "a"}}
+    turned = dict(reversed(messages.items()))
+
+    def posted(**members: Any) -> Posted[AgentRequest]:
+        return payload_of(orjson.dumps(members), AgentRequest, PayloadLimits(1_000_000, 1_000_000))
+
+    schema: dict[str, Any] = {"type": "object", "properties": {"reasoning": {}, "answer": {}}}
+    agent: dict[str, Any] = {"agent_name": "A", "response_format": schema}
+    one = posted(agent_config=agent, history=messages, task="go")
+    kept = orjson.loads(one.body)
+    assert list(kept["history"]) == list(messages)
+    assert list(kept["agent_config"]["response_format"]["properties"]) == ["reasoning", "answer"]
+    assert one.digest() == posted(task="go", history=messages, agent_config=agent).digest()
+    assert one.digest() != posted(task="go", history=turned, agent_config=agent).digest()

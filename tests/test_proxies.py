@@ -1,8 +1,7 @@
-"""README's proxy configurations work as they stand: one process a key, photos pass, tokens arrive one by one."""
+"""The proxy configurations of docs/operations.md work: one process a key, photos pass, tokens arrive one by one."""
 
 import asyncio
 import base64
-import re
 import shutil
 import ssl
 import subprocess
@@ -16,9 +15,9 @@ import httpx
 import pytest
 
 from tests.conftest import KEY, OTHER_KEY
+from tests.documentation import blocks
 from tests.local import local_models
 from tests.test_liveness import Held
-from tests.test_readme import blocks
 from tests.upstream import provider
 
 pytestmark = pytest.mark.anyio
@@ -31,15 +30,14 @@ def _with_servers(config: str, first: str, second: str) -> str:
 
 
 def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs README's nginx, and its URL."""
+    """The command that runs the page's nginx, and its URL."""
     made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2"
     written = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(["openssl", *made.split(), *written], check=True, capture_output=True)
-    [servers] = blocks("nginx")
-    servers = _with_servers(servers, first, second).replace("listen 443 ssl;\n", f"listen 127.0.0.1:{port} ssl;\n")
-    version = subprocess.run(["nginx", "-v"], check=True, capture_output=True, text=True).stderr
-    if tuple(map(int, re.findall(r"\d+", version)[:3])) < (1, 25, 1):
-        servers = servers.replace("    http2 on;", "    #").replace(f":{port} ssl;", f":{port} ssl http2;")
+    [servers] = blocks("operations", "nginx")
+    servers = _with_servers(servers, first, second).replace(
+        "listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2;"
+    )
     servers = servers.replace("/etc/ssl/swarmstream.pem", str(folder / "cert.pem"))
     servers = servers.replace("/etc/ssl/swarmstream.key", str(folder / "key.pem"))
     paths = "".join(
@@ -54,8 +52,8 @@ def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str],
 
 
 def _haproxy(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs README's haproxy, and its URL."""
-    [config] = blocks("haproxy")
+    """The command that runs the page's haproxy, and its URL."""
+    [config] = blocks("operations", "haproxy")
     path = folder / "haproxy.cfg"
     path.write_text(_with_servers(config, first, second).replace("bind :8080", f"bind 127.0.0.1:{port}"))
     return ["haproxy", "-db", "-f", str(path)], f"http://127.0.0.1:{port}"

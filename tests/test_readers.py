@@ -1,4 +1,4 @@
-"""Readers cost the run nothing: one that takes nothing is let go, and may come back (WIRE.md, section 5)."""
+"""Readers cost the run nothing: one that takes nothing is let go, and may come back (docs/wire.md, section 5)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Runs outlive the process that runs them: what a crash costs, and what readers see of it (WIRE.md, section 5)."""
+"""Runs outlive the process that runs them: what a crash costs, and what readers see of it (docs/wire.md, section 5)."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What people send to the hosted API, or to ours by mistake, works or is answered with what to do (WIRE.md, section 2).
+"""What people send to the hosted API, or to ours by mistake, works or is told what to do (docs/wire.md, section 2).
 
 The shapes of payloads, and what is refused for good, stand in `test_plan`.
 """

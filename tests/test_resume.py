@@ -1,4 +1,4 @@
-"""A reader that was cut off goes on where it was: nothing is missing, nothing comes twice (WIRE.md, section 5)."""
+"""A reader that was cut off goes on where it was: nothing is missing, nothing comes twice (docs/wire.md, section 5)."""
 
 import asyncio
 import json

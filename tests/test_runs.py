@@ -1,4 +1,4 @@
-"""Runs by their ids: how they stand, and their end on demand (WIRE.md, section 5)."""
+"""Runs by their ids: how they stand, and their end on demand (docs/wire.md, section 5)."""
 
 import anyio
 import httpx

@@ -1,4 +1,4 @@
-"""Runs as things of their own: listed, joined, read with a token, forgotten, begun once (WIRE.md, section 5)."""
+"""Runs as things of their own: listed, joined, read with a token, forgotten, begun once (docs/wire.md, section 5)."""
 
 import logging
 import time

@@ -51,11 +51,23 @@ async def test_keys_in_files_reach_both_lanes_and_stand_in_no_environment(tmp_pa
 
 def test_keys_of_clients_stand_one_a_line_or_with_commas_between(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("\n key-1 \nkey-2, key-3\n\n")
+    file.write_text("\ufeff# of the shop, no key\n key-1 \nkey-2, key-3\n\n")
     environ = {"SWARMSTREAM_API_KEYS_FILE": str(file), "UNKNOWN_KEY_FILE": "/nowhere", "OPENAI_API_KEY_FILE": ""}
     read_secret_files(environ, NAMES)
-    assert environ["SWARMSTREAM_API_KEYS"] == "key-1,key-2, key-3"
+    assert environ["SWARMSTREAM_API_KEYS"] == "key-1,key-2,key-3"
     assert "OPENAI_API_KEY" not in environ
+
+
+def test_a_file_of_keys_that_are_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    for content in ("canary of the shop\n", "# comments\n# alone\n", "kéy-canary"):
+        file.write_text(content)
+        with pytest.raises(SecretFileError, match=r"^SWARMSTREAM_API_KEYS_FILE: ") as caught:
+            read_secret_files({"SWARMSTREAM_API_KEYS_FILE": str(file)}, NAMES)
+        assert "canary" not in str(caught.value)
+    file.write_text("sk-canary\nsk-other\n")
+    with pytest.raises(SecretFileError, match="OPENAI_API_KEY_FILE: the file holds more than one line"):
+        read_secret_files({"OPENAI_API_KEY_FILE": str(file)}, NAMES)
 
 
 @pytest.mark.parametrize(

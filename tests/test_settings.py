@@ -47,10 +47,19 @@ LISTS: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("text", "parts"), LISTS)
 def test_lists_are_separated_by_commas(environ: MutableMapping[str, str], text: str, parts: list[str]) -> None:
-    environ["SWARMSTREAM_API_KEYS"] = environ["SWARMSTREAM_CORS_ORIGINS"] = text
+    environ["SWARMSTREAM_API_KEYS"] = environ["SWARMSTREAM_MCP_ALLOWED_HOSTS"] = text
     settings = made()
     assert [key.get_secret_value() for key in settings.api_keys] == parts
-    assert list(settings.cors_origins) == parts
+    assert list(settings.mcp_allowed_hosts) == parts
+
+
+def test_origins_are_as_browsers_write_them(environ: MutableMapping[str, str]) -> None:
+    environ["SWARMSTREAM_CORS_ORIGINS"] = "https://App.example/, http://localhost:5173, *"
+    assert made().cors_origins == ("https://app.example", "http://localhost:5173", "*")
+    for wrong in ("app.example", "https://", "https://app.example/page", "https://me@app.example"):
+        environ["SWARMSTREAM_CORS_ORIGINS"] = wrong
+        with pytest.raises(ValidationError, match="an origin is a scheme and a host"):
+            made()
 
 
 def test_lists_may_be_given_as_such_in_code() -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM: every open stream gets its end, and the process leaves in time (WIRE.md, section 5)."""
+"""SIGTERM: every open stream gets its end, and the process leaves in time (docs/wire.md, section 5)."""
 
 import asyncio
 import json

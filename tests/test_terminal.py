@@ -510,6 +510,7 @@ def test_what_a_run_came_to_goes_beside_its_text_where_that_is_asked_for() -> No
     [
         ({"output": [{"role": "A", "content": "first"}, {"role": "B", "content": "last\x1b[31m"}]}, "last\n"),
         ({"outputs": [{"role": "A", "content": [{"name": "f"}]}]}, '[{"name": "f"}]\n'),
+        ({"outputs": [{"role": "A", "content": [{"name": "f\x9b31m\u202e"}]}]}, '[{"name": "f"}]\n'),
         ({"output": []}, ""),
     ],
 )

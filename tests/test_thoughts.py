@@ -10,7 +10,14 @@ from typing import Any
 import anyio
 import pytest
 
+from swarmstream.llm.base import Delta, ModelCall
+from swarmstream.llm.litellm_model import LiteLLMModel
+from swarmstream.llm.litellm_setup import import_litellm
+from swarmstream.llm.litellm_thinking import MAX_REMEMBERED, REMEMBERED_SECONDS, Summaries, refused_of
+from swarmstream.llm.model_ref import ModelRef
+from swarmstream.swarm.agents import Sampling
 from tests import protocols
+from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.protocols import (
     A_START,
@@ -107,13 +114,15 @@ SCRIPTS = {"gemini": GEMINI, "claude": CLAUDE, "openai": OPENAI}
 
 
 @asynccontextmanager
-async def _serving(provider_name: str, script: Script, tmp_path: Path) -> AsyncGenerator[tuple[str, list[Exchange]]]:
+async def _serving(
+    provider_name: str, script: Script, tmp_path: Path, **settings: Any
+) -> AsyncGenerator[tuple[str, list[Exchange]]]:
     """The URL of a server whose model `m` is the provider's, and what that is asked."""
     aliases = tmp_path / "models.toml"
     async with provider(script) as upstream:
         base = upstream.base_url if provider_name in ("openai", "direct") else upstream.base_url.removesuffix("/v1")
         aliases.write_text(f'[m]\nmodel = "{MODELS[provider_name]}"\napi_base = "{base}"\napi_key_env = "KEY"\n')
-        async with serving(models_file=aliases, environ={"KEY": "sk-secret"}, preload=True) as url:
+        async with serving(models_file=aliases, environ={"KEY": "sk-secret"}, preload=True, **settings) as url:
             yield url, upstream.exchanges
 
 
@@ -227,19 +236,151 @@ async def test_summaries_of_thinking_are_asked_for(
     assert body.get("store", False) is False, "OpenAI keeps answers where it is not told otherwise"
 
 
-async def test_a_model_that_refuses_to_summarize_is_asked_once_more_and_never_again(tmp_path: Path) -> None:
-    async def unverified(exchange: Exchange) -> None:
-        if "summary" in exchange.body.get("reasoning", {}):
-            message = "Your organization must be verified to generate reasoning summaries."
-            error = {"message": message, "param": "reasoning.summary", "code": "unsupported_value"}
+UNVERIFIED: Frame = {
+    "message": "Your organization must be verified to generate reasoning summaries.",
+    "param": "reasoning.summary",
+    "code": "unsupported_value",
+}
+NOT_SEALED: Frame = {"message": "Encrypted content is not supported with this model.", "param": "include"}
+BAD_TOOL: Frame = {
+    "message": 'Invalid schema for function \'summarize\': "param": "reasoning.summary" is not valid.',
+    "param": "tools[0].parameters",
+}
+
+
+def _of_openai(*refuses: str) -> Script:
+    """OpenAI's responses; it refuses summaries and sealed thoughts if told to, and tools called `summarize`."""
+
+    async def script(exchange: Exchange) -> None:
+        body = exchange.body
+        error = None
+        if "summary" in refuses and "summary" in body.get("reasoning", {}):
+            error = UNVERIFIED
+        elif "include" in refuses and "include" in body:
+            error = NOT_SEALED
+        elif any(tool["name"] == "summarize" for tool in body.get("tools", [])):
+            error = BAD_TOOL
+        if error is not None:
             await exchange.refuse(400, json.dumps({"error": error}).encode())
             return
         await protocols.responses([R_START, *r_text("done"), r_end("completed")])(exchange)
 
-    async with _serving("openai", unverified, tmp_path) as (url, exchanges):
+    return script
+
+
+def _asked(exchanges: list[Exchange]) -> list[tuple[bool, bool]]:
+    """Whether summaries, and sealed thoughts, were asked for."""
+    return [("summary" in exchange.body.get("reasoning", {}), "include" in exchange.body) for exchange in exchanges]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "asked"),
+    [
+        (["summary"], [(True, True), (False, True), (False, True)]),
+        (["include"], [(True, True), (True, False), (True, False)]),
+        (["summary", "include"], [(True, True), (False, True), (False, False), (False, False)]),
+    ],
+)
+async def test_what_a_model_refuses_to_show_of_its_thoughts_is_left_out_and_nothing_is_kept(
+    refuses: list[str], asked: list[tuple[bool, bool]], tmp_path: Path
+) -> None:
+    async with _serving("openai", _of_openai(*refuses), tmp_path) as (url, exchanges):
         ends = [_only(await _events(url), "agent_end")[0] for _ in range(2)]
     assert [end["output"] for end in ends] == ["done", "done"]
-    assert ["summary" in exchange.body.get("reasoning", {}) for exchange in exchanges] == [True, False, False]
+    assert _asked(exchanges) == asked
+    assert all(exchange.body["store"] is False for exchange in exchanges)
+
+
+@pytest.mark.noisy
+async def test_no_client_can_take_summaries_from_others(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "summarize", "parameters": {"type": "object"}}}
+    async with _serving("openai", _of_openai(), tmp_path) as (url, exchanges):
+        (failure,) = _only(await _events(url, agent_config={"tools_list_dictionary": [tool]}), "error")
+        assert (failure["code"], failure["attempts"], len(exchanges)) == ("provider_rejected", 1, 1)
+        await _events(url)
+    assert _asked(exchanges) == [(True, True)] * 2
+
+    async with _serving("openai", _of_openai("summary"), tmp_path) as (url, exchanges):
+        (failure,) = _only(await _events(url, agent_config={"tools_list_dictionary": [tool]}), "error")
+        assert (failure["code"], failure["attempts"]) == ("provider_rejected", 2)
+        await _events(url)
+    assert _asked(exchanges)[2] == (True, True), "what is refused is remembered once the call has worked"
+
+
+async def test_a_call_that_is_made_once_more_counts_twice_among_the_runs_calls(tmp_path: Path) -> None:
+    agents = [{"agent_name": name, "model_name": "m"} for name in "AB"]
+    async with (
+        _serving("openai", _of_openai("summary"), tmp_path, max_calls=2) as (url, exchanges),
+        client(url) as http,
+    ):
+        with anyio.fail_after(60):
+            answer = await http.post("/v1/swarm/completions", json={"task": "go", "agents": agents})
+    assert (answer.status_code, answer.json()["code"], len(exchanges)) == (409, "limit_exceeded", 2)
+
+
+async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of_one_address() -> None:
+    clock = DrivenClock()
+    litellm = import_litellm()
+    summaries = Summaries(clock)
+    here = {"model": "openai/responses/gpt-6", "api_base": "http://here"}
+    there = {**here, "api_base": "http://there"}
+    summaries.remember(here, ["reasoning_effort"])
+    assert set(summaries.asked(litellm, here)) == {"include"}
+    assert set(summaries.asked(litellm, there)) == {"include", "reasoning_effort"}
+    await clock.advance(REMEMBERED_SECONDS)
+    assert set(summaries.asked(litellm, here)) == {"include", "reasoning_effort"}
+    for number in range(MAX_REMEMBERED + 10):
+        summaries.remember({"model": f"openai/{number}"}, ["include"])
+    assert len(summaries) == MAX_REMEMBERED
+
+
+@pytest.mark.parametrize(
+    ("message", "is_about"),
+    [
+        ("adaptive thinking is not supported on this model", True),
+        ("thinking.adaptive.display: Extra inputs are not permitted", True),
+        ("Thinking is not supported for this model.", True),
+        ("Unable to submit request because thinking_config.include_thoughts is only for models that think.", True),
+        ("Unknown name \"includeThoughts\" at 'generation_config.thinking_config': Cannot find field.", True),
+        ("tools.0.custom.input_schema.properties.thinking: Input should be a valid dictionary", False),
+        ("Unknown name \"x\" at 'tools[0].function_declarations[0].parameters.properties[0].value'", False),
+        ("tools: `thinking is not` is no name, nor is 'include_thoughts', nor properties[thinking_level]", False),
+        ("messages: at least one message is required", False),
+    ],
+)
+def test_a_refusal_is_of_summaries_where_the_provider_says_so_in_words_of_its_own(message: str, is_about: bool) -> None:
+    words = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
+    assert refused_of(["thinking"], 400, words) == ("thinking" if is_about else None)
+    assert refused_of(["reasoning_effort", "include"], 400, words) is None
+    assert refused_of(["thinking"], 500, words) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "openai/responses/gpt-6",
+        "azure/responses/mine",
+        "xai/responses/grok-4",
+        "openrouter/responses/openai/gpt-6",
+        "databricks/responses/gpt-6",
+        "hosted_vllm/responses/mine",
+        "fireworks_ai/responses/mine",
+    ],
+)
+async def test_nothing_is_kept_and_all_is_streamed_wherever_litellm_asks_for_responses(target: str) -> None:
+    lane = LiteLLMModel({"KEY": "sk-secret"})
+    deltas: list[Delta] = []
+    with anyio.fail_after(60):
+        await lane.ready()
+        async with provider(_of_openai()) as upstream:
+            ref = ModelRef(target, target, "litellm", api_base=upstream.base_url, api_key_env="KEY")
+            sampling = Sampling(400, None, None, None, {})
+            await lane.stream(ModelCall(ref, [{"role": "user", "content": "go"}], sampling), deltas.extend)
+    await lane.close()
+    assert "done" in deltas
+    (exchange,) = upstream.exchanges
+    assert exchange.path.endswith("/responses") or "/responses?" in exchange.path
+    assert (exchange.body["store"], exchange.body["stream"]) == (False, True)
 
 
 @pytest.mark.noisy

@@ -1,4 +1,4 @@
-"""Agents that call tools, over HTTP: what the provider is asked, what the client sees (ENGINE.md, "One turn")."""
+"""Agents that call tools, over HTTP: what the provider is asked, what the client sees (docs/engine.md, "One turn")."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Tools: how a function becomes one, what a call may do to us, which ones there are (ENGINE.md, "One turn")."""
+"""Tools: how a function becomes one, what a call may do to us, which ones there are (docs/engine.md, "One turn")."""
 
 import asyncio
 import functools

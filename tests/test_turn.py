@@ -1,4 +1,4 @@
-"""One agent's turn when its model misbehaves (ENGINE.md, "When the model misbehaves")."""
+"""One agent's turn when its model misbehaves (docs/engine.md, "When the model misbehaves")."""
 
 from typing import Any
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarmstream.api.unknown_routes import INSTEAD, methods_of
+from swarmstream.api.unknown_routes import INSTEAD, NAMES, methods_of
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
 from tests.conftest import client, serving
@@ -51,6 +51,9 @@ async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> Non
         "/v1/models/available/": "/v1/models/available",
         "/v1/health": "/health",
         "/docs/": "/docs",
+        "/v1/swarm/completion": "/v1/swarm/completions",
+        "/v1/swarms/completions": "/v1/swarm/completions",
+        "/v1/agents/completions": "/v1/agent/completions",
     }
     async with serving() as url, client(url) as http:
         for path, route in meant.items():
@@ -65,6 +68,11 @@ async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> Non
         answer, _ = await raw.rest()
     assert status_of(answer) == 404
     assert b'did you mean \\"/v1/runs\\"?' in answer
+
+
+def test_routes_that_a_path_may_stand_for_are_there() -> None:
+    routes = create_app(Settings.model_construct(), environ={}).routes
+    assert [path for path in NAMES if not methods_of(routes, path)] == []
 
 
 async def test_any_other_path_is_answered_with_where_the_routes_are_told() -> None:

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import sqlite3
 import sys
 import threading
@@ -197,6 +198,11 @@ def vacuum() -> None:
     typer.echo(f"{folder}: {before:,} bytes before, {after:,} bytes now")
 
 
+def _stopped(signum: int, _: object) -> NoReturn:
+    """End as a program does that a signal ended, but tidily."""
+    raise SystemExit(128 + signum)
+
+
 @cli.command()
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; there must be no such file yet.")],
@@ -214,6 +220,8 @@ def backup(
     from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
     from swarmstream.journal.sqlite.vacuum import NoRuns
 
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, _stopped)  # what was written so far goes
     try:
         made = back_up(folder, file)
     except (FileExistsError, NoRuns) as refusal:

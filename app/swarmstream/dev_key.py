@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def _kept_key(path: Path) -> str:
     if key := _key_in(path):
         return key
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as ignored:
+        ignored.write("*\n")  # it is made in people's own folders: neither key nor prompts are to be committed
     descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # for its owner only
     try:
         with os.fdopen(descriptor, "w") as file:

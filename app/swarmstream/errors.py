@@ -1,6 +1,6 @@
 """What can go wrong, as a client may act on it.
 
-`code` is part of the public contract (WIRE.md, "Codes"); `status` is used only while no byte of an answer has
+`code` is part of the public contract (docs/wire.md, "Codes"); `status` is used only while no byte of an answer has
 been sent, in an open stream the same failure travels as an `error` event.
 """
 
@@ -269,7 +269,7 @@ class ModelError(AppError):
     """A turn's model call failed. `detail` is ours and safe to show; a provider's own words stay in our log."""
 
     repeatable: ClassVar[bool] = False
-    """Whether the call may be tried again before its first token (ENGINE.md, "When the model misbehaves")."""
+    """Whether the call may be tried again before its first token (docs/engine.md, "When the model misbehaves")."""
 
 
 class ProviderAuth(ModelError):
@@ -298,6 +298,8 @@ class ProviderRejected(ModelError):
     """Fields of the request that the provider names, the one that it means first."""
     is_about_field: bool = False
     """Whether it refuses them whatever their values."""
+    is_about_several: bool = False
+    """Whether it refuses them together: each may be welcome without the others."""
 
 
 class ProviderBusy(ProviderRejected):

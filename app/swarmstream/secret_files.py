@@ -1,6 +1,7 @@
 """Secrets that stand in files, as container platforms hand them out: what `X_FILE` names becomes the variable `X`."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from swarmstream.settings import API_KEYS_VARIABLE
 SUFFIX = "_FILE"
 OPEN_FILE = "every user of this machine can read the file that %s names; to close it: chmod 600"
 _MAX_BYTES = 64 * 1024
+_KEY = re.compile(r"[!-~]+")
 
 
 class SecretFileError(Exception):
@@ -33,11 +35,29 @@ def read_secret_files(environ: MutableMapping[str, str], names: Iterable[str]) -
         if environ.get(name):
             raise SecretFileError(f"both {name} and {variable} are set: unset one of them")
         content, is_open = _read(variable, Path(path))
-        lines = [line.strip() for line in content.splitlines()]
-        environ[name] = ",".join(filter(None, lines)) if name == API_KEYS_VARIABLE else content
+        environ[name] = _keys(variable, content) if name == API_KEYS_VARIABLE else _one(variable, content)
         if is_open:
             open_to_others.append(variable)
     return open_to_others
+
+
+def _keys(variable: str, content: str) -> str:
+    """Keys, one a line or comma-separated; lines that begin with `#` are comments."""
+    lines = [line.strip() for line in content.splitlines()]
+    keys = [key.strip() for line in lines if not line.startswith("#") for key in line.split(",")]
+    keys = [key for key in keys if key]
+    if not keys:
+        raise SecretFileError(f"{variable}: there is no key in the file")
+    if any(not _KEY.fullmatch(key) for key in keys):
+        raise SecretFileError(f"{variable}: one of the keys in the file is not printable ASCII without white space")
+    return ",".join(keys)
+
+
+def _one(variable: str, content: str) -> str:
+    """A secret; only credentials that are a document of their own have several lines."""
+    if "\n" in content and not content.startswith(("{", "-----BEGIN")):
+        raise SecretFileError(f"{variable}: the file holds more than one line, and a key is one")
+    return content
 
 
 def _read(variable: str, path: Path) -> tuple[str, bool]:
@@ -51,7 +71,7 @@ def _read(variable: str, path: Path) -> tuple[str, bool]:
     if problem := next(_problems(content), None):
         raise SecretFileError(f"{variable}: {path} {problem}")
     # Platforms that mount secrets as another user's files leave them readable: nobody else is in the container.
-    return content.decode().strip(), found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_IROTH)
+    return content.decode("utf-8-sig").strip(), found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_IROTH)
 
 
 def _problems(content: bytes) -> Iterator[str]:

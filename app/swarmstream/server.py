@@ -27,9 +27,11 @@ from swarmstream.api.gate import Gate, connection_limits
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from swarmstream.descriptors import raise_limit, shares_of
 from swarmstream.dev_key import DevKey, dev_key
+from swarmstream.errors import AppError
 from swarmstream.journal.base import DirectoryInUse, Journal
 from swarmstream.journal.opening import journal_of
 from swarmstream.llm.aliases import aliases_of, key_variables
+from swarmstream.llm.registry import Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.main import create_app
 from swarmstream.runs.supervisor import Supervisor
@@ -175,6 +177,16 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
         logger.warning("%s", sentence)
     for variable in open_secrets:
         logger.warning(OPEN_FILE, variable)
+    try:
+        registry = Registry(
+            default_model=settings.default_model,
+            environ=os.environ,
+            aliases=aliases_of(settings),
+            lane=settings.lane,
+        )
+        registry.resolve(settings.default_model)
+    except AppError as error:
+        logger.warning("agents that name no model are refused: %s", error.detail)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
     limit = raise_limit()

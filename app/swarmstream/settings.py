@@ -1,5 +1,6 @@
 """Everything an operator may set: environment variables that begin with `SWARMSTREAM_`."""
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,6 +20,14 @@ def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _origin(text: str) -> str:
+    """An origin as browsers write it (RFC 6454, section 6.2), or `*`."""
+    origin = text.rstrip("/").lower()
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise ValueError("an origin is a scheme and a host, such as https://app.example, or * for all")
+    return origin
+
+
 def _without_space(key: SecretStr) -> SecretStr:
     """A key as its header's value can be: the white space around that is no part of it (RFC 9110, section 5.5)."""
     return SecretStr(key.get_secret_value().strip())
@@ -26,6 +35,7 @@ def _without_space(key: SecretStr) -> SecretStr:
 
 Key = Annotated[SecretStr, AfterValidator(_without_space)]
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -33,7 +43,7 @@ Lane = Literal["direct", "litellm"]
 
 
 class Settings(BaseSettings):
-    """The server's settings; each field's description is what README says of it."""
+    """The server's settings; each field's description is what docs/operations.md says of it."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, hide_input_in_errors=True)
 
@@ -123,7 +133,9 @@ class Settings(BaseSettings):
         description="Runs at once; the next one is refused with 503. With two keys or more, the last quarter is for "
         "those that hold less than a quarter.",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_separated)
+    ] = Field(
         (),
         description="Comma-separated origins of web pages that may call this server; `*` for all. With `--dev`, those "
         "that this machine serves may, too.",

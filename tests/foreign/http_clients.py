@@ -40,7 +40,7 @@ def _streamed(
 
 
 def _by_lines(response: requests.Response, heard: Heard) -> None:
-    """As README's program reads it."""
+    """As the program of docs/streaming.md reads it."""
     event_id, name = "", ""
     for line in response.iter_lines(decode_unicode=True):
         if line.startswith("id: "):

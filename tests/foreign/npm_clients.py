@@ -34,7 +34,7 @@ _NODE = _NODEJS / "bin" / "node"
 _NPM = _NODEJS / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 _INSTALL_SECONDS = 300.0
 
-_README = _HERE.parent.parent / "README.md"
+_BROWSER_DOCS = _HERE.parent.parent / "docs" / "browser.md"
 _PAGE = """
 globalThis.window = globalThis;
 globalThis.document = Object.assign(new EventTarget(), { hidden: false });
@@ -125,11 +125,11 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
 
     with report.trying("cut, Idempotency-Key"):
         check(post("fes-cut", between_frames(9)))
-    with report.trying("README's code, cut twice, once inside a frame"):
-        check(_run_readme(stage, folder, "fes-readme", inside_a_frame(9), between_frames(30)))
-        stage.check_told_once("fes-readme")
-    with report.trying("README's code, refused"):
-        outcome = _run_readme(stage, folder, "fes-refused", key="wrong")
+    with report.trying("the docs' code, cut twice, once inside a frame"):
+        check(_run_documented(stage, folder, "fes-documented", inside_a_frame(9), between_frames(30)))
+        stage.check_told_once("fes-documented")
+    with report.trying("the docs' code, refused"):
+        outcome = _run_documented(stage, folder, "fes-refused", key="wrong")
         assert "key" in outcome.word, outcome.word
     with report.trying("cut behind the end"):
         check(post("fes-end", AT_THE_END, is_enough=lambda _: True))
@@ -145,8 +145,12 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
     return report
 
 
-def _run_readme(stage: Stage, folder: Path, task: str, *cuts: re.Pattern[bytes], key: str | None = None) -> _Outcome:
-    [code] = re.findall(r"^```js\n(import .*?)^```$", _README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def _run_documented(
+    stage: Stage, folder: Path, task: str, *cuts: re.Pattern[bytes], key: str | None = None
+) -> _Outcome:
+    [code] = re.findall(
+        r"^```js\n(import .*?)^```$", _BROWSER_DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     program = folder / f"{task}.mjs"
     with stage.cutting(task, *cuts) as url:
         program.write_text(_PAGE + code.replace("http://127.0.0.1:8000", url) + _SHOWN)

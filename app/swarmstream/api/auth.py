@@ -1,4 +1,4 @@
-"""Who may call: API keys, compared in constant time (WIRE.md, section 1)."""
+"""Who may call: API keys, compared in constant time (docs/wire.md, section 1)."""
 
 import hmac
 from collections.abc import Iterable, Iterator

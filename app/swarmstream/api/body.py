@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Generic, TypeVar
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +18,9 @@ from swarmstream.errors import BodyTimeout, BodyTooLarge, InvalidJson, NotJson
 from swarmstream.swarm.spec import RunSpec
 
 SpecT = TypeVar("SpecT", bound=RunSpec)
+
+_IN_ORDER = ("history", "messages")
+"""Members whose own order says something, also where they are objects."""
 
 TIMES_IN_ALL = 8
 """A body may take so many times what 64 kB of it may."""
@@ -62,9 +67,28 @@ def is_no_form(headers: Headers) -> bool:
     )
 
 
-def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[SpecT, bytes]:
-    """The body as a payload of this kind, and as JSON that is the same for the same payload, wherever in its stream
-    the client wants to go on.
+@dataclass(frozen=True, slots=True)
+class Posted(Generic[SpecT]):
+    """A body that is a payload."""
+
+    payload: SpecT
+    body: bytes
+    """It as JSON, its members in the order in which they came: an object of messages is a conversation in that order,
+    and models write a schema's properties in theirs."""
+    value: dict[str, Any]
+    """The same, parsed."""
+
+    def digest(self) -> str:
+        """The same for the same request, however its members are ordered where that means nothing."""
+        value = {**self.value}
+        for name in _IN_ORDER:
+            if isinstance(said := value.get(name), dict):
+                value[name] = list(said.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> Posted[SpecT]:
+    """The body as a payload of this kind, but for where in its stream the client wants to go on.
 
     Raises:
         BodyTooLarge: it is more than a payload may be without its images.
@@ -78,10 +102,11 @@ def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> tuple[
         spec = model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError(_tidy(error, value)) from None
-    canonical = orjson.dumps(_lasting(value), option=orjson.OPT_SORT_KEYS)
-    if len(canonical) > limits.max_payload_bytes:
-        check_size(len(canonical) - image_bytes(spec), limits)
-    return spec, canonical
+    lasting = _lasting(value)
+    text = orjson.dumps(lasting)
+    if len(text) > limits.max_payload_bytes:
+        check_size(len(text) - image_bytes(spec), limits)
+    return Posted(spec, text, lasting)
 
 
 async def _read(request: Request, max_bytes: int, seconds: float, clock: Clock) -> bytes:

@@ -5,9 +5,10 @@ long as everything that we do between the request and the first call of a model.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
-from typing import Generic
 
 import orjson
 from anyio import TaskHandle, create_task_group
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from swarmstream.api.aside import aside
-from swarmstream.api.body import SpecT, payload_of, read_body
+from swarmstream.api.body import Posted, SpecT, payload_of, read_body
 from swarmstream.api.deps import Parts, caller_of, parts_of
 from swarmstream.api.payload_text import PayloadLimits
 from swarmstream.api.problems import waiting_run
@@ -46,15 +47,12 @@ async def complete_agent(request: Request) -> Response:
     """Its answer comes as one JSON document at the end, or as a stream of events where `stream` or
     `agent_config.streaming_on` is true: Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`."""
     parts, caller = parts_of(request), await caller_of(request)
-    body = await _body(request, parts)
 
-    def prepare() -> _Prepared[AgentRequest]:
-        payload, canonical = payload_of(body, AgentRequest, _payload_limits(parts))
+    def prepare(payload: AgentRequest) -> _Prepared:
         compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
-        return _Prepared(payload, canonical, compiled, agent_job(payload, compiled, owner=caller))
+        return _Prepared(compiled, agent_job(payload, compiled, owner=caller))
 
-    prepared = await aside(body, prepare)
-    return await _answer(prepared, request, parts, streams=prepared.payload.streams)
+    return await _complete(request, parts, caller, AgentRequest, prepare)
 
 
 @router.post("/swarm/completions", summary="Run a swarm of agents", operation_id="run_swarm")
@@ -62,23 +60,18 @@ async def complete_swarm(request: Request) -> Response:
     """What the agents say comes as one JSON document at the end, or as a stream of events where `stream` is true:
     Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`. Each piece of text says whose it is."""
     parts, caller = parts_of(request), await caller_of(request)
-    body = await _body(request, parts)
 
-    def prepare() -> _Prepared[SwarmRequest]:
-        payload, canonical = payload_of(body, SwarmRequest, _payload_limits(parts))
+    def prepare(payload: SwarmRequest) -> _Prepared:
         compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
-        return _Prepared(payload, canonical, compiled, swarm_job(payload, compiled, owner=caller))
+        return _Prepared(compiled, swarm_job(payload, compiled, owner=caller))
 
-    prepared = await aside(body, prepare)
-    return await _answer(prepared, request, parts, streams=prepared.payload.stream)
+    return await _complete(request, parts, caller, SwarmRequest, prepare)
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared(Generic[SpecT]):
-    """A payload, and what it came to."""
+class _Prepared:
+    """What a payload came to."""
 
-    payload: SpecT
-    body: bytes
     compiled: Compiled
     job: Job
 
@@ -118,27 +111,46 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
     return None
 
 
-async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *, streams: bool) -> Response:
-    payload = prepared.payload
-    job = _asked_by(request, prepared.body, payload, prepared.job)
+async def _complete(
+    request: Request, parts: Parts, caller: str, model: type[SpecT], prepare: Callable[[SpecT], _Prepared]
+) -> Response:
+    """Answer with a run of the payload: one that is begun now, or the one that its `Idempotency-Key` has. That one is
+    looked for before anything is made of the payload, which may have become wrong since, by an alias that is gone."""
+    body, runs = await _body(request, parts), parts["supervisor"]
+    has_key = "idempotency-key" in request.headers
+
+    def read() -> tuple[Posted[SpecT], str, _Prepared | None]:
+        posted = payload_of(body, model, _payload_limits(parts))
+        return posted, posted.digest() if has_key else "", None if has_key else prepare(posted.payload)
+
+    posted, digest, prepared = await aside(body, read)
+    payload = posted.payload
+    claim = _claim(request, digest, caller) if has_key else None
     after, cursor = _cursor(request, payload)
-    await _look_at_servers(prepared.compiled, parts["mcp"])
-    runs = parts["supervisor"]
+    request_id: str = request.state.request_id
     headers: dict[str, str] = {}
-    try:
-        job_id = await _resumed(job, cursor, runs) if after else (await runs.start(job)).job_id
-        is_known = after > 0
-    except AlreadyClaimed as claimed:
-        job_id, is_known = claimed.job_id, True
+    if after:
+        job_id, is_known = await _resumed(claim, cursor, runs), True
+    elif claim is not None and (known := await runs.run_of(claim)) is not None:
+        job_id, is_known = known, True
+    else:
+        prepared = prepared or await aside(body, partial(prepare, payload))
+        await _look_at_servers(prepared.compiled, parts["mcp"])
+        try:
+            run = await runs.start(_asked_by(request, posted.body, claim, payload, prepared.job))
+            job_id, is_known = run.job_id, False
+        except AlreadyClaimed as claimed:
+            job_id, is_known = claimed.job_id, True
     if is_known:
         headers["Idempotent-Replayed"] = "true"
     headers["Location"] = f"/v1/runs/{job_id}/stream"
+    streams = payload.streams
     if payload.background and not streams:
         queued = orjson.dumps(QueuedRun(job_id=job_id, status="queued"))
         return Response(queued, 202, headers=headers, media_type="application/json")
     status = await runs.journal.status(job_id) if is_known else None
     if status is not None and status.is_waiting and not streams:
-        return waiting_run(job_id, job.request_id, headers)
+        return waiting_run(job_id, request_id, headers)
     if status is not None and streams:
         check_cursor(after, status, cursor)
     options = payload.stream_options
@@ -154,9 +166,9 @@ async def _answer(prepared: _Prepared[SpecT], request: Request, parts: Parts, *,
         return RunDocument(
             reader,
             job_id=job_id,
-            request_id=job.request_id,
+            request_id=request_id,
             headers=headers,
-            may_be_repeated=job.claim is not None,
+            may_be_repeated=claim is not None,
         )
     framing = framing_for(request.headers)
     return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
@@ -170,7 +182,7 @@ def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
     return cursor_of(given, "Last-Event-ID"), ("Last-Event-ID",)
 
 
-async def _resumed(job: Job, cursor: Location, runs: Supervisor) -> str:
+async def _resumed(claim: Claim | None, cursor: Location, runs: Supervisor) -> str:
     """The id of the run that a client goes on reading. None is begun for it: whoever has a run's events and was cut off
     would pay for a second one, and join its words to those of the first.
 
@@ -178,18 +190,17 @@ async def _resumed(job: Job, cursor: Location, runs: Supervisor) -> str:
         InvalidRequest: the request does not say which run.
         NotFound: there is none, or no longer.
     """
-    if job.claim is None:
+    if claim is None:
         raise InvalidRequest(
             "without the Idempotency-Key of the stream's first request this would begin a second run: send one with "
             "both, or go on reading at GET /v1/runs/{job_id}/stream",
             location=cursor,
         )
-    return await runs.claimed(job.claim)
+    return await runs.claimed(claim)
 
 
-def _asked_by(request: Request, body: bytes, payload: RunSpec, job: Job) -> Job:
+def _asked_by(request: Request, body: bytes, claim: Claim | None, payload: RunSpec, job: Job) -> Job:
     """The job with its payload, and with what its request's headers say."""
-    claim = _claim(request, body, job.owner)
     outlives = payload.background or (claim is not None and "on_disconnect" not in payload.model_fields_set)
     return replace(
         job,
@@ -201,14 +212,12 @@ def _asked_by(request: Request, body: bytes, payload: RunSpec, job: Job) -> Job:
     )
 
 
-def _claim(request: Request, body: bytes, caller: str) -> Claim | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
+def _claim(request: Request, digest: str, caller: str) -> Claim:
+    key = request.headers["idempotency-key"]
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", location=("Idempotency-Key",))
     scoped = f"{caller}\n{request.url.path}\n{key}"
-    return Claim(sha256(scoped.encode()).hexdigest(), sha256(body).hexdigest())
+    return Claim(sha256(scoped.encode()).hexdigest(), digest)
 
 
 def _traceparent(request: Request) -> str | None:

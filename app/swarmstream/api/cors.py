@@ -34,6 +34,10 @@ REQUEST_HEADERS = (
     "tracestate",
     "baggage",
     "user-agent",
+    "sentry-trace",
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
 )
 """Besides our own those that tracers add, and `user-agent`, which SDKs set and Firefox then asks for."""
 EXPOSED_HEADERS = ("Location", "X-Request-Id", "Retry-After", "Idempotent-Replayed", "X-Should-Retry")

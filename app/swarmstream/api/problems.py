@@ -63,7 +63,7 @@ class Problem(BaseModel):
     detail: str
     """One sentence that says what is wrong."""
     code: str
-    """What a program goes by: one of the codes that README lists, which never change."""
+    """What a program goes by: one of the codes that docs/errors.md lists, which never change."""
     request_id: str
     """The request's id, as in `X-Request-Id` and in the server's log."""
     errors: list[FieldProblem]

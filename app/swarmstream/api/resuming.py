@@ -1,4 +1,4 @@
-"""Where a reader of a run goes on: its cursor, and the reader that stands behind it (WIRE.md, section 5)."""
+"""Where a reader of a run goes on: its cursor, and the reader that stands behind it (docs/wire.md, section 5)."""
 
 from copy import deepcopy
 

@@ -1,4 +1,4 @@
-"""Runs by their ids: their events again, from any point on, and their end on demand (WIRE.md, section 5)."""
+"""Runs by their ids: their events again, from any point on, and their end on demand (docs/wire.md, section 5)."""
 
 import logging
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Tokens by which a browser's EventSource reads one run: it can send no headers (WIRE.md, section 5).
+"""Tokens by which a browser's EventSource reads one run: it can send no headers (docs/wire.md, section 5).
 
 A token is `<job_id>.<unix seconds>.<signature>`. It is signed with the digest of the API key that asked for it, so that
 it is worth nothing once that key is not one of ours any more, and survives a restart. It is for connecting at once;

@@ -1,6 +1,6 @@
 """Requests that no route takes: the answer says what the client may have meant, and what there is instead.
 
-Routes are public (README, `/openapi.json`): nothing is told here that needs a key.
+Routes are public (docs/, `/openapi.json`): nothing is told here that needs a key.
 """
 
 import re
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 
 from swarmstream.errors import quote
+from swarmstream.spelling import meant
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
 
@@ -52,14 +53,32 @@ INSTEAD = {
 """What there is here for who asks for one of these routes of the hosted Swarms API's or of OpenAI's."""
 
 
+NAMES = (
+    "/v1/agent/completions",
+    "/v1/swarm/completions",
+    "/v1/swarm/logs",
+    "/v1/swarms/available",
+    "/v1/models",
+    "/v1/models/available",
+    "/v1/tools/available",
+    "/v1/rate/limits",
+    "/v1/runs",
+    "/openapi.json",
+    "/health",
+)
+"""Routes that a misspelt path may stand for."""
+
+
 def no_such_route(request: Request) -> str:
     """What to tell about a path that is no route."""
     routes, path = request.app.routes, request.scope["path"]
-    for meant in _meant(path):
-        if meant in INSTEAD:
-            return f"{meant} is not a route of this server; {INSTEAD[meant]}"
-        if meant != path and methods_of(routes, meant):
-            return f"{quote(path)} is not a route; did you mean {quote(meant)}?"
+    for tidy in _tidied(path):
+        if tidy in INSTEAD:
+            return f"{tidy} is not a route of this server; {INSTEAD[tidy]}"
+        if tidy != path and methods_of(routes, tidy):
+            return f"{quote(path)} is not a route; did you mean {quote(tidy)}?"
+    if near := meant(path, NAMES):
+        return f"{quote(path)} is not a route; did you mean {quote(near)}?"
     return "there is no such route; see /docs" if methods_of(routes, "/docs") else "there is no such route"
 
 
@@ -73,7 +92,7 @@ def methods_of(routes: Sequence[BaseRoute], path: str) -> list[str]:
     return [method for method in _METHODS if is_taken(method)]
 
 
-def _meant(path: str) -> list[str]:
+def _tidied(path: str) -> list[str]:
     """The path as it may have been meant: without slashes too many, and with one `/v1`, which a base address may have
     or lack."""
     tidy = re.sub("/{2,}", "/", path).rstrip("/")

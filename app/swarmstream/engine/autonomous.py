@@ -1,4 +1,4 @@
-"""The autonomous agent: it plans its work, carries the plan out, and sums up (ENGINE.md, "One turn")."""
+"""The autonomous agent: it plans its work, carries the plan out, and sums up (docs/engine.md, "One turn")."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

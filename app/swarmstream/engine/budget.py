@@ -1,4 +1,4 @@
-"""What a run may spend: every call of a model reserves its share before it begins (WIRE.md, "Run options")."""
+"""What a run may spend: every call of a model reserves its share before it begins (docs/wire.md, "Run options")."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How an agent passes the word to another one: a tool that ends its turn (ENGINE.md, "One turn")."""
+"""How an agent passes the word to another one: a tool that ends its turn (docs/engine.md, "One turn")."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The call of a turn that offers no tools: the model has to answer now (ENGINE.md, "One turn")."""
+"""The call of a turn that offers no tools: the model has to answer now (docs/engine.md, "One turn")."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,10 @@
 """Fields of requests that models turn out to refuse, learnt from refusals.
 
 A provider that answers 400 and names a field of ours is asked once more without it, as long as no token has come. What
-then works is remembered for an hour, so that later calls leave the field out at once. A refusal that is about one value
-(an effort that the model does not have, a temperature out of range) is remembered for that value alone: what one client
-asks for must not take from others what works for them.
+then works is remembered for an hour, so that later calls leave the field out at once. What one client asks for must not
+take from others what works for them: a refusal that is about one value (an effort that the model does not have, a
+temperature out of range) is remembered for that value alone, and one that is about several fields together, or about a
+field beside others, for no longer than the turn.
 """
 
 from collections import OrderedDict
@@ -91,7 +92,8 @@ class Omissions:
             return False
         found = named if refusal.is_about_field and named != EFFORT else mark(named, sent[named])
         self._left_out[_key(model)] |= {found}
-        self._unproven.append(found)
+        if not refusal.is_about_several:
+            self._unproven.append(found)
         self._warn(model, sent, frozenset([found]), "refused")
         return True
 

@@ -68,6 +68,10 @@ class RunCalls:
             await self._stop(error.detail)
         return prompt.bytes
 
+    def repeat(self) -> None:
+        """A call that goes on is made once more, with the same prompt; a limit holds up the one after it."""
+        self._made += 1
+
     def end(self, held: int) -> None:
         """The call is over."""
         self._room.free(self._share, held)

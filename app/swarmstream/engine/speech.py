@@ -1,4 +1,4 @@
-"""The model calls of one turn: with retries, fallbacks and clocks, passed on as they are heard (ENGINE.md)."""
+"""The model calls of one turn: with retries, fallbacks and clocks, passed on as they are heard (docs/engine.md)."""
 
 import logging
 import math
@@ -325,6 +325,7 @@ class Speech:
                 call.opened = True
             else:  # Repeated
                 self.attempts += 1
+                self._calls.repeat()
 
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:

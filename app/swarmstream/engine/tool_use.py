@@ -1,4 +1,4 @@
-"""The tools of one turn: what its model is offered, and how what it calls is answered (ENGINE.md, "One turn")."""
+"""The tools of one turn: what its model is offered, and how what it calls is answered (docs/engine.md, "One turn")."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""One agent's turn: it speaks, uses its tools, passes the word on; told as events (ENGINE.md, "One turn")."""
+"""One agent's turn: it speaks, uses its tools, passes the word on; told as events (docs/engine.md, "One turn")."""
 
 import logging
 from collections.abc import Mapping, Sequence

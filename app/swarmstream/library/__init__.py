@@ -1,5 +1,6 @@
 """The Python face: agents and teams of them, run in this process by the server's own engine."""
 
+from swarmstream.errors import AppError
 from swarmstream.library.agent import Agent
 from swarmstream.library.ends import Cancelled, Failed, RunFailure, TimedOut
 from swarmstream.library.event_types import AgentEvent, TeamEvent
@@ -12,6 +13,7 @@ __all__ = [
     "Agent",
     "AgentEvent",
     "AgentRearrange",
+    "AppError",
     "Cancelled",
     "ConcurrentWorkflow",
     "Failed",

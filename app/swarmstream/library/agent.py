@@ -58,7 +58,7 @@ class Agent(Runnable[str, AgentEvent]):
         num_retries: int = 2,
         timeout: float | None = None,
     ) -> None:
-        """Of the arguments that a request does not have (WIRE.md, "AgentSpec"):
+        """Of the arguments that a request does not have (docs/wire.md, "AgentSpec"):
 
         `tools` are functions, or what `@tool` made of them. `print_on` writes the answer to standard output, as it
         comes with `streaming_on`, else when it is whole; None: where that is a terminal, or the agent is `streaming_on`
@@ -115,7 +115,8 @@ class Agent(Runnable[str, AgentEvent]):
         return self.streaming_on or self.interactive or sys.stdout.isatty()
 
     def spec(self, *, givers: "tuple[Agent, ...]" = ()) -> dict[str, Any]:
-        """The agent as a request has it (WIRE.md, "AgentSpec"), without its functions; `givers` may hand off to it.
+        """The agent as a request has it (docs/wire.md, "AgentSpec"), without its functions; `givers` may hand off to
+        it.
 
         Raises:
             InvalidRequest: it may hand off to one of them, in a circle.

@@ -45,5 +45,6 @@ def _parameters(kind: type) -> list[Parameter]:
 def refusal(misfit: ValidationError) -> InvalidRequest:
     """The first of what is wrong, with its place."""
     first = misfit.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return InvalidRequest(f"{where}: {first['msg']}", location=first["loc"])
+    # Between the names of fields stand those of a union's branches, which are pydantic's.
+    place = tuple(part for part in first["loc"] if isinstance(part, int) or part.isidentifier())
+    return InvalidRequest(f"{'.'.join(map(str, place))}: {first['msg']}", location=place)

@@ -10,7 +10,7 @@ class RunFailure(Exception):
     def __init__(self, message: str, *, code: str, elapsed_seconds: float) -> None:
         super().__init__(message)
         self.code = code
-        """See WIRE.md, "Codes"."""
+        """See docs/wire.md, "Codes"."""
         self.elapsed_seconds = elapsed_seconds
         """Since the run began; of a turn that failed, since that began."""
 

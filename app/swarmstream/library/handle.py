@@ -71,8 +71,9 @@ class RunHandle(Generic[ResultT]):
     async def stream_events(
         self, *, after: int = 0, include_output: bool = True
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The run's events, `{"id", "event", "data"}` as on the wire (WIRE.md, section 4): from the first one, or from
-        the one behind `after`, to `end`. Any number of readers, at any time. It raises nothing for a run that fails."""
+        """The run's events, `{"id", "event", "data"}` as on the wire (docs/wire.md, section 4): from the first one, or
+        from the one behind `after`, to `end`. Any number of readers, at any time. It raises nothing for a run that
+        fails."""
         reader = self.reader(after=after, include_output=include_output)
         while frames := await reader.read():
             for frame in frames:

@@ -80,7 +80,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The request is made a second time: the connection that was kept from an earlier call proved to be closed."""
+    """The request is made once more: the connection that was kept from an earlier call proved to be closed, or the
+    provider refused something that was asked for beside the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +164,12 @@ class ChatModel(Protocol):
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         """Let `hear` have the answer as it arrives, and return at its end.
 
-        `Opened` is first, but for a `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
+        `Opened` is first, but for each `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
         `Finished`, and a `TokenCount` if there is one. What a provider counts in between comes in between: the last
         figures count.
 
         Cancelling the task closes the provider's connection. A model repeats nothing by itself but what it calls
-        `Repeated`, once; it keeps no clock, and lets others have the event loop, however fast its provider is.
+        `Repeated`; it keeps no clock, and lets others have the event loop, however fast its provider is.
 
         Raises:
             ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`. An error that

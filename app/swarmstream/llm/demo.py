@@ -6,6 +6,7 @@ from itertools import takewhile
 from typing import Any, cast
 
 import orjson
+from anyio import CapacityLimiter, to_thread
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.errors import InvalidOutput
@@ -36,13 +37,15 @@ class DemoModel:
         self._clock = clock
         self._first_token_seconds = first_token_seconds
         self._token_seconds = token_seconds
+        self._one_by_one = CapacityLimiter(1)
+        """Documents are made in a thread: each takes a moment of the interpreter, and many may be asked for."""
 
     async def ready(self) -> None:
         pass
 
     async def stream(self, call: ModelCall, hear: Hear) -> None:
         hear((Opened(),))
-        said, asked = _action(call) or (_answer(call), None)
+        said, asked = _action(call) or (await self._answer(call), None)
         tokens = _TOKEN.findall(said)
         spoken = tokens[: call.sampling.max_tokens_of(call.model)]
         await sleep(self._clock, self._first_token_seconds)
@@ -56,27 +59,30 @@ class DemoModel:
         else:
             hear((Finished("stop" if len(spoken) == len(tokens) else "length"), counted))
 
+    async def _answer(self, call: ModelCall) -> str:
+        """Its words; where the answer is held to a format, a document that says nothing.
 
-def _answer(call: ModelCall) -> str:
-    """Its words; where the answer is held to a format, a document that says nothing.
+        Raises:
+            InvalidOutput: the schema is too hard for it.
+        """
+        words = " ".join(_sentences(call.messages))
+        match call.response_format:
+            case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+                return await to_thread.run_sync(_document, cast(dict[str, Any], schema), limiter=self._one_by_one)
+            case {"type": "json_object"}:
+                return orjson.dumps({"answer": words.encode(errors="replace").decode()}).decode()
+            case _:
+                return words
 
-    Raises:
-        InvalidOutput: the schema is too hard for it.
-    """
-    words = " ".join(_sentences(call.messages))
-    match call.response_format:
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            # Imported here: few ask for it, and what it needs takes time.
-            from swarmstream.llm.demo_document import document
 
-            made = document(cast(dict[str, Any], schema))
-            if made is None:
-                raise InvalidOutput("the demo model found no small document that fits this schema; a real one may")
-            return made
-        case {"type": "json_object"}:
-            return orjson.dumps({"answer": words.encode(errors="replace").decode()}).decode()
-        case _:
-            return words
+def _document(schema: dict[str, Any]) -> str:
+    # Imported here: few ask for it, and what it needs takes time.
+    from swarmstream.llm.demo_document import document
+
+    made = document(schema)
+    if made is None:
+        raise InvalidOutput("the demo model found no small document that fits this schema; a real one may")
+    return made
 
 
 def _action(call: ModelCall) -> tuple[str, ToolCallDelta] | None:
@@ -103,13 +109,19 @@ def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """What there is to say: who is asked to speak, about what, after whom, and what tools found out."""
     system = next((_text(message) for message in messages if message["role"] == "system"), "")
     asked = list(takewhile(lambda message: not message.get("tool_calls"), messages))
-    users = [_text(message) for message in asked if message["role"] == "user"]
-    task, *earlier = users or [""]
+    users = [_text(message) for message in asked if message["role"] == "user"] or [""]
+    since_its_last = takewhile(lambda message: message["role"] != "assistant", reversed(asked))
+    lately = [_text(message) for message in since_its_last if message["role"] == "user"]
+    task = next((text for text in lately if not _SPEAKER.fullmatch(text)), users[0])
     yield "This is swarmstream's built-in demo model, not a real LLM."
     if system:
         yield f'My instructions are "{_excerpt(system)}".'
     yield f'The task is "{_excerpt(task)}", and a real model would now think about it.'
-    heard = [match for text in earlier if (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)]
+    heard = [
+        match
+        for text in users[1:]
+        if text != task and (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)
+    ]
     for match in heard:
         yield f"I have read the {len(match[2].split())} words that {match[1]} wrote before me."
     if not heard:

@@ -2,33 +2,50 @@
 
 A schema is read from its root down and each part is given the simplest value that its keywords admit. Where there is a
 choice (a branch of `anyOf`, a type, whether optional properties are there) the first is taken; the whole document is
-then held against the schema, and as long as it does not fit, the last choice that has another option takes it. The
-documents that are tried get smaller, and their number, size and cost are bounded.
+then held against the schema, and as long as it does not fit, the last choice that has another option takes it.
+
+The documents that are tried get smaller. Whatever takes longer the more of it a schema has (parts, keywords, options,
+characters of patterns, constants, the check itself) is counted in steps before it is done, and all of it together ends
+after `MAX_WORK`. The characters of a document are counted likewise, so that none is written that is too large.
 """
 
 import json
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
-from itertools import chain
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
-from swarmstream.json_schema.validator import MAX_STEPS, SchemaError, compiled
+from swarmstream.json_schema.cost import measured
+from swarmstream.json_schema.validator import MAX_NESTING, SchemaError, compiled
+from swarmstream.llm.demo_number import Bounds, Numbers, bounds
 from swarmstream.llm.demo_pattern import UnknownPattern, text_like
+from swarmstream.llm.demo_work import MAX_WORK, NoValueError, Work
 
 _TRIES: Final = 32
 """Documents of each size."""
 _SIZES: Final = (3, 1, 0)
 """How many levels have their optional properties and an item in each list, in the order that is tried."""
-_MAX_PARTS: Final = 2000
-"""Of a schema, that are looked at for one document."""
-_MAX_PARTS_IN_ALL: Final = 10_000
+_MAX_WORK_OF_A_TRY: Final = MAX_WORK // 4
+_MAX_CHARACTERS: Final = 150_000
+"""Of one document. Each is up to six bytes when it is written (`\\u00e9`)."""
 _MAX_ITEMS: Final = 500
 """Of one list or object."""
-_MAX_COMPARED: Final = 100_000
 _MAX_DEPTH: Final = 32
 _MAX_TEXT: Final = 2000
+
+# Steps, as measured: a few dozen nanoseconds each.
+_A_PART: Final = 100
+_A_KEYWORD: Final = 15
+_AN_ENTRY: Final = 3
+"""Of a list or a mapping, that is copied or passed over."""
+_AN_OPTION: Final = 30
+"""That is compared."""
+_A_CONSTANT: Final = 10
+"""For each part of it."""
+_A_CHARACTER: Final = 40
+"""Of a pattern, that is read."""
+_A_TEXT: Final = 50
+_BOUNDS: Final = 1500
+_A_NUMBER: Final = 400
 
 _FORMATS: Final = {
     "date-time": "2026-01-01T00:00:00Z",
@@ -46,10 +63,10 @@ _FORMATS: Final = {
     "regex": "demo",
 }
 _HINTS: Final = {
-    "object": ("properties", "required", "additionalProperties", "minProperties", "patternProperties", "propertyNames"),
-    "array": ("items", "prefixItems", "minItems", "maxItems", "contains", "uniqueItems"),
-    "string": ("pattern", "minLength", "maxLength", "format"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    "object": {"properties", "required", "additionalProperties", "minProperties", "patternProperties", "propertyNames"},
+    "array": {"items", "prefixItems", "minItems", "maxItems", "contains", "uniqueItems"},
+    "string": {"pattern", "minLength", "maxLength", "format"},
+    "number": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
 }
 _TYPES: Final = ("string", "object", "array", "integer", "number", "boolean", "null")
 _LARGEST: Final = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
@@ -61,38 +78,30 @@ _APPLICATORS: Final = ("$ref", "allOf", "anyOf", "oneOf", "if", "then", "else")
 _Schema = dict[str, Any]
 
 
-class _NoValueError(Exception):
-    """The choices made so far lead to none."""
-
-
-def document(schema: _Schema) -> str | None:
-    """JSON text of a document that fits; None where none was found."""
+def document(schema: _Schema, work: Work | None = None) -> str | None:
+    """JSON text of a document that fits; None where none was found. `work` counts what the search took."""
     try:
         check = compiled(schema)
     except SchemaError:
         return None
-    anchors = dict(_anchors(schema))
-    steps = parts = 0
-    for size in _SIZES:
+    work = work or Work()
+    source = _Source(schema, work)
+    for place, size in enumerate(_SIZES, 1):
+        share = MAX_WORK * place // len(_SIZES)  # what larger documents leave is for the smaller ones
         choices = _Choices()
         for _ in range(_TRIES):
             choices.restart()
-            maker = _Maker(schema, anchors, choices, size)
+            work.allow(min(share, work.steps + _MAX_WORK_OF_A_TRY))
             try:
-                value = maker.value(schema, 0, 0)
-                text = json.dumps(value)
-                text.encode()
-            except (_NoValueError, ValueError, OverflowError):
-                pass
-            else:
-                does_fit, taken = check.fits(value, MAX_STEPS - steps)
+                value = _Maker(source, choices, size).value(schema, 0, 0)
+                work.allow(share)
+                does_fit, taken = check.fits(value, work.left)
+                work.add(taken)  # which is too many only where nothing was checked
                 if does_fit:
-                    return text
-                steps += taken
-                if steps > MAX_STEPS:
-                    return None
-            parts += maker.parts
-            if parts > _MAX_PARTS_IN_ALL or not choices.advance():
+                    return json.dumps(value)
+            except (NoValueError, ValueError, OverflowError):
+                pass
+            if not choices.advance():
                 break
     return None
 
@@ -127,86 +136,53 @@ class _Choices:
         return False
 
 
-class _Maker:
-    """One try."""
+class _Source:
+    """The schema, with what has been found out about it: the same for every try."""
 
-    def __init__(self, root: _Schema, anchors: Mapping[str, Any], choices: _Choices, size: int) -> None:
-        self.parts = 0
-        """Of the schema, that it has looked at."""
+    def __init__(self, root: _Schema, work: Work) -> None:
+        self.work = work
         self._root = root
-        self._anchors = anchors
-        self._choices = choices
-        self._size = size
+        self._anchors: _Schema | None = None
+        self._referred: _Schema = {}
+        self._texts: dict[tuple[str, int], str | None] = {}
+        self._numbers: dict[Bounds, Numbers] = {}
 
-    def _look_at(self, parts: int) -> None:
-        self.parts += parts
-        if self.parts > _MAX_PARTS:
-            raise _NoValueError
-
-    def value(self, schema: Any, depth: int, number: int) -> Any:
-        """A value for this part; `number` tells the items of a list apart."""
-        self._look_at(1)
-        if schema is False or depth > _MAX_DEPTH:
-            raise _NoValueError
-        schema = self._flat({} if schema is True else cast("_Schema", schema))
-        if "const" in schema:
-            return schema["const"]
-        if options := schema.get("enum"):
-            return options[(self._choices.among(len(options)) + number) % len(options)]
-        types = _types(schema)
-        match types[self._choices.among(len(types))]:
-            case "object":
-                return self._object(schema, depth)
-            case "array":
-                return self._array(schema, depth)
-            case "string":
-                return self._text(schema, number)
-            case "integer":
-                return self._number(schema, number, is_whole=True)
-            case "number":
-                return self._number(schema, number, is_whole=False)
-            case "boolean":
-                return (self._choices.among(2) + number) % 2 == 0
-            case _:
-                return None
-
-    def _flat(self, schema: _Schema) -> _Schema:
-        """The schema with what it refers to, and one of its alternatives, put into it."""
-        flat: _Schema = {}
-        pending: list[Any] = [schema]
-        while pending:
-            self._look_at(1)
-            part = pending.pop()
-            if part is False:
-                raise _NoValueError
-            if not isinstance(part, dict):
-                continue
-            part = cast("_Schema", part)
-            self._look_at(sum(len(cast("_Schema", value)) for value in part.values() if isinstance(value, dict)))
-            _merge(flat, {name: value for name, value in part.items() if name not in _APPLICATORS})
-            if "$ref" in part:
-                pending.append(self._referred(part["$ref"]))
-            pending += part.get("allOf", ())
-            pending += [self._alternative(part[name]) for name in ("anyOf", "oneOf") if part.get(name)]
-            if "if" in part:
-                others = ([part["if"], part.get("then", True)], [part.get("else", True)])
-                pending += others[self._choices.among(2)]
-        return flat
-
-    def _alternative(self, options: Sequence[Any]) -> Any:
-        """One of them, first those that are sure to end: what refers to something else may come back."""
-        self._look_at(len(options))
-        ordered = sorted(options, key=_rank)
-        return ordered[self._choices.among(len(ordered))]
-
-    def _referred(self, reference: object) -> Any:
+    def referred(self, reference: object) -> Any:
         """What a reference within the schema leads to: a JSON pointer (RFC 6901) or an anchor."""
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise _NoValueError
-        fragment = unquote(reference[1:])
+            raise NoValueError
+        if reference not in self._referred:
+            self.work.add(_A_PART + _AN_ENTRY * len(reference))
+            self._referred[reference] = self._found(unquote(reference[1:]))
+        return self._referred[reference]
+
+    def text(self, pattern: str, more: int) -> str:
+        """One that is like the pattern."""
+        if (pattern, more) not in self._texts:
+            self.work.add(_A_CHARACTER * len(pattern))
+            try:
+                self._texts[pattern, more] = text_like(pattern, more=more)
+            except UnknownPattern:
+                self._texts[pattern, more] = None
+        text = self._texts[pattern, more]
+        if text is None:
+            raise NoValueError
+        return text
+
+    def numbers(self, schema: _Schema) -> Numbers:
+        """Those that the schema admits."""
+        within = bounds(schema)
+        if within not in self._numbers:
+            self.work.add(_BOUNDS)
+            self._numbers[within] = Numbers(within)
+        return self._numbers[within]
+
+    def _found(self, fragment: str) -> Any:
         if fragment and not fragment.startswith("/"):
+            if self._anchors is None:
+                self._anchors = dict(_anchors(self._root, self.work))
             if fragment not in self._anchors:
-                raise _NoValueError
+                raise NoValueError
             return self._anchors[fragment]
         found: Any = self._root
         for step in fragment.split("/")[1:]:
@@ -216,8 +192,106 @@ class _Maker:
             elif isinstance(found, dict) and step in found:
                 found = cast("_Schema", found)[step]
             else:
-                raise _NoValueError
+                raise NoValueError
         return found
+
+
+class _Maker:
+    """One try."""
+
+    def __init__(self, source: _Source, choices: _Choices, size: int) -> None:
+        self._source = source
+        self._work = source.work
+        self._choices = choices
+        self._size = size
+        self._characters = 0
+        """Of the document so far."""
+
+    def value(self, schema: Any, depth: int, number: int) -> Any:
+        """A value for this part; `number` tells the items of a list apart."""
+        self._work.add(_A_PART)
+        self._write(0)
+        if schema is False or depth > _MAX_DEPTH:
+            raise NoValueError
+        schema = self._flat({} if schema is True else cast("_Schema", schema))
+        if "const" in schema:
+            return self._constant(schema["const"])
+        if options := schema.get("enum"):
+            return self._constant(options[(self._choices.among(len(options)) + number) % len(options)])
+        types = _types(schema)
+        match types[self._choices.among(len(types))]:
+            case "object":
+                return self._object(schema, depth)
+            case "array":
+                return self._array(schema, depth)
+            case "string":
+                text = self._text(schema, number)
+                self._write(len(text))
+                return text
+            case "integer":
+                return self._number(schema, number, is_whole=True)
+            case "number":
+                return self._number(schema, number, is_whole=False)
+            case "boolean":
+                return (self._choices.among(2) + number) % 2 == 0
+            case _:
+                return None
+
+    def _write(self, characters: int) -> None:
+        """A part of the document that has so many, beside quotes, commas and brackets."""
+        self._characters += characters + 2
+        if self._characters > _MAX_CHARACTERS:
+            raise NoValueError
+
+    def _constant(self, value: Any) -> Any:
+        """A part of the document that is as the schema has it, once it is known to be small enough."""
+        pending: list[Any] = [value]
+        while pending:
+            self._work.add(_A_CONSTANT)
+            part = pending.pop()
+            if isinstance(part, dict):
+                part = cast("_Schema", part)
+                self._work.add(_A_CONSTANT * len(part))
+                for name in part:
+                    self._write(len(name))
+                pending += part.values()
+            elif isinstance(part, list):
+                part = cast("list[Any]", part)
+                self._work.add(_A_CONSTANT * len(part))
+                pending += part
+            self._write(_length(part))
+        return value
+
+    def _flat(self, schema: _Schema) -> _Schema:
+        """The schema with what it refers to, and one of its alternatives, put into it."""
+        flat: _Schema = {}
+        pending: list[Any] = [schema]
+        while pending:
+            self._work.add(_A_PART)
+            part = pending.pop()
+            if part is False:
+                raise NoValueError
+            if not isinstance(part, dict):
+                continue
+            part = cast("_Schema", part)
+            self._work.add(_A_KEYWORD * len(part))
+            entries = [cast("Sequence[Any]", value) for value in part.values() if isinstance(value, dict | list)]
+            self._work.add(_AN_ENTRY * sum(map(len, entries)))
+            _merge(flat, {name: value for name, value in part.items() if name not in _APPLICATORS}, self._work)
+            if "$ref" in part:
+                pending.append(self._source.referred(part["$ref"]))
+            pending += part.get("allOf", ())
+            pending += [self._alternative(part[name]) for name in ("anyOf", "oneOf") if part.get(name)]
+            if "if" in part:
+                others = ([part["if"], part.get("then", True)], [part.get("else", True)])
+                pending += others[self._choices.among(2)]
+        return flat
+
+    def _alternative(self, options: Sequence[Any]) -> Any:
+        """One of them, first those that are sure to end: what refers to something else may come back."""
+        self._work.add(_AN_OPTION * len(options))
+        ordered = sorted(options, key=_rank)
+        return ordered[self._choices.among(len(ordered))]
 
     def _object(self, schema: _Schema, depth: int) -> _Schema:
         properties: _Schema = schema.get("properties", {})
@@ -225,28 +299,39 @@ class _Maker:
         names = dict.fromkeys(required)
         if depth < self._size:
             names |= dict.fromkeys(name for name, of in properties.items() if of is not False)
-        for name in list(names):
-            names |= dict.fromkeys(schema.get("dependentRequired", {}).get(name, ()))
+        needed: _Schema = schema.get("dependentRequired", {})
+        for name in [name for name in names if name in needed]:
+            self._work.add(_AN_ENTRY * (1 + len(needed[name])))
+            names |= dict.fromkeys(needed[name])
         least: int = schema.get("minProperties", 0)
         names |= dict.fromkeys([name for name in properties if name not in names][: max(0, least - len(names))])
         names |= dict.fromkeys(self._more_names(schema, names, least - len(names)))
         if len(names) > _MAX_ITEMS:
-            raise _NoValueError
+            raise NoValueError
         names = list(names)[: max(schema.get("maxProperties", len(names)), len(required))]
+        for name in names:
+            self._write(len(name))
         return {name: self.value(_property(schema, properties, name), depth + 1, 0) for name in names}
 
     def _more_names(self, schema: _Schema, names: Collection[str], count: int) -> list[str]:
         """Names for properties that a schema wants and does not name."""
         if count > _MAX_ITEMS:
-            raise _NoValueError
+            raise NoValueError
+        if count <= 0:
+            return []
         pattern = next(iter(schema.get("patternProperties", ())), None)
-        like = schema.get("propertyNames", {"pattern": pattern} if pattern else {})
-        made: list[str] = []
-        for number in range(4 * max(0, count)):
-            name = self._text(self._flat(cast("_Schema", like) if isinstance(like, dict) else {}), number)
-            if len(made) < count and name not in names and name not in made:
-                made.append(name)
-        return made
+        like: Any = schema.get("propertyNames", {"pattern": pattern} if pattern else {})
+        flat = self._flat(cast("_Schema", like) if isinstance(like, dict) else {})
+        if "enum" in flat:
+            return [option for option in flat["enum"] if isinstance(option, str) and option not in names][:count]
+        made: dict[str, None] = {}
+        for number in range(4 * count):
+            name = self._text(flat, number)
+            if name not in names:
+                made[name] = None
+            if len(made) == count:
+                break
+        return list(made)
 
     def _array(self, schema: _Schema, depth: int) -> list[Any]:
         before: list[Any] = schema.get("prefixItems", [])
@@ -255,7 +340,7 @@ class _Maker:
             before, items = cast("list[Any]", items), schema.get("additionalItems", True)
         wanted_count = schema.get("minContains", 1) if "contains" in schema else 0
         if max(wanted_count, schema.get("minItems", 0)) > _MAX_ITEMS:
-            raise _NoValueError
+            raise NoValueError
         wanted: list[Any] = [schema["contains"]] * wanted_count if wanted_count else []
         least = max(schema.get("minItems", 0), len(wanted), 1 if depth < self._size and items is not False else 0)
         least = max(least, len(before) if depth < self._size else 0)
@@ -266,39 +351,30 @@ class _Maker:
         return [self.value(each, depth + 1, number if is_set else 0) for number, each in enumerate(of)]
 
     def _text(self, schema: _Schema, number: int) -> str:
+        self._work.add(_A_TEXT)
         least, most = schema.get("minLength", 0), schema.get("maxLength", _MAX_TEXT)
         if least > _MAX_TEXT:
-            raise _NoValueError
-        if options := schema.get("enum"):
-            return str(options[number % len(options)])
+            raise NoValueError
         if "pattern" in schema:
-            try:
-                text = text_like(schema["pattern"], more=(0, 1, least)[self._choices.among(3)] + number)
-            except UnknownPattern as error:
-                raise _NoValueError from error
+            text = self._source.text(schema["pattern"], (0, 1, least)[self._choices.among(3)] + number)
             return text if schema["pattern"].endswith("$") else f"{text}{number or ''}".ljust(least, "o")
         word = ("demo", "text")[self._choices.among(2)]
         text = _FORMATS.get(str(schema.get("format")), word) + (str(number) if number else "")
         return text.ljust(least, "o")[-int(most) :] if most else ""
 
     def _number(self, schema: _Schema, number: int, *, is_whole: bool) -> int | float:
-        """The first few that come to mind, of those within the bounds."""
-        low, high = _bounds(schema)
-        step = _fraction(schema["multipleOf"]) if schema.get("multipleOf") else Fraction(1)
-        starts = [Fraction(0), low, None if high is None else high - number * step]
-        if low is not None and high is not None:
-            starts.append((low + high) / 2)
-        near = chain.from_iterable(_near(start, step) for start in starts if start is not None)
-        exact = starts if "multipleOf" not in schema and not is_whole else []
-        fitting = [each for each in chain(near, exact) if each is not None and _is_within(schema, each)]
-        fitting = [each for each in dict.fromkeys(fitting) if not is_whole or each.denominator == 1]
+        self._work.add(_A_NUMBER)
+        numbers = self._source.numbers(schema)
+        fitting = numbers.some(number, is_whole=is_whole)
         if not fitting:
-            raise _NoValueError
-        chosen = fitting[self._choices.among(min(len(fitting), 4))] + number * step
-        return int(chosen) if chosen.denominator == 1 else float(chosen)
+            raise NoValueError
+        chosen = fitting[self._choices.among(len(fitting))] + number * numbers.step
+        figure = int(chosen) if chosen.denominator == 1 else float(chosen)
+        self._write(_length(figure))
+        return figure
 
 
-def _merge(flat: _Schema, part: _Schema) -> None:
+def _merge(flat: _Schema, part: _Schema, work: Work) -> None:
     """Put the keywords of a schema into another that holds for the same value."""
     for name, given in part.items():
         value: Any = int(given) if name in _COUNTS else given  # 2.0 is an integer, too
@@ -308,15 +384,13 @@ def _merge(flat: _Schema, part: _Schema) -> None:
             ours: _Schema = flat[name]
             ours.update({key: {"allOf": [ours[key], value[key]]} if key in ours else value[key] for key in value})
         elif name == "dependentRequired":
+            work.add(_AN_ENTRY * sum(1 + len(needed) for each in (flat[name], value) for needed in each.values()))
             flat[name] = {key: [*flat[name].get(key, ()), *value.get(key, ())] for key in {**flat[name], **value}}
         elif name == "required":
-            flat[name] = [*flat[name], *value]
+            work.add(_AN_ENTRY * (len(flat[name]) + len(value)))
+            flat[name] = list(dict.fromkeys([*flat[name], *value]))
         elif name == "enum":
-            if len(flat[name]) * len(value) > _MAX_COMPARED:
-                raise _NoValueError
-            flat[name] = [option for option in flat[name] if option in value]
-            if not flat[name]:
-                raise _NoValueError
+            flat[name] = _common(flat[name], value, work)
         elif name == "type":
             flat[name] = [kind for kind in _listed(flat[name]) if kind in _listed(value)] or ["none"]
         elif name in ("items", "contains", "additionalProperties", "propertyNames"):
@@ -327,14 +401,46 @@ def _merge(flat: _Schema, part: _Schema) -> None:
             flat[name] = min(flat[name], value)
 
 
+def _common(ours: Sequence[Any], theirs: Sequence[Any], work: Work) -> list[Any]:
+    """The options of both."""
+    known = {_identity(option, work) for option in theirs}
+    common = [option for option in ours if _identity(option, work) in known]
+    if not common:
+        raise NoValueError
+    return common
+
+
+def _identity(option: Any, work: Work) -> object:
+    """Equal for options that are, and quick to compare."""
+    size, _ = measured(option, size_limit=work.left // _AN_OPTION, depth_limit=MAX_NESTING)
+    work.add(_AN_OPTION * size)
+    is_scalar = not isinstance(option, list | dict)
+    return (isinstance(option, bool), option) if is_scalar else json.dumps(option, sort_keys=True)
+
+
+def _length(value: object) -> int:
+    """Characters of a figure or a text, about; 0 of what has parts."""
+    match value:
+        case str():
+            return len(value)
+        case int():
+            return 5 + value.bit_length() // 3
+        case float():
+            return 25
+        case None:
+            return 4
+        case _:
+            return 0
+
+
 def _types(schema: _Schema) -> list[str]:
     """The types that a value may have, the likeliest first."""
     if "type" in schema:
         named = [kind for kind in _listed(schema["type"]) if kind in _TYPES]
         if not named:
-            raise _NoValueError
+            raise NoValueError
         return sorted(named, key=lambda kind: kind == "null")
-    hinted = [kind for kind, keywords in _HINTS.items() if any(name in schema for name in keywords)]
+    hinted = [kind for kind, keywords in _HINTS.items() if not keywords.isdisjoint(schema)]
     return list(dict.fromkeys([*hinted, *_TYPES]))
 
 
@@ -359,10 +465,11 @@ def _property(schema: _Schema, properties: _Schema, name: str) -> Any:
     return next(iter(patterns.values())) if patterns else schema.get("additionalProperties", True)
 
 
-def _anchors(schema: Any) -> Iterator[tuple[str, Any]]:
+def _anchors(schema: Any, work: Work) -> Iterator[tuple[str, Any]]:
     """The parts of the schema that have an anchor."""
     pending: list[Any] = [schema]
     for part in pending:
+        work.add(_AN_ENTRY)
         if isinstance(part, dict):
             part = cast("_Schema", part)
             if isinstance(part.get("$anchor"), str):
@@ -370,36 +477,3 @@ def _anchors(schema: Any) -> Iterator[tuple[str, Any]]:
             pending += part.values()
         elif isinstance(part, list):
             pending += cast("list[Any]", part)
-
-
-def _fraction(figure: Any) -> Fraction:
-    """Exactly what is written: of a float, the shortest decimal that means it."""
-    return Fraction(str(figure))
-
-
-def _bounds(schema: _Schema) -> tuple[Fraction | None, Fraction | None]:
-    """The least and the most that a number may be, exclusive or not."""
-    lows = [_fraction(schema[name]) for name in ("minimum", "exclusiveMinimum") if _is_figure(schema.get(name))]
-    highs = [_fraction(schema[name]) for name in ("maximum", "exclusiveMaximum") if _is_figure(schema.get(name))]
-    return max(lows, default=None), min(highs, default=None)
-
-
-def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _near(start: Fraction, step: Fraction) -> Iterable[Fraction]:
-    """Multiples of the step at and around a number."""
-    count = math.ceil(start / step)
-    return [(count + more) * step for more in (0, 1, -1, 2)]
-
-
-def _is_within(schema: _Schema, figure: Fraction) -> bool:
-    low, high = _bounds(schema)
-    if (low is not None and figure < low) or (high is not None and figure > high):
-        return False
-    ends: list[Fraction | None] = []
-    for bound, name in ((low, "exclusiveMinimum"), (high, "exclusiveMaximum")):
-        end = schema.get(name)
-        ends.append(bound if end is True else _fraction(end) if _is_figure(end) else None)  # True: draft 4
-    return figure not in ends

@@ -5,6 +5,7 @@ locked litellm (`responses_api_bridge_check`, `OpenAIGPT5Config`, `OpenAIOSeries
 `default_reasoning_effort` in its table). What is not here is learnt from refusals (`swarmstream.engine.omissions`).
 """
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -21,13 +22,13 @@ _THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_c
 _CLAUDE = Traits(refuses=_PENALTIES | {"seed", "logprobs", "top_logprobs"})
 _CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_budget=False)
 
-_FAMILIES: tuple[tuple[str, Traits], ...] = (
-    # OpenAI: the first that fits.
+_OPENAIS: tuple[tuple[str, Traits], ...] = (
     ("gpt-5-chat*", PLAIN),
     ("gpt-5*-pro*", _ALWAYS_THINKS),
     ("gpt-5*-codex*", _ALWAYS_THINKS),
     ("gpt-5*-chat-latest", _ALWAYS_THINKS),
     ("gpt-5*-search*", _ALWAYS_THINKS),
+    ("gpt-5.[1-9][0-9]*", _THINKS_UNLESS_ASKED),
     ("gpt-5.[123]*", _THINKS_IF_ASKED),
     ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="at_rest")),
     ("gpt-5.[5-9]*", _THINKS_UNLESS_ASKED),
@@ -37,16 +38,25 @@ _FAMILIES: tuple[tuple[str, Traits], ...] = (
     ("gpt-6.[1-9]*", replace(_ALWAYS_THINKS, tools_in_chat="never")),
     ("gpt-6*", _THINKS_UNLESS_ASKED),
     *((name, _ALWAYS_THINKS) for series in ("o1", "o3", "o4") for name in (series, f"{series}-*")),
-    # Anthropic, whose names stand within longer ones at Bedrock and Vertex AI.
+)
+"""The first that fits."""
+
+_CLAUDES: tuple[tuple[str, Traits], ...] = (
     *(
-        (f"*claude-{generation}*", _CLAUDE_WITHOUT_SAMPLING)
+        (f"claude-{generation}*", _CLAUDE_WITHOUT_SAMPLING)
         for generation in ("opus-4[.-][7-9]", "opus-[5-9]", "sonnet-[5-9]", "haiku-[5-9]", "fable-", "mythos-")
     ),
-    ("*claude-*", _CLAUDE),
+    ("claude-*", _CLAUDE),
 )
+
+_CLAUDES_NAME = re.compile(r"(?:.*anthropic[./]|anthropic-|databricks-|us-gov-[a-z]+-1/)?(claude-.*)")
+"""As Bedrock, routers and some others have it. Models that others have made of its answers are named after it, too."""
 
 
 def traits_of(name: str) -> Traits:
     """The traits of a model, by its name without its provider."""
-    model = name.lower().rpartition("/")[2].removeprefix("ft:")
-    return next((traits for pattern, traits in _FAMILIES if fnmatchcase(model, pattern)), PLAIN)
+    name = name.lower()
+    families, model = _OPENAIS, name.rpartition("/")[2].removeprefix("ft:")
+    if (claudes := _CLAUDES_NAME.fullmatch(name)) is not None:
+        families, model = _CLAUDES, claudes[1]
+    return next((traits for pattern, traits in families if fnmatchcase(model, pattern)), PLAIN)

@@ -5,8 +5,9 @@ Anthropic's takes a missing reason, and every reason that it does not know, for 
 one for OpenAI's responses drops refusals and takes an answer that was cut off for a lost connection. All of them parse
 their frames by a method `chunk_parser`: `Frames.watch` puts itself in front of it, for one stream, and notes what the
 provider itself said. Each frame is told by its shape, so this holds wherever litellm uses the adapter: Gemini's and
-Claude's also serve Vertex AI. Other adapters (Bedrock's, those over OpenAI's SDK) have no such method or other frames;
-what they hand on is true as it is, and `is_known` stays False.
+Claude's also serve Vertex AI, and Claude's is within the decoder of Bedrock's `invoke`. Other adapters (Bedrock's for
+`converse`, those over OpenAI's SDK) have no such method or other frames; what they hand on is true as it is, and
+`is_known` stays False.
 """
 
 from collections.abc import Mapping
@@ -84,7 +85,7 @@ class Frames:
 
     def watch(self, stream: Any) -> None:
         """Read the frames of litellm's stream from now on. Its adapter has to be there already."""
-        adapter: Any = getattr(stream, "completion_stream", None)
+        adapter = _adapter(stream)
         parse: Any = getattr(adapter, "chunk_parser", None)
         if parse is None:
             return
@@ -186,6 +187,15 @@ class Frames:
                 self._fail(fields.get("error") or fields)
             case _:
                 pass
+
+
+def _adapter(stream: Any) -> Any:
+    """What parses the frames of litellm's stream; Bedrock's is known only to the generator that it reads by."""
+    its: Any = getattr(stream, "completion_stream", None)
+    frame: Any = getattr(its, "ag_frame", None)
+    if frame is None:
+        return its
+    return getattr(frame.f_locals.get("self"), "anthropic_model_response_iterator", None)
 
 
 def _count(usage: dict[str, Any]) -> TokenCount | None:

@@ -33,7 +33,7 @@ from swarmstream.llm.image_fetcher import ImageFetcher
 from swarmstream.llm.litellm_errors import hung_up, refusal_of, translate, wants_images
 from swarmstream.llm.litellm_frames import Frames, in_the_middle
 from swarmstream.llm.litellm_setup import import_litellm
-from swarmstream.llm.litellm_thinking import Summaries
+from swarmstream.llm.litellm_thinking import Summaries, refused_of
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.refusals import first_words
 
@@ -71,7 +71,7 @@ class LiteLLMModel:
         self._clock = clock
         self._litellm: Any = None
         self._loading = anyio.Lock()
-        self._summaries = Summaries()
+        self._summaries = Summaries(clock)
         self._reusable: set[str] = set()
         """Hosts whose last answer left its connection open."""
 
@@ -135,7 +135,9 @@ class LiteLLMModel:
             elif heard:
                 failure = in_the_middle(failure)
             logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
-            if count := _token_count(told) or frames.count:
+            # Figures from before a refusal are of nothing: some protocols begin with them.
+            is_refused = frames.failure is not None and not heard
+            if count := frames.count or (None if is_refused else _token_count(told)):
                 hear((count,))
             raise failure from error
         finally:
@@ -160,14 +162,20 @@ class LiteLLMModel:
     async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: Hear) -> Any:
         """The provider's stream, with summaries of its thinking where it gives them."""
         arguments = self._arguments(call, messages)
-        asked = self._summaries.asked(litellm, arguments)
-        try:
-            return await self._post(litellm, call, {**arguments, **asked}, hear)
-        except Exception as error:
-            if not asked or not self._summaries.are_refused(call.model.target, *refusal_of(error)):
-                raise
-            logger.info("model %s: shows no summaries of its thinking: %s", call.model.target, first_words(error))
-        return await self._post(litellm, call, arguments, hear)
+        refused: set[str] = set()
+        while True:
+            asked = self._summaries.asked(litellm, arguments, refused)
+            try:
+                stream = await self._post(litellm, call, {**arguments, **asked}, hear)
+            except Exception as error:
+                if (name := refused_of(asked, *refusal_of(error))) is None:
+                    raise
+                logger.info("model %s: refuses %s: %s", call.model.target, name, first_words(error))
+                refused.add(name)
+            else:
+                self._summaries.remember(arguments, refused)
+                return stream
+            hear((Repeated(),))
 
     async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], hear: Hear) -> Any:
         """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed at
@@ -256,7 +264,8 @@ class _Thoughts:
     def take(self, delta: Any) -> None:
         for block in getattr(delta, "thinking_blocks", None) or ():
             self._take_block(block)
-        self._items += getattr(delta, "reasoning_items", None) or ()
+        # A provider that keeps nothing does not know the others when they come back.
+        self._items += [item for item in getattr(delta, "reasoning_items", None) or () if item.get("encrypted_content")]
         if not delta.tool_calls and (fields := getattr(delta, "provider_specific_fields", None)):
             self._signatures += fields.get("thought_signatures") or ()
 

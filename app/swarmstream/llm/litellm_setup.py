@@ -56,6 +56,8 @@ def _imported() -> Any:
     _fetch_nothing(litellm)
     _repeat_nothing()
     _verify_always()
+    _keep_nothing()
+    _stream_always(litellm)
     # It takes a delta that holds nothing but a refusal for an empty one, and drops it.
     wrapper: Any = importlib.import_module("litellm.litellm_core_utils.streaming_handler").CustomStreamWrapper
     wrapper.is_chunk_non_empty = _hearing_refusals(wrapper.is_chunk_non_empty)
@@ -117,6 +119,33 @@ def _verify_always() -> None:
         return its(True if ssl_verify is False else ssl_verify) or its(True)
 
     http.get_ssl_verify = verify
+
+
+def _keep_nothing() -> None:
+    """Have no answer kept at a provider: OpenAI's responses and those of others are, unless it is told otherwise."""
+    requests: Any = importlib.import_module("litellm.responses.utils").ResponsesAPIRequestUtils
+    its: Callable[..., dict[str, Any]] = requests.get_optional_params_responses_api
+
+    def fit(
+        model: str, responses_api_provider_config: Any, response_api_optional_params: dict[str, Any], **more: Any
+    ) -> dict[str, Any]:
+        takes = "store" in responses_api_provider_config.get_supported_openai_params(model)
+        fields = {**response_api_optional_params, "store": False} if takes else response_api_optional_params
+        return its(model, responses_api_provider_config, fields, **more)
+
+    requests.get_optional_params_responses_api = staticmethod(fit)
+
+
+def _stream_always(litellm: Any) -> None:
+    """Have responses streamed by models that it does not know, such as Azure's deployments: it would ask for the whole
+    answer and cut that into pieces."""
+
+    def streams(model: str, custom_llm_provider: str | None) -> bool:
+        table: dict[str, dict[str, Any]] = litellm.model_cost
+        entry = table.get(f"{custom_llm_provider}/{model}") or table.get(model) or {}
+        return entry.get("supports_native_streaming") is not False
+
+    importlib.import_module("litellm.utils").__dict__["supports_native_streaming"] = streams
 
 
 def _no_template(hf_model_name: str) -> NoReturn:

@@ -1,62 +1,120 @@
 """Asks models that hide their thinking for summaries of it: without them an agent that thinks is silent.
 
 What is asked for is what litellm's own tables say the model takes. A provider may refuse it all the same (OpenAI to
-organizations that are not verified): the call is made once more without it then, and so are the model's later ones.
+organizations that are not verified): the call is made once more without what it refuses, and if that works, so are the
+model's calls of the next hour.
 """
 
 import importlib
-from typing import Any, Final
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from typing import Any, Final, cast
 
-_BY_RESPONSES: Final = {"store": False, "include": ["reasoning.encrypted_content"]}
-"""As with chat completions nothing is kept at OpenAI's: thoughts go back with the results of tools, encrypted."""
+from swarmstream.clock import SYSTEM_CLOCK, Clock
 
-_WORDS = (
-    "summar",
-    "display",
-    "adaptive",
-    "includethoughts",
-    "include_thoughts",
-    "thinking is",
-    "encrypted",
-    "'include'",
-    "'store'",
+REMEMBERED_SECONDS: Final = 3600.0
+MAX_REMEMBERED: Final = 1000
+
+_SUMMARY = "reasoning_effort"
+"""The argument that holds OpenAI's `reasoning`, whose summary is asked for."""
+_SEALED = "include"
+"""The argument that has thoughts come encrypted, to be sent back with the results of tools: nothing is kept there."""
+_THINKING = "thinking"
+"""The argument by which Claude and Gemini are asked."""
+
+_OPENAIS = ("openai", "azure", "azure_ai")
+
+_SUMMARY_PARAMS = ("reasoning", "reasoning.summary", "reasoning.generate_summary")
+
+_QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|`[^`]*`|\[[^]]*]""")
+"""Where refusals repeat what was sent."""
+
+_ABOUT_THINKING = re.compile(
+    r"\badaptive thinking\b|(?<![\w.])thinking(?:\.\w+)*:|\bthinking is not\b"
+    r"|\bthinking[ _]?(?:config|level|budget)|\binclude_?thoughts\b",
+    re.IGNORECASE,
 )
-"""What a refusal names that is about the summaries."""
+_UNKNOWN_TO_GEMINI = re.compile(r"""Unknown name "\w+" at 'generation_config\.thinking_config""")
 
-_MAX_REFUSING = 1000
+_Key = tuple[str, str | None]
 
 
 class Summaries:
     """What is asked of each model beside what the client asks."""
 
-    def __init__(self) -> None:
-        self._refusing: dict[str, None] = {}
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._refused: OrderedDict[tuple[_Key, str], float] = OrderedDict()
+        """Arguments that models have refused, and when each is forgotten: the last `MAX_REMEMBERED`."""
 
-    def asked(self, litellm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments that change, of those for `litellm.acompletion`; none for a model that has refused them."""
-        if arguments["model"] in self._refusing:
-            return {}
-        provider, _, model = arguments["model"].partition("/")
-        if provider in ("openai", "azure"):
-            return _of_openai(litellm, provider, model, arguments)
-        if "claude" in model and provider in ("anthropic", "vertex_ai"):
-            return _of_claude(provider, model, arguments)
-        if "gemini" in model and provider in ("gemini", "vertex_ai"):
-            return _of_gemini(litellm, provider, model, arguments)
+    def __len__(self) -> int:
+        return len(self._refused)
+
+    def asked(self, litellm: Any, arguments: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+        """The arguments that change, of those for `litellm.acompletion`; none that the model refuses, lately or as
+        `without` says."""
+        key, now = _key(arguments), self._clock.now()
+        asked = _asked(litellm, arguments)
+        return {
+            name: value
+            for name, value in asked.items()
+            if name not in without and self._refused.get((key, name), now) <= now
+        }
+
+    def remember(self, arguments: dict[str, Any], refused: Iterable[str]) -> None:
+        """The model has answered once these were left out."""
+        ends = self._clock.now() + REMEMBERED_SECONDS
+        for name in refused:
+            self._refused[_key(arguments), name] = ends
+            self._refused.move_to_end((_key(arguments), name))
+            if len(self._refused) > MAX_REMEMBERED:
+                self._refused.popitem(last=False)
+
+
+def refused_of(asked: Collection[str], status: int | None, words: str) -> str | None:
+    """Which of the arguments that were asked beside the rest a provider's refusal is about."""
+    if status != 400:
+        return None
+    error = _error_in(words)
+    param, message = error.get("param"), error.get("message")
+    if isinstance(param, str):
+        found = _SUMMARY if param in _SUMMARY_PARAMS else param.partition("[")[0]
+        return found if found in asked and found != _THINKING else None
+    said = message if isinstance(message, str) else words
+    is_about = _UNKNOWN_TO_GEMINI.search(said) or _ABOUT_THINKING.search(_QUOTED.sub("", said))
+    return _THINKING if _THINKING in asked and is_about else None
+
+
+def _error_in(words: str) -> dict[str, Any]:
+    """The error object that a provider sent, within the words that litellm made of it."""
+    try:
+        found: Any = json.JSONDecoder().raw_decode(words, words.index("{"))[0]
+    except (ValueError, RecursionError):
         return {}
+    error: Any = cast(dict[str, Any], found).get("error", found)
+    return cast(dict[str, Any], error) if isinstance(error, dict) else {}
 
-    def are_refused(self, model: str, status: int | None, words: str) -> bool:
-        """Whether a provider's refusal is of what was asked beside the rest; remembers the model then."""
-        if status != 400 or not any(word in words.lower() for word in _WORDS):
-            return False
-        if len(self._refusing) >= _MAX_REFUSING:
-            del self._refusing[next(iter(self._refusing))]
-        self._refusing[model] = None
-        return True
+
+def _key(arguments: dict[str, Any]) -> _Key:
+    return arguments["model"], arguments.get("api_base")
+
+
+def _asked(litellm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    provider, _, model = arguments["model"].partition("/")
+    if provider in _OPENAIS:
+        return _of_openai(litellm, provider, model, arguments)
+    if "claude" in model and provider in ("anthropic", "vertex_ai"):
+        return _of_claude(provider, model, arguments)
+    if "gemini" in model and provider in ("gemini", "vertex_ai"):
+        return _of_gemini(litellm, provider, model, arguments)
+    return {}
 
 
 def _of_openai(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Only responses have summaries; whether litellm asks for one instead of a chat completion is its decision."""
+    """Only responses have summaries; whether litellm asks for one instead of a chat completion is its decision. Models
+    whose names tell nothing, such as Azure's deployments, are asked."""
     effort = arguments.get("reasoning_effort")
     main: Any = importlib.import_module("litellm.main")
     details, name = main.responses_api_bridge_check(
@@ -66,12 +124,13 @@ def _of_openai(litellm: Any, provider: str, model: str, arguments: dict[str, Any
         reasoning_effort=effort,
         api_base=arguments.get("api_base"),
     )
-    if details.get("mode") != "responses":
+    if details.get("mode") != "responses" or effort == "none":
         return {}
-    if effort == "none" or not (effort or litellm.supports_reasoning(name, provider)):
-        return {"store": False}
+    is_known = any(known in litellm.model_cost for known in (name, f"{provider}/{name}"))
+    if is_known and not effort and not litellm.supports_reasoning(name, provider):
+        return {}
     reasoning = {"effort": effort, "summary": "auto"} if effort else {"summary": "auto"}
-    return {**_BY_RESPONSES, "reasoning_effort": reasoning}
+    return {_SEALED: ["reasoning.encrypted_content"], _SUMMARY: reasoning}
 
 
 def _of_claude(provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +143,11 @@ def _of_claude(provider: str, model: str, arguments: dict[str, Any]) -> dict[str
     thinking = arguments.get("thinking")
     if thinking is None and info._is_always_on_thinking_model(model, provider):
         thinking = {"type": "adaptive"}
-    return {"thinking": {**thinking, "display": "summarized"}} if thinking else {}
+    return {_THINKING: {**thinking, "display": "summarized"}} if thinking else {}
 
 
 def _of_gemini(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """With an effort or a budget litellm asks by itself."""
     if "reasoning_effort" in arguments or "thinking" in arguments or not litellm.supports_reasoning(model, provider):
         return {}
-    return {"thinking": {"type": "enabled"}}
+    return {_THINKING: {"type": "enabled"}}

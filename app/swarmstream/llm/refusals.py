@@ -81,7 +81,11 @@ def refused(status: int, retry_after_seconds: float | None, said: str = "") -> M
     kind, words = _refusal(status)
     failure = kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
     if isinstance(failure, ProviderRejected) and status in _ABOUT_FIELDS:
+        if _NO_TOOLS_IN_CHAT.search(said[:_MAX_LOGGED_ERROR]) is not None:
+            # It names the effort, and reasons without one, too.
+            return ProviderRejected(f"{failure.detail}: {_TOOLS_ELSEWHERE}")
         failure.named, failure.is_about_field = named_fields(said)
+        failure.is_about_several = _REFUSES_SEVERAL.search(said[:_MAX_LOGGED_ERROR]) is not None
     return failure
 
 
@@ -114,7 +118,7 @@ def _status(word: object) -> int | None:
         return _STATUSES.get(word.lower()) or (400 if "image" in word else None)
     try:
         status = int(cast(Any, word))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return status if 400 <= status < 600 else None
 
@@ -160,6 +164,16 @@ _FIELDS = {
 }
 """Nothing that changes what an answer is for: never tools, `response_format`, `max_tokens`, `stop`."""
 
+_NO_TOOLS_IN_CHAT = re.compile(
+    r"function tools? .{0,80}?not supported.{0,200}?(?:chat/completions|/responses)", re.IGNORECASE | re.DOTALL
+)
+"""What OpenAI and Azure say where a name hides that the model takes tools on the Responses API alone."""
+
+_TOOLS_ELSEWHERE = (
+    "while it reasons, this model takes no function tools on chat completions; call it openai/responses/<name> or "
+    'azure/responses/<name>, or set reasoning_effort to "none"'
+)
+
 _PARAM = re.compile(r'"param"\s*:\s*"([^"]{1,100})"')
 """OpenAI's error objects say which field they are about."""
 
@@ -169,6 +183,14 @@ _REFUSES_FIELD = re.compile(
     r"|cannot (?:both )?be (?:used|specified|set)",
     re.IGNORECASE,
 )
+
+
+_REFUSES_SEVERAL = re.compile(
+    r"\bboth\b|together|at the same time|simultaneous|combin|mutually|exclusive|in conjunction|\bonly one\b"
+    r"|\bwhen\b|\bwhile\b|\bunless\b|\b(?:greater|less|larger|smaller) than\b",
+    re.IGNORECASE,
+)
+"""Words of a refusal that is about what stands beside a field as well."""
 
 
 def _seconds_until(date: str, now: datetime) -> float | None:

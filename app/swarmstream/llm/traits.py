@@ -73,7 +73,7 @@ class Fitted:
 
 def mark(name: str, value: object) -> str:
     """A field with one of its values, where it is this value that is refused."""
-    return f"{name}={value}"
+    return f"{name}={value!r}"
 
 
 def fitted(fields: dict[str, Any], traits: Traits, without: Collection[str] = ()) -> Fitted:

@@ -142,15 +142,25 @@ class Supervisor:
             NotFound: there is no such run, or no longer.
             StorageUnavailable: which runs there are is not known yet.
         """
-        try:
-            await self._look_up(claim)
-        except AlreadyClaimed as claimed:
-            return claimed.job_id
+        if (known := await self.run_of(claim)) is not None:
+            return known
         if not self.journal.is_open:
             raise StorageUnavailable(
                 "the server cannot read at present what is stored", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
             )
         raise NotFound("there is no run of this Idempotency-Key, or no longer: without a cursor, one is begun")
+
+    async def run_of(self, claim: Claim) -> str | None:
+        """The id of the run that has this claim, as far as is known by now.
+
+        Raises:
+            IdempotencyMismatch: it came with another body.
+        """
+        try:
+            await self._look_up(claim)
+        except AlreadyClaimed as claimed:
+            return claimed.job_id
+        return None
 
     async def _look_up(self, claim: Claim | None) -> None:
         """As the journal's, but what it finds is as safe as it is going to be."""

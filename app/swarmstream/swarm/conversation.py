@@ -1,4 +1,4 @@
-"""What an agent is told: the messages of a turn, from the task and the turns before it (ENGINE.md, "Hand-off")."""
+"""What an agent is told: the messages of a turn, from the task and the turns before it (docs/engine.md, "Hand-off")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The flow grammar of `AgentRearrange` (WIRE.md, section 2).
+"""The flow grammar of `AgentRearrange` (docs/wire.md, section 2).
 
 flow  = stage ("->" stage)*
 stage = name ("," name)*

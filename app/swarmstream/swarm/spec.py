@@ -1,4 +1,4 @@
-"""The payloads that clients post (WIRE.md, section 2).
+"""The payloads that clients post (docs/wire.md, section 2).
 
 Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
 named in `warnings`.
@@ -334,7 +334,7 @@ def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 class RunSpec(Payload):
-    """The options that both completion routes share (WIRE.md, "Run options")."""
+    """The options that both completion routes share (docs/wire.md, "Run options")."""
 
     stream: Flag = False
     """Whether the answer is a stream of events; else one JSON document comes at the end."""
@@ -368,6 +368,11 @@ class RunSpec(Payload):
     tools_enabled: Items[str] = []
     """The built-in and the operator's tools that its agents get beside those that they select; agents to hand off to
     have their own alone."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream."""
+        return self.stream
 
 
 class AgentRequest(RunSpec):

@@ -37,7 +37,7 @@ class LastAnswer:
             answers: list[dict[str, Any]] = data.get("outputs") or data.get("output") or [{}]
             answer: Any = answers[-1].get("content")
             if answer:
-                text = clean(answer) if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+                text = clean(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
                 self._stream.write(text if text.endswith("\n") else f"{text}\n")
                 self._stream.flush()
             self._notes.write(f"[{self._tally.line()}]\n")

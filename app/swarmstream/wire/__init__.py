@@ -1,1 +1,1 @@
-"""Runs as clients see them: events as JSON, answers as JSON, frames (WIRE.md)."""
+"""Runs as clients see them: events as JSON, answers as JSON, frames (docs/wire.md)."""

@@ -1,4 +1,4 @@
-"""What happened in a run, as the `data` of WIRE.md's events (section 4)."""
+"""What happened in a run, as the `data` of docs/wire.md's events (section 4)."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, assert_never, cast

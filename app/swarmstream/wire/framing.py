@@ -1,4 +1,4 @@
-"""Events as bytes: frames of Server-Sent Events or of JSON lines, in ASCII (WIRE.md, section 4)."""
+"""Events as bytes: frames of Server-Sent Events or of JSON lines, in ASCII (docs/wire.md, section 4)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

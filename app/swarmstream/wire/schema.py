@@ -1,4 +1,4 @@
-"""The shapes that clients receive: the `data` of every event and the JSON answers (WIRE.md, sections 3 and 4).
+"""The shapes that clients receive: the `data` of every event and the JSON answers (docs/wire.md, sections 3 and 4).
 
 What we make ourselves is typed and not validated; a test holds what is sent to the document that is made from these.
 """
@@ -389,7 +389,7 @@ class ErrorFrame(Frame):
     error: str
     """One sentence for people."""
     code: str
-    """One of the codes that README lists, such as `provider_rate_limited`."""
+    """One of the codes that docs/errors.md lists, such as `provider_rate_limited`."""
     retryable: bool
     """Whether the same request may succeed later, unchanged."""
     elapsed_seconds: float

@@ -48,8 +48,7 @@ def back_up(folder: Path, target: Path) -> Backup:
     try:
         runs, live = _copy(folder, Path(new))
         _flush(Path(new))
-        _refuse_existing(target)
-        os.rename(new, target)
+        _name(new, target)
     finally:
         Path(new).unlink(missing_ok=True)
     _flush(target.parent)
@@ -61,12 +60,23 @@ def _copy(folder: Path, file: Path) -> tuple[int, int]:
     with closing(sqlite3.connect(file, isolation_level=None)) as copy:
         uri = f"{(folder / FILE).absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as source:
+            copy.execute("PRAGMA journal_mode = OFF").fetchone()  # a copy that fails is thrown away whole
             source.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file: nothing of it may stand beside it
         [found] = copy.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":
             raise DamagedRuns(f"{folder / FILE} is damaged: {found}")
         return copy.execute("SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL) FROM runs").fetchone()
+
+
+def _name(new: str, target: Path) -> None:
+    try:
+        os.link(new, target)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        _refuse_existing(target)
+    except OSError:  # a file system without links
+        _refuse_existing(target)
+        os.rename(new, target)
 
 
 def _refuse_existing(target: Path) -> None:

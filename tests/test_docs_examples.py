@@ -1,4 +1,4 @@
-"""README is true: its examples run, its tables say what the code says."""
+"""The examples of README and docs/ run as they stand, and do what the text around them says."""
 
 import asyncio
 import json
@@ -12,35 +12,22 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import anyio
 import httpx
 import pytest
-from pydantic import BaseModel
 
-from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from swarmstream.api.runs import MAX_RUNS_LISTED
-from swarmstream.api.stream_tokens import TOKEN_SECONDS
-from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
-from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
-from swarmstream.errors import AppError
-from swarmstream.journal.idempotency import CLAIM_SECONDS
 from swarmstream.llm.aliases import read_aliases
 from swarmstream.llm.demo import DemoModel
-from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
-from swarmstream.swarm.plan import SWARM_TYPES
-from swarmstream.swarm.spec import AgentSpec, RunSpec
-from swarmstream.tools.builtin import BUILTIN_TOOLS
-from swarmstream.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
+from swarmstream.settings import ENV_PREFIX, Settings
 from tests.conftest import KEY, client, serving
+from tests.documentation import EVERYTHING, PAGES, ROOT, blocks, quoted
 from tests.sse import Parser, ServerEvent, check_stream
 from tests.upstream import Upstream, hello, provider
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEV_URL = "http://127.0.0.1:8000"
 DEMO: dict[str, Any] = {"default_model": "demo/swarm"}
 NOTHING: dict[str, Any] = {}
@@ -66,28 +53,6 @@ for await (const event of events(ReadableStream.from(bytes))) console.log(JSON.s
 SEEN = "console.log(JSON.stringify([document.title, ...document.body.parts.map((part) => part.text ?? part)]));"
 
 
-def section(title: str) -> str:
-    """What stands under a heading."""
-    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
-
-
-def blocks(language: str) -> list[str]:
-    """The fenced code of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def table(first_heading: str) -> list[list[str]]:
-    """The rows of the table whose first column has this heading."""
-    found = re.search(rf"^\| {re.escape(first_heading)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert found, first_heading
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
-
-
-def quoted(text: str) -> list[str]:
-    """What stands between backticks."""
-    return re.findall(r"`([^`\n]+)`", text)
-
-
 def events_in(text: str) -> list[ServerEvent]:
     return list(Parser().feed(text.encode()))
 
@@ -101,7 +66,7 @@ async def quick_demo(**settings: Any) -> AsyncGenerator[str]:
 
 
 async def run(*command: str, url: str, code: int = 0) -> tuple[str, str]:
-    """What an example writes to its two streams, run with URL and KEY as README has them."""
+    """What an example writes to its two streams, run with URL and KEY as the pages have them."""
     environ = {"PATH": os.environ["PATH"], "URL": url, "KEY": KEY, "PYTHONIOENCODING": "utf-8"}
     with anyio.fail_after(30):
         ended = await anyio.run_process(command, env=environ, check=False)
@@ -144,7 +109,7 @@ async def answering(*frames: str, cut: bool = False) -> AsyncGenerator[str]:
 
 @pytest.mark.skipif(not shutil.which("curl") or not shutil.which("bash"), reason="curl or bash is not installed")
 async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None:
-    command, _ = [block for block in blocks("bash") if block.startswith("curl ")]
+    [command] = [block for block in blocks("README", "bash") if block.startswith("curl ")]
     async with quick_demo() as url:
         out, _ = await run("bash", "-c", command, url=url)
     events = events_in(out)
@@ -153,17 +118,17 @@ async def test_the_curl_line_streams_three_agents_as_the_excerpt_shows() -> None
     assert [answer["role"] for answer in answers] == ["Optimist", "Pessimist", "Summary"]
     assert "that Pessimist wrote before me" in answers[-1]["content"]
 
-    def essence(event: ServerEvent) -> tuple[str, dict[str, Any]]:
-        return event.event, {**event.data, "t": 0}
+    def essence(event: ServerEvent) -> tuple[object, str, dict[str, Any]]:
+        return event.id, event.event, {**event.data, "t": 0}
 
-    [excerpt] = blocks("text")
+    [excerpt] = blocks("README", "text")
     shown = [essence(event) for event in events_in(excerpt + "\n")]
     assert len(shown) == excerpt.count("id: ") >= 2
     assert all(event in [essence(event) for event in events] for event in shown)
 
 
 async def test_the_curl_line_of_tools_shows_the_call_and_its_answer() -> None:
-    _, command = [block for block in blocks("bash") if block.startswith("curl ")]
+    [command] = [block for block in blocks("tools", "bash") if block.startswith("curl ")]
     async with quick_demo() as url:
         out, _ = await run("bash", "-c", command, url=url)
     events = events_in(out)
@@ -175,15 +140,25 @@ async def test_the_curl_line_of_tools_shows_the_call_and_its_answer() -> None:
 
 
 async def test_the_library_example_prints_each_agents_text() -> None:
-    _, example, _ = blocks("python")
+    [example] = blocks("library", "python")
     out, _ = await run(sys.executable, "-c", example, url="")
     found = re.fullmatch(r"\n\nCalculator:\n(.*)\n\nWriter:\n(.*)", out)
     assert found, out
     assert "words that Calculator wrote before me" in found[2]
 
 
+async def test_the_ten_lines_of_the_readme_print_two_agents_at_once_and_then_a_third() -> None:
+    [example] = blocks("README", "python")
+    assert len([line for line in example.splitlines() if line]) <= 10
+    out, _ = await run(sys.executable, "-c", example, url="")
+    speakers = [line.partition(": ")[0] for line in out.splitlines() if line]
+    at_once, last = speakers[: speakers.index("Summary")], speakers[speakers.index("Summary") :]
+    assert at_once[:4].count("Optimist") == at_once[:4].count("Pessimist") == 2
+    assert set(last) == {"Summary"}
+
+
 async def test_the_commands_of_the_terminal_run_as_they_stand() -> None:
-    [block] = [block for block in blocks("bash") if ".venv/bin/swarmstream run" in block]
+    [block] = [block for block in blocks("terminal", "bash") if ".venv/bin/swarmstream run" in block]
     said: list[str] = []
     for command in block.splitlines():
         program, *arguments = shlex.split(command)
@@ -197,10 +172,10 @@ async def test_the_commands_of_the_terminal_run_as_they_stand() -> None:
 
 
 async def test_the_function_of_the_example_is_a_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, example = blocks("python")
-    (tmp_path / "orders_of_readme.py").write_text(example)
+    [example] = blocks("tools", "python")
+    (tmp_path / "orders_of_docs.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
-    async with quick_demo(tools=("orders_of_readme:find_orders",)) as url, client(url) as http:
+    async with quick_demo(tools=("orders_of_docs:find_orders",)) as url, client(url) as http:
         listed = (await http.get("/v1/tools/available")).json()
     assert listed["tools"] == ["calculator", "clock", "find_orders", "query_json"]
     [own] = [tool for tool in listed["details"] if tool["name"] == "find_orders"]
@@ -209,7 +184,7 @@ async def test_the_function_of_the_example_is_a_tool(tmp_path: Path, monkeypatch
 
 
 async def test_the_python_example_prints_each_agents_text() -> None:
-    example, *_ = blocks("python")
+    [example] = blocks("streaming", "python")
     async with quick_demo() as url:
         out, _ = await run(sys.executable, "-c", example, url=url)
     found = re.fullmatch(r"\n\nResearcher:\n(.*)\n\nWriter:\n(.*)\n\nsuccess after .* s\n", out)
@@ -219,14 +194,14 @@ async def test_the_python_example_prints_each_agents_text() -> None:
 
 
 async def test_the_python_example_shows_what_was_refused() -> None:
-    example, *_ = blocks("python")
+    [example] = blocks("streaming", "python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
     assert err.startswith('this server has no credentials for the model "gpt-6-luna" of openai: set OPENAI_API_KEY')
 
 
 async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_end() -> None:
-    example, *_ = blocks("python")
+    [example] = blocks("streaming", "python")
     async with answering(BEGUN, SPOKEN, ENDED) as url:
         out, _ = await run(sys.executable, "-c", example, url=url)
     assert out == "\n\nA:\na: b\n\n\nsuccess after 1.5 s\n"
@@ -237,14 +212,14 @@ async def test_the_python_example_bears_heartbeats_and_notices_a_stream_without_
 
 
 def _script() -> str:
-    """The script of README's page."""
-    [page] = blocks("html")
+    """The script of the page."""
+    [page] = blocks("browser", "html")
     [script] = re.findall(r'<script type="module">\n(.*)</script>', page, re.DOTALL)
     return script
 
 
 async def _page(url: str, tmp_path: Path) -> list[str]:
-    """The title of README's page, and its panels, after its script has run."""
+    """The title of the page, and its panels, after its script has run."""
     script = _script()
     assert script.count(DEV_URL) == 1
     file = tmp_path / "page.mjs"
@@ -290,15 +265,15 @@ async def test_the_browser_example_reads_frames_however_they_are_cut(tmp_path: P
 
 
 def environments() -> Iterator[dict[str, str]]:
-    """The variables that README sets for a command, a mapping for each command."""
-    for line in [*"".join(blocks("bash")).splitlines(), *quoted(README)]:
+    """The variables that the pages set for a command, a mapping for each command."""
+    for line in [*"".join("".join(blocks(page, "bash")) for page in PAGES).splitlines(), *quoted(EVERYTHING)]:
         if re.match("[A-Z_]+=", line):
             yield dict(word.split("=", 1) for word in shlex.split(line) if re.match("[A-Z_]+=", word))
 
 
 async def test_the_example_page_and_pages_of_the_listed_origin_may_call() -> None:
     [listed] = [environ[name] for environ in environments() for name in environ if name.endswith("CORS_ORIGINS")]
-    [port] = re.findall(r"^python3 -m http\.server (\d+)$", README, re.MULTILINE)
+    [port] = re.findall(r"^python3 -m http\.server (\d+)$", PAGES["browser"], re.MULTILINE)
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-api-key"}
 
     async def allowed(http: httpx.AsyncClient) -> list[str]:
@@ -339,7 +314,7 @@ async def _asked(upstream: Upstream, url: str, model: str) -> tuple[str, str, di
 
 
 async def test_the_alias_file_sends_a_key_only_where_it_says(tmp_path: Path) -> None:
-    [example] = blocks("toml")
+    [example] = blocks("models", "toml")
     aliases = tmp_path / "models.toml"
     aliases.write_text(example)
     read = read_aliases(aliases)
@@ -374,166 +349,3 @@ async def test_one_variable_serves_everything_from_ones_own_server(monkeypatch: 
             model, credentials, _ = await _asked(upstream, url, "gpt-6-luna")
     assert model == "my-model"
     assert "sk-" not in credentials
-
-
-# --- Tables ---------------------------------------------------------------------------------------------------------
-
-
-def _shown(default: object) -> str:
-    if default in (None, (), {}):
-        return "none"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-def test_the_table_of_settings_is_that_of_the_code() -> None:
-    assert table("variable") == [
-        [f"`{ENV_PREFIX}{name.upper()}`", _shown(field.default), field.description]
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def test_no_other_variable_of_ours_is_mentioned() -> None:
-    mentioned = set(re.findall(rf"{ENV_PREFIX}\w+", README))
-    assert mentioned == {
-        KEY_VARIABLE,
-        API_KEYS_FILE_VARIABLE,
-        *(f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields),
-    }
-
-
-def test_the_table_of_events_is_that_of_the_code() -> None:
-    rows = {quoted(name)[0]: quoted(fields) for name, _, fields in table("event")}
-    assert rows.keys() == SWARM_FRAMES.keys()
-    for name, fields in rows.items():
-        assert fields
-        assert set(fields) <= get_type_hints(SWARM_FRAMES[name]).keys()
-    assert {"outputs", "complete"} <= get_type_hints(AGENT_FRAMES["end"]).keys()
-
-
-def _kinds(kind: type[AppError]) -> Iterator[type[AppError]]:
-    for its in kind.__subclasses__():
-        yield its
-        yield from _kinds(its)
-
-
-async def test_the_table_of_codes_is_that_of_the_code() -> None:
-    said = {code: (int(status), retryable) for codes, status, retryable, _ in table("code") for code in quoted(codes)}
-    own: dict[str, tuple[int, str]] = {}
-    for kind in _kinds(AppError):
-        # A subclass that shares its parent's code is told apart in the row's words.
-        if "code" in vars(kind):
-            # So is the run's error of a refusal's code.
-            own.setdefault(kind.code, (kind.status, "yes" if kind.retryable else "no"))
-    async with serving() as url, client(url) as http:
-        framework = [
-            await http.post("/v1/swarm/completions", json={"agents": 1}),
-            await http.get("/v1/swarm/completions"),
-        ]
-    for answer in framework:
-        own.setdefault(answer.json()["code"], (answer.status_code, "no"))
-    assert said == own
-
-
-def test_the_table_of_run_options_is_that_of_the_code() -> None:
-    said = {quoted(option)[0]: json.loads(quoted(default)[0]) for option, default, _ in table("option")}
-    assert said.keys() == RunSpec.model_fields.keys() - {"img", "imgs", "history", "tools_enabled"}
-    assert RunSpec.model_validate(said) == RunSpec()
-
-
-def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
-    assert [quoted(name)[0] for name, _ in table("`swarm_type`")] == list(SWARM_TYPES)
-
-
-# --- Claims ---------------------------------------------------------------------------------------------------------
-
-
-async def test_what_is_not_there_has_no_route_and_is_answered_with_what_is() -> None:
-    told = section("Not there yet")
-    assert "No batches, no `/v1/chat/completions`, no rate limits." in told
-    async with quick_demo() as url, client(url) as http:
-        missing = [
-            await http.post("/v1/chat/completions", json={}),
-            await http.post("/v1/swarm/batch/completions", json=[]),
-            await http.post("/v1/agent/batch/completions", json=[]),
-        ]
-        limits = (await http.get("/v1/rate/limits")).json()
-    assert [answer.status_code for answer in missing] == [404] * 3
-    assert all("is not a route of this server; POST /v1/" in answer.json()["detail"] for answer in missing)
-    assert f"with {limits['limits']['maximum_requests_per_minute']} for each limit" in told
-
-
-async def test_the_table_of_routes_is_that_of_the_code() -> None:
-    said = {quoted(route)[0] for route, _ in table("route")}
-    async with serving() as url, client(url) as http:
-        paths = (await http.get("/openapi.json")).json()["paths"]
-    own = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if "/runs" in path}
-    assert said == own | {"GET /v1/swarm/logs"}
-
-
-async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:
-    told = section("Never lose a token")
-    assert f"`?limit=` (20, at most {MAX_RUNS_LISTED})" in told
-    assert f"A token lets its page connect for {TOKEN_SECONDS} s" in told
-    assert f"until {TOKEN_SECONDS} s after the run's end" in told
-    assert f"within {CLAIM_SECONDS / 3600:g} hours" in told
-    assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in told
-
-
-async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
-    [shown] = [json.loads(block) for block in blocks("json")]
-    async with quick_demo() as url, client(url) as http:
-        answer = await http.post(
-            "/v1/swarm/completions", json={"task": "go", "rearrange_flow": "A,,B", "agents": [AGENT]}
-        )
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {**shown, "request_id": answer.headers["x-request-id"]}
-
-
-def test_the_files_that_readme_names_exist() -> None:
-    named = re.findall(r"\]\(([^)#]+)\)", README)
-    named += re.findall(r"(?<![\w/])(?:\./)?((?:scripts|app|openapi)/[\w./]*\w)", README)
-    assert {"LICENSE", "scripts/serve", "scripts/test", "openapi/openapi.json", "app/swarmstream/swarm"} <= set(named)
-    assert [name for name in named if not (ROOT / name).exists()] == []
-    assert [
-        name
-        for name in named
-        if name.startswith("scripts/") and not name.endswith((".html", ".json")) and not os.access(ROOT / name, os.X_OK)
-    ] == []
-
-
-@pytest.mark.parametrize(
-    ("model", "field", "words"),
-    [
-        (Settings, "port", "listens on http://127.0.0.1:{}"),
-        (Settings, "default_model", f"`{ENV_PREFIX}DEFAULT_MODEL`, which is `{{}}`"),
-        (Settings, "heartbeat_seconds", "After {:g} s of silence comes a comment"),
-        (Settings, "heartbeat_seconds", "the heartbeat every {:g} s stays below"),
-        (Settings, "heartbeat_seconds", "there is a heartbeat every {:g}\n"),
-        (Settings, "disconnect_grace_seconds", "no new agent starts, and {:g} s later the run is cancelled"),
-        (Settings, "disconnect_grace_seconds", "by default the run waits {:g} s for one to come back"),
-        (Settings, "send_seconds", "A reader that takes nothing for {:g} s counts as gone"),
-        (Settings, "retain_seconds", "Finished runs are kept for {:,g} s"),
-        (Settings, "data_dir", "in the data directory, `{}` by default"),
-        (Settings, "drain_seconds", "Runs get {:g} s to finish"),
-        (Settings, "first_token_seconds", "{:g} s to the first token"),
-        (Settings, "idle_seconds", "{:g} s of silence"),
-        (Settings, "turn_seconds", "{:g} s for a turn with its retries"),
-        (Settings, "run_seconds", "{:,g} s for a run"),
-        (AgentSpec, "max_tokens", "`max_tokens` ({})"),
-        (AgentSpec, "num_retries", "`num_retries` ({}, at most 5)"),
-    ],
-)
-def test_defaults_in_sentences_are_those_of_the_code(model: type[BaseModel], field: str, words: str) -> None:
-    assert words.format(model.model_fields[field].default) in README
-
-
-def test_bounds_in_sentences_are_those_of_the_code() -> None:
-    bounds = f"At most {MAX_SUBTASKS} subtasks, {MAX_CALLS_PER_SUBTASK} calls for each, {MAX_CALLS} in all."
-    assert bounds in README
-    assert f"Without a plan after {MAX_PLAN_TRIES} tries" in README
-    assert f"At most {MAX_HANDOFFS_IN_A_ROW} in a row." in README
-    assert f"({DEFAULT_TIMEOUT_SECONDS:g} s unless `@tool` says otherwise)" in README
-    assert f"Results are cut at {MAX_OUTPUT_BYTES // 1024} kB." in README
-    assert f"**Built in**: {', '.join(f'`{name}`' for name in list(BUILTIN_TOOLS)[:-1])} and" in README
