@@ -177,16 +177,6 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
         logger.warning("%s", sentence)
     for variable in open_secrets:
         logger.warning(OPEN_FILE, variable)
-    try:
-        registry = Registry(
-            default_model=settings.default_model,
-            environ=os.environ,
-            aliases=aliases_of(settings),
-            lane=settings.lane,
-        )
-        registry.resolve(settings.default_model)
-    except AppError as error:
-        logger.warning("agents that name no model are refused: %s", error.detail)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
     limit = raise_limit()
@@ -204,6 +194,16 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
     except DirectoryInUse as error:
         print(f"{error}. Stop it, or set {ENV_PREFIX}DATA_DIR.", file=sys.stderr)
         return _USAGE_ERROR
+    try:
+        registry = Registry(
+            default_model=settings.default_model,
+            environ=os.environ,
+            aliases=aliases_of(settings),
+            lane=settings.lane,
+        )
+        registry.resolve(settings.default_model)
+    except AppError as error:
+        logger.warning("agents that name no model are refused: %s", error.detail)
     server = DrainingServer(app, settings, max_connections=shares.connections, dev_key=key)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _already_stopped)
