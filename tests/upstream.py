@@ -167,6 +167,9 @@ class Upstream:
                 exchange.closed_by_client.set()
             else:
                 await script
+        except ConnectionError:
+            exchange.closed_by_client.set()  # a write has found out before anybody looked
+            raise
         finally:
             for task in (gone, script):
                 task.cancel()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
+from typing import Generic
 
 import orjson
 from anyio import TaskHandle, create_task_group
@@ -26,7 +27,6 @@ from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadyClaimed, Claim
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
-from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.tools.mcp import McpHub
@@ -114,64 +114,88 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
 async def _complete(
     request: Request, parts: Parts, caller: str, model: type[SpecT], prepare: Callable[[SpecT], _Prepared]
 ) -> Response:
-    """Answer with a run of the payload: one that is begun now, or the one that its `Idempotency-Key` has. That one is
-    looked for before anything is made of the payload, which may have become wrong since, by an alias that is gone."""
-    body, runs = await _body(request, parts), parts["supervisor"]
-    has_key = "idempotency-key" in request.headers
-
-    def read() -> tuple[Posted[SpecT], str, _Prepared | None]:
-        posted = payload_of(body, model, _payload_limits(parts))
-        return posted, posted.digest() if has_key else "", None if has_key else prepare(posted.payload)
-
-    posted, digest, prepared = await aside(body, read)
-    payload = posted.payload
-    claim = _claim(request, digest, caller) if has_key else None
-    after, cursor = _cursor(request, payload)
-    request_id: str = request.state.request_id
-    headers: dict[str, str] = {}
-    if after:
-        job_id, is_known = await _resumed(claim, cursor, runs), True
-    elif claim is not None and (known := await runs.run_of(claim)) is not None:
-        job_id, is_known = known, True
-    else:
-        prepared = prepared or await aside(body, partial(prepare, payload))
+    """Answer with a run of the payload: the one that its `Idempotency-Key` has, else one that is begun now."""
+    body = await _body(request, parts)
+    posted = await aside(body, partial(payload_of, body, model, _payload_limits(parts)))
+    claim = await aside(body, partial(_claim, request, posted, caller))
+    asked = _Asked(request, parts, posted, claim, *_cursor(request, posted.payload))
+    # Before anything is made of the payload, which may have become wrong since: an alias may be gone.
+    job_id = await _run_of(asked)
+    is_known = job_id is not None
+    if job_id is None:
+        prepared = await aside(body, partial(prepare, posted.payload))
         await _look_at_servers(prepared.compiled, parts["mcp"])
         try:
-            run = await runs.start(_asked_by(request, posted.body, claim, payload, prepared.job))
-            job_id, is_known = run.job_id, False
+            job_id = (await parts["supervisor"].start(_with_request_context(prepared.job, asked))).job_id
         except AlreadyClaimed as claimed:
             job_id, is_known = claimed.job_id, True
-    if is_known:
-        headers["Idempotent-Replayed"] = "true"
-    headers["Location"] = f"/v1/runs/{job_id}/stream"
-    streams = payload.streams
-    if payload.background and not streams:
+    return await _answer(asked, job_id, is_known=is_known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[SpecT]):
+    """A completion request that was read."""
+
+    request: Request
+    parts: Parts
+    posted: Posted[SpecT]
+    claim: Claim | None
+    after: int
+    """The last event that its client has of the run."""
+    cursor: Location
+    """What says so."""
+
+
+async def _run_of(asked: _Asked[SpecT]) -> str | None:
+    """The id of the run that the request means, if there is one. Where it has a cursor there has to be: whoever has a
+    run's events and was cut off would pay for a second one, and join its words to those of the first.
+
+    Raises:
+        InvalidRequest: the request has a cursor, and does not say of which run.
+        NotFound: it has one, and there is no such run, or no longer.
+    """
+    runs = asked.parts["supervisor"]
+    if not asked.after:
+        return await runs.run_of(asked.claim) if asked.claim is not None else None
+    if asked.claim is None:
+        raise InvalidRequest(
+            "without the Idempotency-Key of the stream's first request this would begin a second run: send one with "
+            "both, or go on reading at GET /v1/runs/{job_id}/stream",
+            location=asked.cursor,
+        )
+    return await runs.claimed(asked.claim)
+
+
+async def _answer(asked: _Asked[SpecT], job_id: str, *, is_known: bool) -> Response:
+    """Read the run as the request wants it; `is_known`: an earlier request has begun it."""
+    request, parts, payload = asked.request, asked.parts, asked.posted.payload
+    headers = {"Location": f"/v1/runs/{job_id}/stream", **({"Idempotent-Replayed": "true"} if is_known else {})}
+    if payload.background and not payload.streams:
         queued = orjson.dumps(QueuedRun(job_id=job_id, status="queued"))
         return Response(queued, 202, headers=headers, media_type="application/json")
-    status = await runs.journal.status(job_id) if is_known else None
-    if status is not None and status.is_waiting and not streams:
-        return waiting_run(job_id, request_id, headers)
-    if status is not None and streams:
-        check_cursor(after, status, cursor)
-    options = payload.stream_options
+    status = await parts["supervisor"].journal.status(job_id) if is_known else None
+    if status is not None and payload.streams:
+        check_cursor(asked.after, status, asked.cursor)
+    elif status is not None and status.is_waiting:
+        return waiting_run(job_id, request.state.request_id, headers)
     reader = await reader_of(
         job_id,
         parts,
-        include_output=options.include_output,
-        coalesce_ms=options.coalesce_ms,
-        after=after,
+        include_output=payload.stream_options.include_output,
+        coalesce_ms=payload.stream_options.coalesce_ms,
+        after=asked.after,
         status=status,
     )
-    if not streams:
-        return RunDocument(
-            reader,
-            job_id=job_id,
-            request_id=request_id,
-            headers=headers,
-            may_be_repeated=claim is not None,
-        )
-    framing = framing_for(request.headers)
-    return RunStream(reader, framing, heartbeat_seconds=parts["settings"].heartbeat_seconds, headers=headers)
+    if payload.streams:
+        heartbeat_seconds = parts["settings"].heartbeat_seconds
+        return RunStream(reader, framing_for(request.headers), heartbeat_seconds=heartbeat_seconds, headers=headers)
+    return RunDocument(
+        reader,
+        job_id=job_id,
+        request_id=request.state.request_id,
+        headers=headers,
+        may_be_repeated=asked.claim is not None,
+    )
 
 
 def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
@@ -182,42 +206,33 @@ def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
     return cursor_of(given, "Last-Event-ID"), ("Last-Event-ID",)
 
 
-async def _resumed(claim: Claim | None, cursor: Location, runs: Supervisor) -> str:
-    """The id of the run that a client goes on reading. None is begun for it: whoever has a run's events and was cut off
-    would pay for a second one, and join its words to those of the first.
-
-    Raises:
-        InvalidRequest: the request does not say which run.
-        NotFound: there is none, or no longer.
-    """
-    if claim is None:
-        raise InvalidRequest(
-            "without the Idempotency-Key of the stream's first request this would begin a second run: send one with "
-            "both, or go on reading at GET /v1/runs/{job_id}/stream",
-            location=cursor,
-        )
-    return await runs.claimed(claim)
-
-
-def _asked_by(request: Request, body: bytes, claim: Claim | None, payload: RunSpec, job: Job) -> Job:
+def _with_request_context(job: Job, asked: _Asked[SpecT]) -> Job:
     """The job with its payload, and with what its request's headers say."""
-    outlives = payload.background or (claim is not None and "on_disconnect" not in payload.model_fields_set)
+    payload = asked.posted.payload
+    outlives = payload.background or (asked.claim is not None and "on_disconnect" not in payload.model_fields_set)
     return replace(
         job,
-        request_id=request.state.request_id,
-        traceparent=_traceparent(request),
-        body=body,
-        claim=claim,
+        request_id=asked.request.state.request_id,
+        traceparent=_traceparent(asked.request),
+        body=asked.posted.body,
+        claim=asked.claim,
         on_disconnect="continue" if outlives else job.on_disconnect,
     )
 
 
-def _claim(request: Request, digest: str, caller: str) -> Claim:
-    key = request.headers["idempotency-key"]
+def _claim(request: Request, posted: Posted[SpecT], caller: str) -> Claim | None:
+    """The claim of the request's `Idempotency-Key`, if it has one.
+
+    Raises:
+        InvalidRequest: it is no such key.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", location=("Idempotency-Key",))
     scoped = f"{caller}\n{request.url.path}\n{key}"
-    return Claim(sha256(scoped.encode()).hexdigest(), digest)
+    return Claim(sha256(scoped.encode()).hexdigest(), posted.digest())
 
 
 def _traceparent(request: Request) -> str | None:
