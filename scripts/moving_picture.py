@@ -31,7 +31,7 @@ from swarmstream import Agent, AgentRearrange  # noqa: E402
 from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel  # noqa: E402
 from swarmstream.terminal.panels import Panels  # noqa: E402
 from swarmstream.terminal.tally import Tally  # noqa: E402
-from tests.clock import DrivenClock  # noqa: E402
+from tests.fakes.clock import DrivenClock  # noqa: E402
 
 TEAM = "scripts/examples/team.json"
 COLUMNS, ROWS = 96, 26

@@ -20,7 +20,7 @@ from swarmstream.llm.base import ChatModel
 from swarmstream.main import create_app
 from swarmstream.server import uvicorn_config
 from swarmstream.settings import Settings
-from tests.document import check_declared
+from tests.clients.openapi_document import check_declared
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "test-key-1-0123456789"

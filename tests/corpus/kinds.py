@@ -6,7 +6,7 @@ from typing import Any
 
 from swarmstream.errors import ProviderAuth, ProviderError, ProviderRateLimited, UpstreamTruncated
 from swarmstream.llm.base import Finished, Opened, Reasoning, TokenCount, ToolCallDelta
-from tests.scripted import Line
+from tests.fakes.scripted_model import Line
 
 AGENT = "/v1/agent/completions"
 SWARM = "/v1/swarm/completions"

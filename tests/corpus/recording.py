@@ -12,10 +12,10 @@ import httpx
 from anyio.lowlevel import checkpoint
 
 from swarmstream.llm.base import Hear, ModelCall
-from tests.clock import DrivenClock
 from tests.conftest import client, serving
 from tests.corpus.kinds import KINDS, Kind
-from tests.scripted import ScriptedModel
+from tests.fakes.clock import DrivenClock
+from tests.fakes.scripted_model import ScriptedModel
 
 LINE_SECONDS = 0.01
 """Between two lines of the models."""

@@ -2,8 +2,8 @@
 
 It does more than that by itself: it fetches price lists, images, chat templates and tokenizers, loads a `.env` file,
 asks servers on this machine, repeats requests, switches the verification of certificates off, prints what providers
-say. Each of these is switched off here, by its own setting where it has one. `tests/test_egress.py` holds it to that,
-provider by provider.
+say. Each of these is switched off here, by its own setting where it has one; `tests/llm/test_egress.py` holds it to
+that, provider by provider.
 """
 
 import importlib

@@ -1,0 +1,235 @@
+"""Nothing is buffered on the way: what the provider has said is at the client while the provider is still speaking."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.types import Message
+
+from swarmstream.api.stream import Reader, RunStream
+from swarmstream.journal.memory import MemoryJournal
+from swarmstream.runs.job import Job
+from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.wire.framing import SSE
+from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
+from tests.conftest import client, serving
+from tests.fakes.clock import DrivenClock
+from tests.fakes.local_models import local_models
+from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.fakes.upstream import Exchange, provider
+
+pytestmark = pytest.mark.anyio
+
+NDJSON = {"Accept": "application/x-ndjson"}
+PAYLOAD = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
+
+
+class Held:
+    """A provider that says one word and waits."""
+
+    def __init__(self) -> None:
+        self.go_on = anyio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.open()
+        await exchange.say("first")
+        await self.go_on.wait()
+        await exchange.say(" second")
+        await exchange.finish()
+
+
+async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[ServerEvent]:
+    events: list[ServerEvent] = []
+    async with client(url) as http, http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
+        with anyio.fail_after(30):
+            async for event in events_of(response):
+                events.append(event)
+                if event.event == "chunk" and not held.go_on.is_set():
+                    assert event.data["content"] == "first"
+                    held.go_on.set()
+    check_stream(events)
+    return events
+
+
+async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path) -> None:
+    held = Held()
+    async with provider(held) as upstream, local_models(upstream, tmp_path) as url:
+        events = await _first_chunk_while_the_provider_is_held(url, held)
+    assert events[-1].data["outputs"][0]["content"] == "first second"
+
+
+@asynccontextmanager
+async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[str]:
+    """An nginx with the settings that buffer most, in front of a server."""
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"""
+        daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log stderr error;
+        events {{}}
+        http {{
+            access_log off; gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;
+            client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
+            uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
+            server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}
+        }}
+    """)
+    process = await asyncio.create_subprocess_exec("nginx", "-c", str(config), "-p", str(tmp_path), "-e", "stderr")
+    try:
+        async with client(f"http://127.0.0.1:{port}") as http:
+            with anyio.fail_after(30):
+                while True:
+                    try:
+                        await http.get("/health")
+                        break
+                    except httpx.ConnectError:
+                        await anyio.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
+    held = Held()
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path) as url,
+        nginx_before(url, free_tcp_port, tmp_path) as proxy_url,
+    ):
+        await _first_chunk_while_the_provider_is_held(proxy_url, held)
+
+
+async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing() -> None:
+    async with (
+        serving(default_model="A", models={"demo": ScriptedModel({"A": ["a"]})}, model_aliases={"A": "demo/A"}) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=PAYLOAD, headers={"Accept-Encoding": "gzip"}) as response,
+    ):
+        events = [event async for event in events_of(response)]
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["location"] == f"/v1/runs/{events[0].data['job_id']}/stream"
+    assert "content-encoding" not in response.headers
+    assert "connection" not in response.headers
+
+
+async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
+    held = Held()
+    clock = DrivenClock()
+    parser = Parser()
+    body = b""
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path, heartbeat_seconds=15, clock=clock) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response,
+    ):
+        with anyio.fail_after(30):
+            async for content in response.aiter_raw():
+                body += content
+                list(parser.feed(content))
+                if parser.comments >= 3:
+                    held.go_on.set()
+                elif b"first" in body:
+                    await clock.advance(15)
+    assert parser.retry == 3000
+    assert body.startswith(b"retry: 3000\nid: 1\nevent: metadata\n")
+    assert b"\n\n: ping\n: ping\n" in body
+    assert b": ping\n\n" not in body
+
+
+async def _lines_of(url: str, payload: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    async with client(url) as http:
+        answer = await http.post("/v1/swarm/completions", json=payload, headers=NDJSON)
+    return answer.headers["content-type"], [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def test_json_lines_carry_the_same_events() -> None:
+    models = {"demo": ScriptedModel({"A": ["a1", "ä2"], "B": ["b"]})}
+    payload: dict[str, Any] = {
+        "task": "go",
+        "stream": True,
+        "agents": [{"agent_name": name, "model_name": f"demo/{name}"} for name in ("A", "B")],
+    }
+    async with serving(models=models) as url:
+        content_type, lines = await _lines_of(url, payload)
+        async with client(url) as http, http.stream("POST", "/v1/swarm/completions", json=payload) as response:
+            events = [event async for event in events_of(response)]
+    assert content_type == "application/x-ndjson"
+    assert [(line["id"], line["event"]) for line in lines] == [(event.id, event.event) for event in events]
+    assert [line["data"].keys() for line in lines] == [event.data.keys() for event in events]
+
+
+async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
+    held = Held()
+    payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
+    clock = DrivenClock()
+    body = b""
+    async with (
+        provider(held) as upstream,
+        local_models(upstream, tmp_path, heartbeat_seconds=15, clock=clock) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/swarm/completions", json=payload, headers=NDJSON) as response,
+    ):
+        with anyio.fail_after(30):
+            async for content in response.aiter_raw():
+                body += content
+                if body.endswith(b"  "):
+                    held.go_on.set()
+                elif b"first" in body:
+                    await clock.advance(15)
+    assert [json.loads(line)["event"] for line in body.splitlines()][-1] == "end"
+
+
+async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> None:
+    """Each chunk repeats its turn's text: a thousand of them would be half a gigabyte in one write."""
+    sizes: list[int] = []
+    complete = anyio.Event()
+
+    async def send(message: Message) -> None:
+        sizes.append(len(message.get("body", b"")))
+        if not message.get("more_body", True):
+            complete.set()
+
+    async def receive() -> Message:
+        await complete.wait()
+        return {"type": "http.disconnect"}
+
+    model = ScriptedModel({"A": ["x" * 1000] * 500})
+    journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
+    async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+        run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
+        tail = await journal.tail(run.job_id)
+        await supervisor.drain(5)
+        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, receive, send)
+    assert sum(sizes) > 100_000_000
+    assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
+
+
+async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:
+    tokens = [f"t{number} " for number in range(50)]
+    payload = {
+        "agent_config": {"agent_name": "A", "model_name": "demo/A"},
+        "task": "go",
+        "stream": True,
+        "stream_options": {"coalesce_ms": 50, "include_output": False},
+    }
+    async with (
+        serving(models={"demo": ScriptedModel({"A": tokens})}) as url,
+        client(url) as http,
+        http.stream("POST", "/v1/agent/completions", json=payload) as response,
+    ):
+        events = [event async for event in events_of(response)]
+    chunks = [event for event in events if event.event == "chunk"]
+    assert len(chunks) < 50
+    assert "".join(chunk.data["content"] for chunk in chunks) == "".join(tokens)
+    assert events[-1].id == 50 + 6
+    assert all("output" not in chunk.data for chunk in chunks)
