@@ -30,7 +30,7 @@ for name in [name for name in os.environ if name.startswith("SWARMSTREAM_")]:
 from swarmstream import Agent, AgentRearrange  # noqa: E402
 from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel  # noqa: E402
 from swarmstream.terminal.panels import Panels  # noqa: E402
-from swarmstream.terminal.tally import Tally  # noqa: E402
+from swarmstream.terminal.totals import Tally  # noqa: E402
 from tests.fakes.clock import DrivenClock  # noqa: E402
 
 TEAM = "scripts/examples/team.json"

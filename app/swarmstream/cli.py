@@ -22,7 +22,7 @@ from pydantic_settings import SettingsError
 from swarmstream import __version__
 from swarmstream.errors import AppError, NoCredentials
 from swarmstream.llm.aliases import Alias, AliasError, aliases_of, key_variables
-from swarmstream.llm.known import secret_variables
+from swarmstream.llm.model_table import secret_variables
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.secret_files import OPEN_FILE, SecretFileError, read_secret_files
@@ -35,15 +35,15 @@ from swarmstream.settings import (
     Settings,
     misspelt_settings,
 )
-from swarmstream.terminal.choice import picture_for
-from swarmstream.terminal.last import LastAnswer
-from swarmstream.terminal.lines import JsonLines
+from swarmstream.terminal.last_answer import LastAnswer
+from swarmstream.terminal.ndjson import JsonLines
+from swarmstream.terminal.output import picture_for
 from swarmstream.terminal.plain import PlainText
-from swarmstream.terminal.untrusted import clean
+from swarmstream.terminal.sanitize import clean
 from swarmstream.terminal.watch import Frames, Watched, watch
 
 if TYPE_CHECKING:
-    from swarmstream.terminal.picture import Picture
+    from swarmstream.terminal.live_view import Picture
 
 cli = typer.Typer(
     add_completion=False,
@@ -303,7 +303,7 @@ def _payload_in(file: str) -> dict[str, Any]:
 def _on_server(server: str, key: str | None, payload: dict[str, Any]) -> Callable[[], Frames]:
     import httpx
 
-    from swarmstream.client import ServerRun
+    from swarmstream.terminal.server_run import ServerRun
 
     try:
         url = httpx.URL(server)
@@ -336,7 +336,7 @@ def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
 
 def _watch(frames: Callable[[], Frames], *, output: Output, verbose: bool) -> int:
     """Watch a run to its end; the exit code."""
-    from swarmstream.client import ServerError
+    from swarmstream.terminal.server_run import ServerError
     from swarmstream.tools.errors import ToolLoadError
 
     code = _FAILED

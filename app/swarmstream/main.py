@@ -15,24 +15,24 @@ from swarmstream import __version__
 from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
 from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.cors import Cors
-from swarmstream.api.deps import Parts
 from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi import describe
+from swarmstream.api.state import Parts
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import journal_of
 from swarmstream.llm.aliases import aliases_of
 from swarmstream.llm.base import ChatModel
-from swarmstream.llm.lanes import Lanes
+from swarmstream.llm.providers.backends import Lanes
 from swarmstream.llm.registry import Registry
 from swarmstream.runs.job import job_again
 from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import ENV_PREFIX, Settings
-from swarmstream.tools.access import ToolGrants, operators_tools
 from swarmstream.tools.errors import ToolLoadError
-from swarmstream.tools.mcp import McpHub
+from swarmstream.tools.mcp.hub import McpHub
+from swarmstream.tools.policy import ToolGrants, operators_tools
 
 logger = logging.getLogger(__name__)
 

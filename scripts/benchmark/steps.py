@@ -11,7 +11,7 @@ from provider import token_lines
 from swarmstream.events import TextDelta
 from swarmstream.journal.base import Entry, RunRecord
 from swarmstream.journal.memory import MemoryJournal
-from swarmstream.llm.chat_stream import ChatStream
+from swarmstream.llm.providers.openai_chat import ChatStream
 from swarmstream.wire.framing import SSE, Rendering
 
 _TOKENS = 2000

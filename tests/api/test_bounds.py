@@ -20,7 +20,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from swarmstream.swarm.spec import AgentSpec, Message, Payload, RunSpec
+from swarmstream.swarm.payloads import AgentSpec, Message, Payload, RunSpec
 from tests.clients.process import server_process
 from tests.conftest import KEY
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from swarmstream.api.stream import Reader, RunStream
+from swarmstream.api.streaming import Reader, RunStream
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
 from swarmstream.runs.supervisor import RunLimits, Supervisor

@@ -16,11 +16,11 @@ from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
 from swarmstream.errors import ProviderError
 from swarmstream.llm.base import Hear, ModelCall, Opened, Reasoning, ToolCallDelta
-from swarmstream.llm.demo import DemoModel
+from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
 from swarmstream.wire.framing import NDJSON, gap
-from swarmstream.wire.schema import GapFrame
+from swarmstream.wire.shapes import GapFrame
 from tests.clients.openapi_document import check, check_answer, document, operations, resolved
 from tests.clients.raw import raw_client, status_of
 from tests.clients.sse import ServerEvent, check_stream, events_of

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from swarmstream.api.body import Posted, payload_of
-from swarmstream.api.payload_text import PayloadLimits
+from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
-from swarmstream.swarm.spec import AgentRequest
+from swarmstream.swarm.payloads import AgentRequest
 from tests.api.test_resume import (
     EVENTS,
     MIDDLE,

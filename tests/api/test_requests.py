@@ -16,10 +16,10 @@ from swarmstream.runs.job import job_again
 from swarmstream.settings import Settings, misspelt_settings
 from swarmstream.spelling import meant
 from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.ignored_fields import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
+from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.spec import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
-from swarmstream.swarm.unread import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
-from swarmstream.tools.access import ToolAccess
+from swarmstream.tools.policy import ToolAccess
 from tests.conftest import client, serving
 from tests.fakes.scripted_model import AnyModel, ScriptedModel
 

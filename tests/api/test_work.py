@@ -12,17 +12,17 @@ import pytest
 from starlette.requests import Request
 
 from swarmstream.api.body import TIMES_IN_ALL, read_body
-from swarmstream.api.payload_text import PayloadLimits
-from swarmstream.engine.past import past_of
+from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.engine.prompt_room import PromptRoom
+from swarmstream.engine.replay import past_of
 from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
 from swarmstream.json_schema.cost import Scale, SchemaSteps
 from swarmstream.json_schema.validator import SchemaError, check_schema, compiled
 from swarmstream.llm.prompt_size import IMAGE_TOKENS, PromptSizes
-from swarmstream.llm.request_body import LONG_MESSAGE, SharedMessages
+from swarmstream.llm.providers.openai_chat_request import LONG_MESSAGE, SharedMessages
+from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.swarm.plan import PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, SwarmRequest
 from tests.api.test_refusals import check_problem
 from tests.clients.sse import events_of
 from tests.conftest import KEY, OTHER_KEY, client, serving

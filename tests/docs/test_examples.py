@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from swarmstream.llm.aliases import read_aliases
-from swarmstream.llm.demo import DemoModel
+from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.settings import ENV_PREFIX, Settings
 from tests.clients.sse import Parser, ServerEvent, check_stream
 from tests.conftest import KEY, client, serving

@@ -8,9 +8,7 @@ from typing import get_type_hints
 import pytest
 from pydantic import BaseModel
 
-from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from swarmstream.api.runs import MAX_RUNS_LISTED
-from swarmstream.api.schema import (
+from swarmstream.api.catalog_shapes import (
     ModelDetail,
     ModelsAvailable,
     SwarmsAvailable,
@@ -18,17 +16,19 @@ from swarmstream.api.schema import (
     ToolDetail,
     ToolsAvailable,
 )
+from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from swarmstream.api.runs import MAX_RUNS_LISTED
 from swarmstream.api.stream_tokens import TOKEN_SECONDS
-from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from swarmstream.errors import AppError
 from swarmstream.journal.idempotency import CLAIM_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
+from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, StreamOptions, SwarmRequest
 from swarmstream.swarm.plan import SWARM_TYPES
-from swarmstream.swarm.spec import AgentRequest, AgentSpec, RunSpec, StreamOptions, SwarmRequest
-from swarmstream.tools.builtin import BUILTIN_TOOLS
-from swarmstream.tools.tool import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
-from swarmstream.wire.schema import (
+from swarmstream.tools.builtin.offered import BUILTIN_TOOLS
+from swarmstream.tools.functions import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
+from swarmstream.wire.shapes import (
     AgentAnswer,
     QueuedRun,
     RunAnswer,

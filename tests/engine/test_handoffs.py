@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.clocks import TurnClocks
-from swarmstream.engine.execute import Execution
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.engine.stages import Execution
+from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.turn import Speaker
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import TurnEnded, TurnStarted

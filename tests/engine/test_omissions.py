@@ -14,8 +14,8 @@ from swarmstream.errors import ProviderRejected
 from swarmstream.events import TurnEnded, Usage
 from swarmstream.journal.codec import pack, unpack
 from swarmstream.llm.base import Sampling
+from swarmstream.llm.http.status import refused
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.llm.refusals import refused
 from swarmstream.llm.traits import Traits
 from tests.clients.sse import check_stream, events_of
 from tests.conftest import client, serving

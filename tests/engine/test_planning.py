@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.autonomous import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from tests.clients.sse import ServerEvent
 from tests.engine.test_tool_calls import (
     answer_of,

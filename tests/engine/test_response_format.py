@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.turn import Speaker, Turn
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.swarm.conversation import prompt
+from swarmstream.swarm.prompts import prompt
 from tests.conftest import client, serving
 from tests.engine.test_stages import Notes
 from tests.engine.test_tool_calls import answer_of, call, calling, in_turn, named, offered, run, saying

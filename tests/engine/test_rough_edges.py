@@ -11,8 +11,8 @@ import pytest
 from swarmstream import Agent, AgentRearrange, ConcurrentWorkflow, Failed, SequentialWorkflow
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
+from swarmstream.tools.functions import tool
 from swarmstream.tools.threads import MAX_THREADS
-from swarmstream.tools.tool import tool
 from tests.conftest import client
 from tests.engine.test_tool_calls import call, calls, named, offered, results, run, says
 from tests.fakes.clock import DrivenClock

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.engine.execute import Execution
+from swarmstream.engine.stages import Execution
 from swarmstream.engine.turn import Speaker, TurnClocks
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted

@@ -16,13 +16,13 @@ import httpx
 import pytest
 from anyio import from_thread
 
-from swarmstream.engine.clocks import TurnClocks
-from swarmstream.engine.speech import Speech
-from swarmstream.engine.tool_use import ToolUse
+from swarmstream.engine.model_calls import Speech
+from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from swarmstream.events import ToolEnded
 from swarmstream.llm.base import Finished, ToolCallDelta
-from swarmstream.tools.tool import MAX_OUTPUT_BYTES, ToolContext, tool
+from swarmstream.tools.functions import MAX_OUTPUT_BYTES, ToolContext, tool
 from tests.clients.sse import ServerEvent, check_stream, events_of
 from tests.conftest import client
 from tests.engine.test_stages import Notes

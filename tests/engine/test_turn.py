@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from swarmstream.clock import sleep
-from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.turn import Speaker, Turn
 from swarmstream.errors import (
     FirstTokenTimeout,

@@ -7,8 +7,8 @@ import anyio
 from swarmstream.errors import ModelError
 from swarmstream.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
 from swarmstream.llm.model_ref import ModelRef, Price
+from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_swarm
-from swarmstream.swarm.spec import SwarmRequest
 
 Line = Delta | ModelError
 

@@ -589,7 +589,7 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
         await log.commit(RunStarted(0))
         await log.suspend()
     flip(tmp_path, "batches", "events", "id = 1", 8)
-    from swarmstream.llm.lanes import Lanes
+    from swarmstream.llm.providers.backends import Lanes
     from swarmstream.runs.supervisor import RunLimits, Supervisor
 
     async with opened(tmp_path) as journal, Supervisor(journal, Lanes({}), RunLimits()) as supervisor:

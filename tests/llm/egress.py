@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from swarmstream.errors import ModelError
 from swarmstream.llm.base import ModelCall, Sampling
 from swarmstream.llm.image_fetcher import ImageFetcher
-from swarmstream.llm.litellm_model import LiteLLMModel
-from swarmstream.llm.litellm_setup import import_litellm
 from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.providers.litellm.model import LiteLLMModel
+from swarmstream.llm.providers.litellm.setup import import_litellm
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.network.reach import Reach
 

@@ -21,11 +21,11 @@ from swarmstream.llm.base import (
     TokenCount,
     ToolCallDelta,
 )
-from swarmstream.llm.chat_stream import ChatStream
-from swarmstream.llm.direct_model import DirectModel
-from swarmstream.llm.lanes import Lane
-from swarmstream.llm.litellm_model import LiteLLMModel
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
+from swarmstream.llm.providers.backends import Lane
+from swarmstream.llm.providers.direct import DirectModel
+from swarmstream.llm.providers.litellm.model import LiteLLMModel
+from swarmstream.llm.providers.openai_chat import ChatStream
 from tests.fakes.upstream import Exchange, Script, provider
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]

@@ -28,11 +28,11 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.llm.base import Delta, ModelCall, Sampling
-from swarmstream.llm.connections import Answer, Connections
-from swarmstream.llm.direct_model import DirectModel
-from swarmstream.llm.litellm_setup import import_litellm
+from swarmstream.llm.http.pool import Answer, Connections
+from swarmstream.llm.http.proxy import Disconnected
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
-from swarmstream.llm.proxies import Disconnected
+from swarmstream.llm.providers.direct import DirectModel
+from swarmstream.llm.providers.litellm.setup import import_litellm
 from tests.fakes.clock import DrivenClock
 from tests.fakes.upstream import reset
 

@@ -6,10 +6,10 @@ import anyio
 import pytest
 
 from swarmstream.llm.base import ChatMessage, Delta, Finished, ModelCall, Opened, Sampling, TokenCount, ToolCallDelta
-from swarmstream.llm.demo import DemoModel
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.tools.builtin import calculator, clock
-from swarmstream.tools.tool import Tool
+from swarmstream.llm.providers.demo.model import DemoModel
+from swarmstream.tools.builtin.offered import calculator, clock
+from swarmstream.tools.functions import Tool
 
 pytestmark = pytest.mark.anyio
 

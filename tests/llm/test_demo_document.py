@@ -13,12 +13,12 @@ import pytest
 from swarmstream.errors import InvalidOutput
 from swarmstream.json_schema.validator import compiled
 from swarmstream.llm.base import Delta, ModelCall, Sampling
-from swarmstream.llm.demo import DemoModel
-from swarmstream.llm.demo_document import document
-from swarmstream.llm.demo_number import Numbers, bounds
-from swarmstream.llm.demo_pattern import UnknownPattern, text_like
-from swarmstream.llm.demo_work import MAX_WORK, NoValueError, Work
 from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.providers.demo.document import document
+from swarmstream.llm.providers.demo.model import DemoModel
+from swarmstream.llm.providers.demo.number import Numbers, bounds
+from swarmstream.llm.providers.demo.pattern import UnknownPattern, text_like
+from swarmstream.llm.providers.demo.work import MAX_WORK, NoValueError, Work
 from tests.conftest import client, serving
 
 LINKED = {

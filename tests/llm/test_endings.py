@@ -20,10 +20,10 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Sampling, TokenCount
-from swarmstream.llm.direct_model import DirectModel
-from swarmstream.llm.lanes import Lane
-from swarmstream.llm.litellm_model import LiteLLMModel
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
+from swarmstream.llm.providers.backends import Lane
+from swarmstream.llm.providers.direct import DirectModel
+from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from tests.fakes import protocols
 from tests.fakes.protocols import (
     A_START,

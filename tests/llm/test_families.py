@@ -12,14 +12,14 @@ from swarmstream.errors import ProviderRejected, UnsupportedOption
 from swarmstream.llm.aliases import Alias
 from swarmstream.llm.base import Sampling
 from swarmstream.llm.families import traits_of
+from swarmstream.llm.http.status import named_fields, refused
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.llm.refusals import named_fields, refused
 from swarmstream.llm.registry import Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.settings import Lane
+from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, SwarmRequest
-from swarmstream.tools.access import ToolAccess
+from swarmstream.tools.policy import ToolAccess
 from tests.clients.sse import events_of
 from tests.conftest import client, serving
 from tests.fakes.upstream import Exchange, provider

@@ -10,8 +10,8 @@ import pytest
 
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
 from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Repeated, Sampling, TokenCount
-from swarmstream.llm.litellm_model import LiteLLMModel
 from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from tests.fakes import protocols
 from tests.fakes.upstream import Exchange, Script, hello, provider
 from tests.llm.test_image_fetcher import PNG, asking, fetcher, images, whole

@@ -18,9 +18,9 @@ APP = ROOT / "app" / "swarmstream"
 EXEMPT = {
     "clock.py": "it is the clock",
     "journal/sqlite/journal.py": "its batches are measured with the disk",
-    "terminal/picture.py": "a person's terminal is redrawn in a person's time",
+    "terminal/live_view.py": "a person's terminal is redrawn in a person's time",
     "terminal/watch.py": "a person's terminal is redrawn in a person's time",
-    "tools/builtin.py": "the tool `clock` tells a model what time it is in the world",
+    "tools/builtin/offered.py": "the tool `clock` tells a model what time it is in the world",
 }
 """Modules that may look elsewhere for the time, with the reason."""
 

@@ -1,5 +1,6 @@
 """swarmstream as a package among others: it takes one name, and leaves `app` to its users."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,7 @@ PROJECT = {"app/__init__.py": "", "app/tools.py": 'def add(a: int, b: int) -> in
 PROGRAM = """
 import app.tools
 from swarmstream import Agent
-from swarmstream.tools.registry import load_tools
+from swarmstream.tools.toolbox import load_tools
 print(Agent("A", tools=[app.tools.add]).tools[0].name, [name for name in load_tools(["app.tools:add"])][0].name)
 """
 
@@ -27,7 +28,12 @@ def test_a_project_with_a_package_called_app_has_both(tmp_path: Path) -> None:
 
 def test_the_wheel_installs_swarmstream_and_nothing_else(tmp_path: Path) -> None:
     build = f"import uv_build; uv_build.build_wheel({str(tmp_path)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    path = os.pathsep.join(
+        (str(Path(sys.executable).parent), os.environ["PATH"])
+    )  # uv_build looks for its program there
+    subprocess.run(
+        [sys.executable, "-c", build], cwd=ROOT, env={"PATH": path}, check=True, capture_output=True, timeout=60
+    )
     [wheel] = tmp_path.glob("*.whl")
     assert wheel.stat().st_size < 1_000_000
     names = zipfile.ZipFile(wheel).namelist()

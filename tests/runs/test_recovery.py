@@ -18,7 +18,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.engine.past import past_of
+from swarmstream.engine.replay import past_of
 from swarmstream.errors import ProviderRejected, UnknownModel
 from swarmstream.events import (
     RunEnded,
@@ -41,8 +41,8 @@ from swarmstream.runs.job import Job, job_again
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.swarm.plan import Compiled, PlanLimits
-from swarmstream.tools.access import ToolAccess
-from swarmstream.wire.schema import TurnRestartFrame
+from swarmstream.tools.policy import ToolAccess
+from swarmstream.wire.shapes import TurnRestartFrame
 from tests.clients.process import ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import KEY, client

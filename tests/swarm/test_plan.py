@@ -22,9 +22,9 @@ from swarmstream.errors import (
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.llm.registry import Registry
 from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.conversation import prompt as prompt_of
+from swarmstream.swarm.payloads import AgentRequest, AgentSpec, Message, SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, AgentSpec, Message, SwarmRequest
+from swarmstream.swarm.prompts import prompt as prompt_of
 from tests.fakes.scripted_model import AnyModel
 
 Loc = tuple[str | int, ...]

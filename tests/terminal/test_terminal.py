@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from swarmstream.terminal.choice import picture_for
 from swarmstream.terminal.drawing import Glimpse, live_area
-from swarmstream.terminal.last import LastAnswer
+from swarmstream.terminal.last_answer import LastAnswer
+from swarmstream.terminal.live_view import Picture
+from swarmstream.terminal.output import picture_for
 from swarmstream.terminal.panels import Panel, Panels
-from swarmstream.terminal.picture import Picture
 from swarmstream.terminal.plain import PlainText
-from swarmstream.terminal.untrusted import Cleaner, one_line
+from swarmstream.terminal.sanitize import Cleaner, one_line
 
 USAGE = {"total_tokens": 120, "output_tokens": 90, "cost_usd": 0.0123, "priced": True, "estimated": False}
 HOSTILE = {

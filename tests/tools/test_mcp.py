@@ -23,11 +23,11 @@ from swarmstream.errors import McpHostRefused
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.mcp import McpHub, McpSession
-from swarmstream.tools.mcp_gate import MAX_ANSWER_BYTES
-from swarmstream.tools.mcp_offer import MAX_TOOLS, read_offer
-from swarmstream.tools.mcp_server import McpServer
-from swarmstream.tools.tool import Tool
+from swarmstream.tools.functions import Tool
+from swarmstream.tools.mcp.hub import McpHub, McpSession
+from swarmstream.tools.mcp.listing import MAX_TOOLS, read_offer
+from swarmstream.tools.mcp.server import McpServer
+from swarmstream.tools.mcp.transport import MAX_ANSWER_BYTES
 from tests.conftest import ROOT
 from tests.fakes.clock import DrivenClock
 from tests.fakes.mcp_server import OBJECT, Asked, Overheard, Rogue, listening, official, rogue
@@ -245,7 +245,7 @@ async def test_first_calls_at_once_begin_one_session() -> None:
 def test_nothing_is_imported_before_a_server_is_needed() -> None:
     program = (
         "import anyio, sys\n"
-        "from swarmstream.tools.mcp import AllowedHosts, McpHub\n"
+        "from swarmstream.tools.mcp.hub import AllowedHosts, McpHub\n"
         "async def main():\n"
         "    async with McpHub(AllowedHosts(['*'])).session([]) as session:\n"
         "        assert session.tools == ()\n"

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
-from swarmstream.llm.demo import DemoModel
+from swarmstream.llm.providers.demo.model import DemoModel
 from tests.conftest import client, serving
 from tests.engine.test_tool_calls import call, calls, named, offered, results, run, says
 from tests.fakes.clock import DrivenClock

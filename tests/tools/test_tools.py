@@ -27,12 +27,12 @@ from typing_extensions import TypedDict
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
-from swarmstream.tools.arithmetic import MAX_BITS, calculate
-from swarmstream.tools.builtin import BUILTIN_TOOLS, calculator, clock, query_json
+from swarmstream.tools.builtin.arithmetic import MAX_BITS, calculate
+from swarmstream.tools.builtin.offered import BUILTIN_TOOLS, calculator, clock, query_json
 from swarmstream.tools.context import MAX_EVENT_BYTES
 from swarmstream.tools.errors import ToolDefinitionError, ToolError, ToolLoadError
-from swarmstream.tools.registry import ToolBox, installed_tools, load_tools
-from swarmstream.tools.tool import MAX_ERROR_CHARACTERS, MAX_OUTPUT_BYTES, Tool, ToolContext, tool
+from swarmstream.tools.functions import MAX_ERROR_CHARACTERS, MAX_OUTPUT_BYTES, Tool, ToolContext, tool
+from swarmstream.tools.toolbox import ToolBox, installed_tools, load_tools
 from tests.conftest import ROOT
 from tests.fakes.clock import DrivenClock
 

@@ -5,7 +5,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmstream.text import SurrogateJoiner
+from swarmstream.unicode import SurrogateJoiner
 
 CHARACTERS = st.sampled_from("a é\u2028\ufeff\ufffd\ue000\U00010000\U0001f600\U0010ffff") | st.characters(
     exclude_categories=["Cs"]

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from swarmstream.api.payload_text import PayloadLimits, check_size, check_text, count_members, image_bytes
+from swarmstream.api.payload_outline import PayloadLimits, check_size, check_text, count_members, image_bytes
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import BodyTimeout, BodyTooLarge, InvalidJson, NotJson
-from swarmstream.swarm.spec import RunSpec
+from swarmstream.swarm.payloads import RunSpec
 
 SpecT = TypeVar("SpecT", bound=RunSpec)
 

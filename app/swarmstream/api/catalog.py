@@ -5,8 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Request
 
-from swarmstream.api.deps import Caller, Models, Tools, parts_of
-from swarmstream.api.schema import (
+from swarmstream.api.catalog_shapes import (
     ConfiguredRateLimits,
     ModelDetail,
     ModelsAvailable,
@@ -20,6 +19,7 @@ from swarmstream.api.schema import (
     ToolDetail,
     ToolsAvailable,
 )
+from swarmstream.api.state import Caller, Models, Tools, parts_of
 from swarmstream.clock import utc
 from swarmstream.errors import AppError, NotFound
 from swarmstream.swarm.plan import SWARM_TYPES

@@ -16,22 +16,22 @@ from anyio import TaskHandle, create_task_group
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from swarmstream.api.aside import aside
 from swarmstream.api.body import Posted, SpecT, payload_of, read_body
-from swarmstream.api.deps import Parts, caller_of, parts_of
-from swarmstream.api.payload_text import PayloadLimits
+from swarmstream.api.offload import aside
+from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.api.problems import waiting_run
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.stream import RunDocument, RunStream, framing_for
+from swarmstream.api.state import Parts, caller_of, parts_of
+from swarmstream.api.streaming import RunDocument, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadyClaimed, Claim
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
+from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.tools.mcp import McpHub
-from swarmstream.tools.mcp_server import McpServer
-from swarmstream.wire.schema import QueuedRun
+from swarmstream.tools.mcp.hub import McpHub
+from swarmstream.tools.mcp.server import McpServer
+from swarmstream.wire.shapes import QueuedRun
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 

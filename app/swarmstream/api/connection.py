@@ -31,10 +31,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from swarmstream.api.gate import Gate
+from swarmstream.api.connection_limit import Gate
 from swarmstream.api.middleware import new_request_id
 from swarmstream.api.problems import refusal
-from swarmstream.api.stream import BREAK_OFF
+from swarmstream.api.streaming import BREAK_OFF
 from swarmstream.clock import Timer
 from swarmstream.errors import AppError, HeadTimeout, HeadTooLarge, InvalidRequest, Unavailable
 from swarmstream.settings import ENV_PREFIX

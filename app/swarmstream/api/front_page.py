@@ -8,8 +8,8 @@ from html import escape
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from swarmstream.api.deps import Operator
-from swarmstream.api.schema import Status
+from swarmstream.api.catalog_shapes import Status
+from swarmstream.api.state import Operator
 
 _STYLE = """
 :root { color-scheme: light dark }

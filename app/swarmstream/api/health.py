@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from swarmstream.api.deps import Runs
-from swarmstream.api.schema import Status
+from swarmstream.api.catalog_shapes import Status
+from swarmstream.api.state import Runs
 from swarmstream.errors import Unavailable
 
 router = APIRouter(tags=["health"])

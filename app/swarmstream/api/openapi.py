@@ -10,41 +10,41 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
+import swarmstream.api.catalog_shapes
 import swarmstream.api.problems
-import swarmstream.api.schema
-import swarmstream.swarm.spec
-import swarmstream.wire.schema
+import swarmstream.swarm.payloads
+import swarmstream.wire.shapes
 from swarmstream.api.field_docs import field_docs
 from swarmstream.api.openapi_answers import HEADERS, PROBLEMS, REF, answers_of, ref
 from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
 from swarmstream.api.problems import Problem
-from swarmstream.swarm.spec import AgentRequest, SwarmRequest
-from swarmstream.wire import schema
+from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
+from swarmstream.wire import shapes
 
 _SHARED_FRAMES: dict[str, type] = {
-    "start": schema.StartFrame,
-    "agent_start": schema.AgentStartFrame,
-    "turn_restart": schema.TurnRestartFrame,
-    "chunk": schema.ChunkFrame,
-    "reasoning": schema.ReasoningFrame,
-    "tool_start": schema.ToolStartFrame,
-    "tool_end": schema.ToolEndFrame,
-    "custom": schema.CustomFrame,
-    "agent_end": schema.AgentEndFrame,
-    "error": schema.ErrorFrame,
+    "start": shapes.StartFrame,
+    "agent_start": shapes.AgentStartFrame,
+    "turn_restart": shapes.TurnRestartFrame,
+    "chunk": shapes.ChunkFrame,
+    "reasoning": shapes.ReasoningFrame,
+    "tool_start": shapes.ToolStartFrame,
+    "tool_end": shapes.ToolEndFrame,
+    "custom": shapes.CustomFrame,
+    "agent_end": shapes.AgentEndFrame,
+    "error": shapes.ErrorFrame,
 }
 AGENT_FRAMES: dict[str, type] = {
-    "metadata": schema.AgentMetadataFrame,
+    "metadata": shapes.AgentMetadataFrame,
     **_SHARED_FRAMES,
-    "usage": schema.AgentUsageFrame,
-    "end": schema.AgentRunEndFrame,
+    "usage": shapes.AgentUsageFrame,
+    "end": shapes.AgentRunEndFrame,
 }
 """The `data` of each event on the agent route."""
 SWARM_FRAMES: dict[str, type] = {
-    "metadata": schema.SwarmMetadataFrame,
+    "metadata": shapes.SwarmMetadataFrame,
     **_SHARED_FRAMES,
-    "usage": schema.SwarmUsageFrame,
-    "end": schema.SwarmEndFrame,
+    "usage": shapes.SwarmUsageFrame,
+    "end": shapes.SwarmEndFrame,
 }
 """The `data` of each event on the swarm route."""
 
@@ -52,15 +52,15 @@ _POSTED: list[type] = [AgentRequest, SwarmRequest]
 _SENT: list[type] = [
     *AGENT_FRAMES.values(),
     *SWARM_FRAMES.values(),
-    schema.GapFrame,
-    schema.AgentAnswer,
-    schema.SwarmAnswer,
-    schema.QueuedRun,
-    schema.RunAnswer,
-    schema.RunList,
-    schema.RunSoFar,
-    schema.StreamToken,
-    schema.SwarmLogs,
+    shapes.GapFrame,
+    shapes.AgentAnswer,
+    shapes.SwarmAnswer,
+    shapes.QueuedRun,
+    shapes.RunAnswer,
+    shapes.RunList,
+    shapes.RunSoFar,
+    shapes.StreamToken,
+    shapes.SwarmLogs,
     Problem,
 ]
 
@@ -146,7 +146,9 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas["AgentEvent"] = _event(AGENT_FRAMES)
     schemas["SwarmEvent"] = _event(SWARM_FRAMES)
     schemas["RunProblem"] = _both(schemas["Problem"], schemas.pop("RunSoFar"))
-    docs = field_docs(swarmstream.wire.schema, swarmstream.swarm.spec, swarmstream.api.schema, swarmstream.api.problems)
+    docs = field_docs(
+        swarmstream.wire.shapes, swarmstream.swarm.payloads, swarmstream.api.catalog_shapes, swarmstream.api.problems
+    )
     docs["RunProblem"] = docs["Problem"] | docs["RunSoFar"]
     for name, field, described in _fields(schemas):
         described.pop("title", None)
@@ -192,7 +194,7 @@ def _definitions(models: list[type]) -> dict[str, Any]:
 def _event(frames: dict[str, type]) -> dict[str, Any]:
     """An event as a JSON line has it; in an SSE frame the same three stand in fields of their own."""
     number = {"type": "integer", "minimum": 1, "description": "The event's id, from 1: what `Last-Event-ID` takes."}
-    gap = _named("gap", schema.GapFrame)
+    gap = _named("gap", shapes.GapFrame)
     named = [_named(name, frame) for name, frame in frames.items()]
     for event in named:
         event["required"].insert(0, "id")

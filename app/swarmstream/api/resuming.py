@@ -2,8 +2,8 @@
 
 from copy import deepcopy
 
-from swarmstream.api.deps import Parts
-from swarmstream.api.stream import Reader
+from swarmstream.api.state import Parts
+from swarmstream.api.streaming import Reader
 from swarmstream.errors import InvalidRequest, Location
 from swarmstream.events import MAX_EVENT_ID
 from swarmstream.journal.base import RunStatus

@@ -11,20 +11,20 @@ from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from swarmstream.api.auth import masked_key
-from swarmstream.api.deps import Caller, Operator, Runs, caller_of, parts_of
 from swarmstream.api.listing import Listed, Listing
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.stream import Reader, RunStream, framing_for
+from swarmstream.api.state import Caller, Operator, Runs, caller_of, parts_of
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
+from swarmstream.api.streaming import Reader, RunStream, framing_for
 from swarmstream.clock import time_limit, utc
 from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from swarmstream.events import RunEnded
 from swarmstream.journal.base import Page, RunState, RunStatus, Suspended
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, owner_of_context
-from swarmstream.swarm.spec import MAX_COALESCE_MS
+from swarmstream.swarm.payloads import MAX_COALESCE_MS
 from swarmstream.wire import answers
-from swarmstream.wire.schema import RunAnswer, StreamToken
+from swarmstream.wire.shapes import RunAnswer, StreamToken
 
 logger = logging.getLogger(__name__)
 

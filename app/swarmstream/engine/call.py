@@ -10,7 +10,7 @@ from swarmstream.errors import UpstreamInvalid
 from swarmstream.events import ToolCall
 from swarmstream.llm.base import TokenCount, ToolCallDelta
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.text import SurrogateJoiner, whole
+from swarmstream.unicode import SurrogateJoiner, whole
 
 _MAX_DELTA_LENGTH = 1 << 20
 _MAX_ANSWER_LENGTH = 16 << 20

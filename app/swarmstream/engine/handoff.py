@@ -9,7 +9,7 @@ from swarmstream.llm.base import JsonObject
 from swarmstream.swarm.agents import Agent
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.tool import Tool
+from swarmstream.tools.functions import Tool
 
 MAX_HANDOFFS_IN_A_ROW = 8
 

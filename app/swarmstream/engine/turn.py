@@ -9,22 +9,22 @@ from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.engine.autonomous import Autonomy
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.final_answer import last_word
 from swarmstream.engine.handoff import Handoff, HandoffTool, handoff_tool
-from swarmstream.engine.last_word import last_word
+from swarmstream.engine.model_calls import Recorder, Speech
 from swarmstream.engine.omissions import RefusedFields
-from swarmstream.engine.past import PastTurn
+from swarmstream.engine.planning import Autonomy
+from swarmstream.engine.replay import PastTurn
 from swarmstream.engine.run_calls import RunCalls
-from swarmstream.engine.speech import Recorder, Speech
-from swarmstream.engine.tool_use import ToolUse
+from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import AppError, InternalError, InvalidOutput, ModelError
 from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.swarm.agents import Agent
-from swarmstream.tools.mcp import McpHub, McpSession
+from swarmstream.tools.mcp.hub import McpHub, McpSession
 
 logger = logging.getLogger(__name__)
 

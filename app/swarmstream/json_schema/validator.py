@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from swarmstream.errors import quote
 from swarmstream.json_schema.cost import Scale, SchemaError, SchemaSteps, measured, patterns
-from swarmstream.text import whole
+from swarmstream.unicode import whole
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator

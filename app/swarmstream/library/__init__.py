@@ -2,12 +2,12 @@
 
 from swarmstream.errors import AppError
 from swarmstream.library.agent import Agent
-from swarmstream.library.ends import Cancelled, Failed, RunFailure, TimedOut
 from swarmstream.library.event_types import AgentEvent, TeamEvent
 from swarmstream.library.handle import RunHandle
+from swarmstream.library.outcomes import Cancelled, Failed, RunFailure, TimedOut
 from swarmstream.library.payload import frames_of_payload
 from swarmstream.library.workflows import AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
-from swarmstream.tools.tool import ToolContext, ToolError, tool
+from swarmstream.tools.functions import ToolContext, ToolError, tool
 
 __all__ = [
     "Agent",

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from swarmstream.journal.summary import Summary
-from swarmstream.library.ends import last_answer
+from swarmstream.library.environment import Surroundings, surroundings
 from swarmstream.library.event_types import AgentEvent
 from swarmstream.library.events import Callback, with_details, with_tokens
+from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import Runnable, drawing
-from swarmstream.library.surroundings import Surroundings, surroundings
 from swarmstream.llm.base import ChatMessage, ChatModel
-from swarmstream.llm.lanes import Lanes
+from swarmstream.llm.providers.backends import Lanes
 from swarmstream.runs.job import Job, agent_job
+from swarmstream.swarm.payloads import AgentRequest
 from swarmstream.swarm.plan import compile_agent
-from swarmstream.swarm.spec import AgentRequest
-from swarmstream.tools.tool import Tool, as_tool
+from swarmstream.tools.functions import Tool, as_tool
 
 _GOODBYES = frozenset({"", "exit", "quit"})
 

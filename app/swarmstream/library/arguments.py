@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.spelling import meant
-from swarmstream.swarm.spec import AgentSpec, SwarmRequest
-from swarmstream.swarm.unread import SYNONYMS
+from swarmstream.swarm.ignored_fields import SYNONYMS
+from swarmstream.swarm.payloads import AgentSpec, SwarmRequest
 
 _SYNONYMS = {
     **SYNONYMS[SwarmRequest],

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypeAlias
 
-from swarmstream.wire.schema import (
+from swarmstream.wire.shapes import (
     AgentEndFrame,
     AgentMetadataFrame,
     AgentRunEndFrame,

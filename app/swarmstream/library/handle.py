@@ -12,14 +12,14 @@ from swarmstream.events import RunEnded
 from swarmstream.journal.base import Journal, Tail
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.summary import Summary
-from swarmstream.library.ends import check_end
-from swarmstream.library.surroundings import Surroundings
-from swarmstream.llm.lanes import Lanes
+from swarmstream.library.environment import Surroundings
+from swarmstream.library.outcomes import check_end
+from swarmstream.llm.providers.backends import Lanes
 from swarmstream.runs.job import Job
 from swarmstream.runs.run import Run
 from swarmstream.runs.supervisor import Supervisor
-from swarmstream.tools.mcp import McpHub
-from swarmstream.wire.frames import FrameMaker
+from swarmstream.tools.mcp.hub import McpHub
+from swarmstream.wire.event_data import FrameMaker
 
 ResultT = TypeVar("ResultT")
 

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal
+from swarmstream.library.environment import Surroundings, surroundings
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
-from swarmstream.library.surroundings import Surroundings, surroundings
 from swarmstream.runs.job import Job, agent_job, swarm_job
+from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.swarm.plan import compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, SwarmRequest
 
 
 class PayloadRun(AsyncIterator[Frame]):

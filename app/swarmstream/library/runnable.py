@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal, refuse_unknown
-from swarmstream.library.ends import check_end
+from swarmstream.library.environment import Surroundings, surroundings
 from swarmstream.library.events import Callback, Frame, event_of
 from swarmstream.library.handle import RunHandle
-from swarmstream.library.surroundings import Surroundings, surroundings
+from swarmstream.library.outcomes import check_end
 from swarmstream.runs.job import Job
-from swarmstream.terminal.choice import picture_for
+from swarmstream.terminal.output import picture_for
 
 ResultT = TypeVar("ResultT")
 EventT = TypeVar("EventT")

@@ -10,14 +10,14 @@ import orjson
 
 from swarmstream.journal.summary import Summary
 from swarmstream.library.agent import Agent, own_tools
-from swarmstream.library.ends import last_answer
+from swarmstream.library.environment import Surroundings
 from swarmstream.library.event_types import TeamEvent
 from swarmstream.library.events import Callback, with_details, with_speakers, with_tokens
+from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import ResultT, Runnable, drawing
-from swarmstream.library.surroundings import Surroundings
 from swarmstream.runs.job import Job, swarm_job
+from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.swarm.plan import compile_swarm
-from swarmstream.swarm.spec import SwarmRequest
 from swarmstream.wire.answers import swarm_answer
 
 logger = logging.getLogger(__name__)

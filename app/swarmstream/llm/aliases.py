@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from swarmstream.errors import UnknownModel, quote
-from swarmstream.llm.known import provider_of, speaks_openai
+from swarmstream.llm.model_table import provider_of, speaks_openai
 from swarmstream.settings import Lane, Settings
 
 DEMO_PREFIX = "demo/"

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from swarmstream.errors import AppError, NoCredentials, UnknownModel, quote
-from swarmstream.llm import known
+from swarmstream.llm import model_table
 from swarmstream.llm.aliases import DEMO_PREFIX, Alias
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef, Price
 from swarmstream.settings import Lane
@@ -68,7 +68,7 @@ class Registry:
         target = alias.model
         if target.startswith(DEMO_PREFIX):
             return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), lane="demo", price=_FREE)
-        provider = known.provider_of(target, environ=self._environ)
+        provider = model_table.provider_of(target, environ=self._environ)
         self._check_credentials(name, provider, alias)
         endpoint = self._endpoint(name, provider, alias)
         return ModelRef(
@@ -78,17 +78,17 @@ class Registry:
             api_base=alias.api_base,
             api_key_env=alias.api_key_env,
             endpoint=endpoint,
-            price=Price(**alias.price.model_dump()) if alias.price else known.price(target, provider),
-            max_output_tokens=known.max_output_tokens(target, provider),
-            takes_schemas=known.takes_schemas(target, provider),
-            traits=known.traits(target, provider, environ=self._environ, api_base=alias.api_base),
+            price=Price(**alias.price.model_dump()) if alias.price else model_table.price(target, provider),
+            max_output_tokens=model_table.max_output_tokens(target, provider),
+            takes_schemas=model_table.takes_schemas(target, provider),
+            traits=model_table.traits(target, provider, environ=self._environ, api_base=alias.api_base),
             lane_is_fixed=(alias.lane or self._lane) == "direct",
         )
 
     def names(self) -> list[str]:
         """What clients may ask for here: aliases, the demo, and the models of providers with credentials."""
         aliases = [alias for alias in self._aliases if not _is_glob(alias)]
-        candidates = {DEMO_MODEL, *aliases, *known.models_with_key(self._environ)}
+        candidates = {DEMO_MODEL, *aliases, *model_table.models_with_key(self._environ)}
         return sorted(name for name in candidates if self._resolves(name))
 
     def offers(self) -> list[Offer]:
@@ -117,7 +117,7 @@ class Registry:
         elif alias.api_base is not None:
             missing = []
         else:
-            missing = known.missing_variables(provider, self._environ)
+            missing = model_table.missing_variables(provider, self._environ)
         if missing:
             raise NoCredentials(
                 f"{self._holder} has no credentials for the model {quote(name)} of {provider}: "
@@ -129,7 +129,7 @@ class Registry:
         lane = alias.lane or self._lane
         if lane == "litellm":
             return None
-        endpoint = known.chat_endpoint(
+        endpoint = model_table.chat_endpoint(
             alias.model, provider, environ=self._environ, api_base=alias.api_base, api_key_env=alias.api_key_env
         )
         if lane == "direct" and endpoint is None:

@@ -9,9 +9,9 @@ from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
 from swarmstream.journal.base import Claim, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
+from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
-from swarmstream.swarm.spec import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.tools.access import ToolAccess
+from swarmstream.tools.policy import ToolAccess
 
 _ACCEPTED = {"strict": False}
 """Of a payload that was accepted once: fields that this release does not know any more must not end its run."""

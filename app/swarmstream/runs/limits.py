@@ -1,6 +1,6 @@
 """What the operator grants, as the settings say it."""
 
-from swarmstream.engine.clocks import TurnClocks
+from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.runs.supervisor import RunLimits
 from swarmstream.settings import Settings
 from swarmstream.swarm.plan import PlanLimits

@@ -9,9 +9,9 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.execute import Execution
-from swarmstream.engine.past import Past, past_of
+from swarmstream.engine.replay import Past, past_of
 from swarmstream.engine.run_calls import RunCalls
+from swarmstream.engine.stages import Execution
 from swarmstream.engine.turn import Speaker, as_failure
 from swarmstream.errors import (
     BudgetExceeded,

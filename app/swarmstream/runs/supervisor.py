@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import anyio
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
-from swarmstream.engine.clocks import TurnClocks
 from swarmstream.engine.prompt_room import DEFAULT_BYTES, PromptRoom
 from swarmstream.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
+from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.turn import Speaker
 from swarmstream.errors import (
     NotFound,
@@ -31,7 +31,7 @@ from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
 from swarmstream.settings import ENV_PREFIX
 from swarmstream.shares import Owner, Shares, owner_of_context
-from swarmstream.tools.mcp import McpHub
+from swarmstream.tools.mcp.hub import McpHub
 
 logger = logging.getLogger(__name__)
 

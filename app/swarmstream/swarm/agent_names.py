@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from swarmstream.errors import Location, quote
-from swarmstream.swarm.spec import AgentSpec
+from swarmstream.swarm.payloads import AgentSpec
 
 
 @dataclass(frozen=True, slots=True)

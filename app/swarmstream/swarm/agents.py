@@ -22,14 +22,14 @@ from swarmstream.llm.base import JsonObject, Sampling
 from swarmstream.llm.model_ref import ModelRef, ModelRegistry
 from swarmstream.llm.traits import EFFORT, NO_EFFORT
 from swarmstream.swarm.agent_names import AgentNames
-from swarmstream.swarm.answer_format import AnswerFormat, answer_format
-from swarmstream.swarm.spec import EFFORTS, LLM_ARGS, OWN_ARGS, AgentSpec, McpConfig, McpConfigs
-from swarmstream.swarm.unread import SYNONYMS, Unread
-from swarmstream.tools.access import ToolAccess
-from swarmstream.tools.mcp_server import McpServer
-from swarmstream.tools.registry import RESERVED_NAMES
-from swarmstream.tools.schema import is_name
-from swarmstream.tools.tool import Tool
+from swarmstream.swarm.ignored_fields import SYNONYMS, Unread
+from swarmstream.swarm.payloads import EFFORTS, LLM_ARGS, OWN_ARGS, AgentSpec, McpConfig, McpConfigs
+from swarmstream.swarm.response_format import AnswerFormat, answer_format
+from swarmstream.tools.function_schema import is_name
+from swarmstream.tools.functions import Tool
+from swarmstream.tools.mcp.server import McpServer
+from swarmstream.tools.policy import ToolAccess
+from swarmstream.tools.toolbox import RESERVED_NAMES
 
 MAX_TOOLS = 128
 """Of one agent: as many as OpenAI takes."""

@@ -22,20 +22,12 @@ from swarmstream.llm.prompt_size import PromptSizes, text_bytes
 from swarmstream.swarm.agent_names import agent_names
 from swarmstream.swarm.agents import Agent, AgentCompiler, count_agents, model_warnings
 from swarmstream.swarm.flow import parse_flow
+from swarmstream.swarm.ignored_fields import REFUSED, Unread, unread_fields
 from swarmstream.swarm.images import image_url
-from swarmstream.swarm.spec import (
-    AgentRequest,
-    AgentSpec,
-    ImagePart,
-    Message,
-    Payload,
-    RunSpec,
-    SwarmRequest,
-)
-from swarmstream.swarm.unread import REFUSED, Unread, unread_fields
-from swarmstream.tools.access import ToolAccess
-from swarmstream.tools.mcp_server import McpServer
-from swarmstream.tools.tool import Tool
+from swarmstream.swarm.payloads import AgentRequest, AgentSpec, ImagePart, Message, Payload, RunSpec, SwarmRequest
+from swarmstream.tools.functions import Tool
+from swarmstream.tools.mcp.server import McpServer
+from swarmstream.tools.policy import ToolAccess
 
 _MAX_WARNINGS = 20
 _MAX_WARNING_LENGTH = 200

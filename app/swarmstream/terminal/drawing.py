@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarmstream.terminal.panels import Kind, Panel, State
-from swarmstream.terminal.words import number, tokens, usd
+from swarmstream.terminal.phrases import number, tokens, usd
 
 _MIN_COLUMN = 36
 """Cells; a narrower terminal stacks its panels."""

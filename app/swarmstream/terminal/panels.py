@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from swarmstream.terminal import words
-from swarmstream.terminal.untrusted import Cleaner, clean
-from swarmstream.terminal.words import number
+from swarmstream.terminal import phrases
+from swarmstream.terminal.phrases import number
+from swarmstream.terminal.sanitize import Cleaner, clean
 
 State: TypeAlias = Literal["thinking", "speaking", "calling", "done", "failed", "cancelled"]
 Kind: TypeAlias = Literal["text", "reasoning", "tool", "note", "error"]
@@ -90,21 +90,21 @@ class Panel:
 
     def call(self, data: Mapping[str, Any]) -> None:
         """A tool is called."""
-        passage = self.note("tool", words.call_begun(data))
-        self._calls[data.get("tool_call_id")] = words.tool_of(data), passage
+        passage = self.note("tool", phrases.call_begun(data))
+        self._calls[data.get("tool_call_id")] = phrases.tool_of(data), passage
         self._look_what_is_called()
 
     def answer(self, data: Mapping[str, Any]) -> None:
         """A tool has answered: on the line of its call."""
         _, passage = self._calls.pop(data.get("tool_call_id"), None) or ("", self.note("tool", ""))
-        passage.parts.append(f" → {words.call_ended(data)}")
+        passage.parts.append(f" → {phrases.call_ended(data)}")
         if data.get("is_error"):
             passage.kind = "error"
         self._look_what_is_called()
 
     def progress(self, data: Mapping[str, Any]) -> None:
         """A tool has come so far."""
-        self.tool = words.progress(data)
+        self.tool = phrases.progress(data)
 
     def restart(self, data: Mapping[str, Any]) -> None:
         """After a crash the turn begins again: what it did before does not count."""
@@ -113,15 +113,15 @@ class Panel:
         self._calls.clear()
         self._last_delta_ms = None
         self.state = "thinking"
-        self.note("note", words.restarted(data))
+        self.note("note", phrases.restarted(data))
 
     def end(self, data: Mapping[str, Any]) -> None:
         for kind, cleaner in self._cleaners.items():
             self._append(kind, cleaner.end())
         output = data.get("output")
         if output and not any(passage.kind == "text" for passage in self.passages):
-            self._append("text", clean(output if isinstance(output, str) else words.one_line(output, 10_000)))
-        for line in words.calls_for_the_caller(data):
+            self._append("text", clean(output if isinstance(output, str) else phrases.one_line(output, 10_000)))
+        for line in phrases.calls_for_the_caller(data):
             self.note("tool", f"{line} → for you to execute")
         self.state = _ENDED.get(data.get("status"), "done")
         self.usage = data.get("usage") or {}
@@ -179,12 +179,12 @@ class Panels:
             case "custom":
                 if data.get("name") == "progress":
                     panel.progress(data)
-                for line in words.custom(data):
+                for line in phrases.custom(data):
                     panel.note("note", line)
             case "turn_restart":
                 panel.restart(data)
             case "error":
-                panel.note("error", words.failure(data))
+                panel.note("error", phrases.failure(data))
             case "agent_end":
                 panel.end(data)
             case _:
@@ -209,6 +209,6 @@ class Panels:
 
     def _begin(self, data: Mapping[str, Any]) -> Panel:
         place = (int(number(data, "task_index")), int(number(data, "loop")), int(number(data, "stage")))
-        panel = Panel(data["turn"], words.name_of(data), place, began_ms=self.t_ms)
+        panel = Panel(data["turn"], phrases.name_of(data), place, began_ms=self.t_ms)
         self._panels[panel.turn] = panel
         return panel

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from swarmstream.terminal import words
-from swarmstream.terminal.tally import Tally
-from swarmstream.terminal.untrusted import Cleaner, one_line
+from swarmstream.terminal import phrases
+from swarmstream.terminal.sanitize import Cleaner, one_line
+from swarmstream.terminal.totals import Tally
 
 _PIECE_MS = 1000
 """How long a line may wait for its end while several speak."""
@@ -69,7 +69,7 @@ class PlainText:
         """
         event, data = frame["event"], frame["data"]
         self._tally.observe(event, data)
-        self._now_ms = max(self._now_ms, words.number(data, "t"))
+        self._now_ms = max(self._now_ms, phrases.number(data, "t"))
         if "turn" in data:
             self._tell(event, data, self._voices.get(data["turn"]) or self._begin(data))
         elif event == "metadata":
@@ -78,7 +78,7 @@ class PlainText:
             for warning in data.get("warnings") or ():
                 self._write(f"[warning: {one_line(warning, 200)}]\n")
         elif event == "error":
-            self._line(f"[error: {words.failure(data)}]\n")
+            self._line(f"[error: {phrases.failure(data)}]\n")
         elif event == "end":
             self._conclude()
         for voice in self._voices.values():
@@ -111,7 +111,7 @@ class PlainText:
                 voice.in_company = True
                 self._end_line()
                 self._heard = None
-        voice = self._voices[data["turn"]] = _Voice(words.name_of(data), in_company=bool(self._voices))
+        voice = self._voices[data["turn"]] = _Voice(phrases.name_of(data), in_company=bool(self._voices))
         return voice
 
     def _tell(self, event: str, data: Mapping[str, Any], voice: _Voice) -> None:
@@ -122,16 +122,16 @@ class PlainText:
             case "reasoning" if self._verbose:
                 self._say(turn, voice, event, data.get("content", ""))
             case "tool_start":
-                self._note(turn, voice, f"calls {words.call_begun(data)}")
+                self._note(turn, voice, f"calls {phrases.call_begun(data)}")
             case "tool_end":
-                self._note(turn, voice, f"{words.tool_of(data)} → {words.call_ended(data)}")
+                self._note(turn, voice, f"{phrases.tool_of(data)} → {phrases.call_ended(data)}")
             case "custom":
-                for line in words.custom(data):
+                for line in phrases.custom(data):
                     self._note(turn, voice, line)
             case "turn_restart":
-                self._note(turn, voice, words.restarted(data))
+                self._note(turn, voice, phrases.restarted(data))
             case "error":
-                self._note(turn, voice, f"error: {words.failure(data)}")
+                self._note(turn, voice, f"error: {phrases.failure(data)}")
             case "agent_end":
                 self._end(turn, voice, data)
             case _:
@@ -206,10 +206,10 @@ class PlainText:
         if output and not voice.has_text:
             self._say(turn, voice, "chunk", output if isinstance(output, str) else one_line(output, 10_000))
         self._finish_text(turn, voice)
-        for line in words.calls_for_the_caller(data):
+        for line in phrases.calls_for_the_caller(data):
             self._note(turn, voice, f"calls {line}, which is for you to execute")
         if data.get("status") != "success":
-            self._note(turn, voice, one_line(data.get("status", "?"), words.NAME_LENGTH))
+            self._note(turn, voice, one_line(data.get("status", "?"), phrases.NAME_LENGTH))
         del self._voices[turn]
         if self._heard == turn:
             self._write("\n")

@@ -8,7 +8,7 @@ from typing import Any
 from swarmstream.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
 from swarmstream.journal.base import RunStatus
 from swarmstream.journal.summary import Summary
-from swarmstream.wire.schema import (
+from swarmstream.wire.shapes import (
     AgentAnswer,
     AgentOutput,
     AgentRunUsage,

@@ -11,8 +11,8 @@ import orjson
 from swarmstream.events import Event, ReasoningDelta, TextDelta, TurnEnded, TurnRestarted
 from swarmstream.journal.base import Entry
 from swarmstream.journal.summary import Summary
-from swarmstream.wire.frames import frame
-from swarmstream.wire.schema import Frame
+from swarmstream.wire.event_data import frame
+from swarmstream.wire.shapes import Frame
 
 _BLOCK_LENGTH = 256 * 1024
 

@@ -1,0 +1,1 @@
+"""The ways to reach models, one module or package for each."""

@@ -1,0 +1,1 @@
+"""The demo model: no provider, no key, no cost."""

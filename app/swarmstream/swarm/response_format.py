@@ -1,0 +1,73 @@
+"""What an agent's answer has to look like: JSON, of a schema or of any."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import JsonValue
+from pydantic_core import from_json, to_json
+
+from swarmstream.errors import InvalidTool, Location
+from swarmstream.json_schema.validator import JsonSchema, SchemaError, SchemaSteps, compiled
+from swarmstream.llm.base import JsonObject
+from swarmstream.tools.function_schema import is_name
+
+_ANY_OBJECT: JsonObject = {"type": "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """An agent's `response_format`."""
+
+    request: JsonObject
+    """As OpenAI's requests have it."""
+    schema: JsonObject
+    _check: JsonSchema
+
+    def complaint(self, answer: str) -> str | None:
+        """What is wrong with an answer, in words for a model; None if nothing is."""
+        try:
+            value: JsonValue = from_json(answer.strip().encode(), allow_inf_nan=False)
+        except ValueError as error:
+            reason = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error)
+            return f"it is not JSON: {reason}"
+        return self._check.complaint(value)
+
+    def in_words(self) -> str:
+        """What a model is told that cannot be held to a schema."""
+        return (
+            "Answer with JSON only: no other words, no code fence. "
+            f"It has to keep to this JSON schema: {to_json(self.schema).decode()}"
+        )
+
+
+def answer_format(given: JsonObject, *, at: Location, steps: SchemaSteps | None = None) -> AnswerFormat | None:
+    """The format that is asked for: OpenAI's `response_format`, or a JSON schema as it is. None for plain text.
+
+    Raises:
+        InvalidTool: the schema is none.
+    """
+    match given:
+        case {"type": "text"}:
+            return None
+        case {"type": "json_object", **rest} if not rest:
+            return _checked({"type": "json_object"}, _ANY_OBJECT, at, steps)
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)} as named}:
+            name = named.get("name", "answer")
+            if not isinstance(name, str) or not is_name(name):
+                raise InvalidTool(
+                    "a format's name is 1 to 64 of a-z A-Z 0-9 _ -", location=(*at, "json_schema", "name")
+                )
+            request: JsonObject = {"type": "json_schema", "json_schema": {**named, "name": name}}
+            return _checked(request, cast(JsonObject, schema), (*at, "json_schema", "schema"), steps)
+        case {"type": "json_schema"}:
+            raise InvalidTool("json_schema needs a schema", location=(*at, "json_schema"))
+        case _:
+            wrapped: JsonObject = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}
+            return _checked(wrapped, given, at, steps)
+
+
+def _checked(request: JsonObject, schema: JsonObject, at: Location, steps: SchemaSteps | None) -> AnswerFormat:
+    try:
+        return AnswerFormat(request, schema, compiled(schema, steps))
+    except SchemaError as error:
+        raise InvalidTool(f"the response format cannot be used: {error}", location=at) from error

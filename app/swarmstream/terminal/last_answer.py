@@ -1,0 +1,46 @@
+"""The last answer of a run and nothing else, for pipes and files."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self, TextIO
+
+from swarmstream.terminal import phrases
+from swarmstream.terminal.sanitize import clean, one_line
+from swarmstream.terminal.totals import Tally
+
+
+class LastAnswer:
+    """Writes the answer that the last agent gave, once the run has ended; whatever else there is to say is a note."""
+
+    def __init__(self, stream: TextIO, notes: TextIO) -> None:
+        self._stream = stream
+        self._notes = notes
+        self._tally = Tally()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def show(self, frame: Mapping[str, Any]) -> None:
+        """Take a frame in.
+
+        Raises:
+            OSError: nobody reads the stream any more.
+        """
+        event, data = frame["event"], frame["data"]
+        self._tally.observe(event, data)
+        if event == "metadata":
+            for warning in data.get("warnings") or ():
+                self._notes.write(f"[warning: {one_line(warning, 200)}]\n")
+        elif event == "error":
+            self._notes.write(f"[error: {phrases.failure(data)}]\n")
+        elif event == "end":
+            answers: list[dict[str, Any]] = data.get("outputs") or data.get("output") or [{}]
+            answer: Any = answers[-1].get("content")
+            if answer:
+                text = clean(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
+                self._stream.write(text if text.endswith("\n") else f"{text}\n")
+                self._stream.flush()
+            self._notes.write(f"[{self._tally.line()}]\n")
+
+    def __exit__(self, *_: object) -> None:
+        pass

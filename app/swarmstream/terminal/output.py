@@ -1,0 +1,33 @@
+"""Which reading of a run suits a stream."""
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from swarmstream.terminal.plain import PlainText
+
+if TYPE_CHECKING:
+    from swarmstream.terminal.live_view import Picture
+
+
+def picture_for(
+    stream: TextIO,
+    *,
+    live: bool = True,
+    verbose: bool = False,
+    title: str | None = None,
+    notes: TextIO | None = None,
+) -> "Picture | PlainText":
+    """Panels on a terminal, plain text everywhere else: in files, pipes, and on terminals that can only print
+    (`TERM=dumb`). With `NO_COLOR` the panels have no colours. In files and pipes, what the run came to goes to `notes`
+    if that is given."""
+    if not stream.isatty():
+        return PlainText(stream, verbose=verbose, title=title, notes=notes)
+    if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return PlainText(stream, verbose=verbose, title=title)
+    # Rich takes a tenth of a second to import; who writes plain text does without.
+    from rich.console import Console
+
+    from swarmstream.terminal.live_view import Picture
+
+    console = Console(file=stream, force_terminal=True, highlight=False)
+    return Picture(console=console, live=live, verbose=verbose, title=title)
