@@ -30,7 +30,7 @@ for name in [name for name in os.environ if name.startswith("SWARMSTREAM_")]:
 from swarmstream import Agent, AgentRearrange  # noqa: E402
 from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel  # noqa: E402
 from swarmstream.terminal.panels import Panels  # noqa: E402
-from swarmstream.terminal.totals import Tally  # noqa: E402
+from swarmstream.terminal.totals import Totals  # noqa: E402
 from tests.fakes.clock import DrivenClock  # noqa: E402
 
 TEAM = "scripts/examples/team.json"
@@ -77,7 +77,7 @@ def pictures(frames: Sequence[Mapping[str, Any]]) -> Iterator[list[Row]]:
     console = Console(
         file=StringIO(), width=COLUMNS, height=ROWS, force_terminal=True, color_system="truecolor", legacy_windows=False
     )
-    panels, tally = Panels(), Tally()
+    panels, tally = Panels(), Totals()
     above = _rows(Text(f"$ swarmstream run {TEAM} --model demo/swarm", style="bold"), console)
     waiting = list(frames)
     now_ms = 0.0

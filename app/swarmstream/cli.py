@@ -43,7 +43,7 @@ from swarmstream.terminal.sanitize import clean
 from swarmstream.terminal.watch import Frames, Watched, watch
 
 if TYPE_CHECKING:
-    from swarmstream.terminal.live_view import Picture
+    from swarmstream.terminal.live_view import LiveView
 
 cli = typer.Typer(
     add_completion=False,
@@ -365,7 +365,7 @@ def _watch(frames: Callable[[], Frames], *, output: Output, verbose: bool) -> in
     return code
 
 
-def _sink(output: Output, *, verbose: bool) -> "Picture | PlainText | JsonLines | LastAnswer":
+def _sink(output: Output, *, verbose: bool) -> "LiveView | PlainText | JsonLines | LastAnswer":
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         reconfigure(errors="replace")  # an agent may say what the terminal's encoding has no sign for
     match output:

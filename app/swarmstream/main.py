@@ -17,22 +17,22 @@ from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi import describe
-from swarmstream.api.state import Parts
+from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import journal_of
 from swarmstream.llm.aliases import aliases_of
 from swarmstream.llm.base import ChatModel
-from swarmstream.llm.providers.backends import Lanes
+from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.llm.registry import Registry
-from swarmstream.runs.job import job_again
+from swarmstream.runs.job import job_from_record
 from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import ENV_PREFIX, Settings
 from swarmstream.tools.errors import ToolLoadError
 from swarmstream.tools.mcp.hub import McpHub
-from swarmstream.tools.policy import ToolGrants, operators_tools
+from swarmstream.tools.policy import ToolPolicy, operators_tools
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,10 @@ def create_app(
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
     tools = tool_grants(settings)
-    lanes = Lanes(environ, clock)
+    lanes = ModelBackends(environ, clock)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[Parts]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[AppState]:
         if preload:
             await lanes["litellm"].ready()
         its_journal = journal or journal_of(settings, clock)
@@ -76,9 +76,9 @@ def create_app(
         try:
             async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
                 supervisor.recover(
-                    lambda record: job_again(record, registry, plan_limits(settings), tools.of(record.owner))
+                    lambda record: job_from_record(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
-                yield Parts(
+                yield AppState(
                     settings=settings,
                     clock=clock,
                     keys=keys,
@@ -119,7 +119,7 @@ def create_app(
     return app
 
 
-def tool_grants(settings: Settings) -> ToolGrants:
+def tool_grants(settings: Settings) -> ToolPolicy:
     """Which tools and MCP servers there are, and for whom.
 
     Raises:
@@ -137,4 +137,4 @@ def tool_grants(settings: Settings) -> ToolGrants:
         if not given <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
         callers[tool] = {owner_of(key) for key in given}
-    return ToolGrants(operators.box, operators.hosts, callers)
+    return ToolPolicy(operators.box, operators.hosts, callers)

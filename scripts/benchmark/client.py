@@ -67,7 +67,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """What came back."""
 
     tokens: int = 0
@@ -80,7 +80,7 @@ class Tally:
 class Connection(asyncio.Protocol):
     """A connection to the server, for one request at a time."""
 
-    def __init__(self, order: Order, tally: Tally, request: bytes | None = None) -> None:
+    def __init__(self, order: Order, tally: Totals, request: bytes | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self.location: asyncio.Future[str] = self._loop.create_future()
         """Where the run of a stream can be read."""
@@ -174,7 +174,7 @@ class Client:
 
     async def read_together(self, order: Order) -> dict[str, Any]:
         """One run and its readers. How late they are counts once all of them have caught up with it."""
-        own, tally = Tally(), Tally()
+        own, tally = Totals(), Totals()
         began_cpu = time.process_time()
         first = await _connect(order, own)
         answers = [first.ask()]
@@ -203,7 +203,7 @@ class Client:
     async def carry_out(self, order: Order) -> dict[str, Any]:
         if order.readers:
             return await self.read_together(order)
-        tally = Tally()
+        tally = Totals()
         moment = random.Random(1)
         starts = sorted(moment.uniform(0, order.spread_seconds) for _ in range(order.streams))
         began, began_cpu = time.monotonic(), time.process_time()
@@ -222,7 +222,7 @@ class Client:
             "cpu_seconds": cpu_seconds,
         }
 
-    async def _stream(self, order: Order, tally: Tally, start: float) -> None:
+    async def _stream(self, order: Order, tally: Totals, start: float) -> None:
         await asyncio.sleep(start)
         connection: Connection | None = None
         try:
@@ -253,13 +253,13 @@ class Client:
         return {"open": open_streams}
 
 
-async def _connect(order: Order, tally: Tally, request: bytes | None = None) -> Connection:
+async def _connect(order: Order, tally: Totals, request: bytes | None = None) -> Connection:
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: Connection(order, tally, request), "127.0.0.1", order.port)
     return connection
 
 
-def _figures(tally: Tally, errors: list[str]) -> dict[str, Any]:
+def _figures(tally: Totals, errors: list[str]) -> dict[str, Any]:
     return {
         "tokens": tally.tokens,
         "answers": tally.answers,

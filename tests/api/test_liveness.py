@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from swarmstream.api.streaming import Reader, RunStream
+from swarmstream.api.streaming import ReadOptions, RunStream
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
 from swarmstream.runs.supervisor import RunLimits, Supervisor
@@ -209,7 +209,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
         run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
         tail = await journal.tail(run.job_id)
         await supervisor.drain(5)
-        await RunStream(Reader(tail), SSE, heartbeat_seconds=15, headers={})({}, receive, send)
+        await RunStream(ReadOptions(tail), SSE, heartbeat_seconds=15, headers={})({}, receive, send)
     assert sum(sizes) > 100_000_000
     assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
 

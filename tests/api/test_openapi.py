@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
 from swarmstream.errors import ProviderError
-from swarmstream.llm.base import Hear, ModelCall, Opened, Reasoning, ToolCallDelta
+from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Reasoning, ToolCallDelta
 from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
@@ -214,7 +214,7 @@ class _Buggy(ScriptedModel):
 
     called = anyio.Event()
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         if call.model.target == "bug":
             raise RuntimeError("a bug")
         self.called.set()

@@ -12,7 +12,7 @@ import pytest
 from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
 from swarmstream.journal.base import RunRecord
 from swarmstream.main import tool_grants
-from swarmstream.runs.job import job_again
+from swarmstream.runs.job import job_from_record
 from swarmstream.settings import Settings, misspelt_settings
 from swarmstream.spelling import meant
 from swarmstream.swarm.agents import Agent
@@ -486,7 +486,7 @@ def test_a_strict_run_that_was_accepted_goes_on_after_a_change_of_release() -> N
     """As if `colour` had been a field of the release that accepted it."""
     body = json.dumps({"agent_config": {"agent_name": "A"}, "task": "go", "strict": True, "colour": 1}).encode()
     record = RunRecord(job_id="agent-1", kind="agent", owner="", created_at=datetime.now(UTC), body=body)
-    assert job_again(record, AnyModel(), PlanLimits(), ToolAccess()).warnings == ("unknown field colour",)
+    assert job_from_record(record, AnyModel(), PlanLimits(), ToolAccess()).warnings == ("unknown field colour",)
 
 
 # --- Misspelt settings ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from swarmstream.api.body import TIMES_IN_ALL, read_body
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.engine.prompt_room import PromptRoom
-from swarmstream.engine.replay import past_of
+from swarmstream.engine.replay import recovered_turns
 from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
 from swarmstream.json_schema.cost import Scale, SchemaSteps
@@ -167,7 +167,7 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
         TextDelta(0, "B", 2, "t", 4),  # the second and the third said nothing
         TurnRestarted(0, "B", 2, 2, 9),
     ]
-    assert past_of(enumerate(events, start=1)).calls == 2 + 2 + 3 + 1
+    assert recovered_turns(enumerate(events, start=1)).calls == 2 + 2 + 3 + 1
 
 
 def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:

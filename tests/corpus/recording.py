@@ -11,7 +11,7 @@ import anyio
 import httpx
 from anyio.lowlevel import checkpoint
 
-from swarmstream.llm.base import Hear, ModelCall
+from swarmstream.llm.base import ModelCall, OnDeltas
 from tests.conftest import client, serving
 from tests.corpus.kinds import KINDS, Kind
 from tests.fakes.clock import DrivenClock
@@ -34,7 +34,7 @@ class Stage:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         def later(deltas: Any) -> None:
             self._clock.stall(LINE_SECONDS)
             hear(deltas)

@@ -8,7 +8,7 @@ import pytest
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import Speaker, TurnClocks
+from swarmstream.engine.turn import TurnClocks, TurnRunner
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
 from swarmstream.swarm.plan import Compiled
@@ -48,7 +48,7 @@ class Notes:
 async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any = "fail") -> tuple[bool, list[Event]]:
     notes = Notes()
     execution = Execution(
-        compiled.plan, Speaker({"scripted": model}, TurnClocks()), notes, on_error, anyio.lowlevel.checkpoint
+        compiled.plan, TurnRunner({"scripted": model}, TurnClocks()), notes, on_error, anyio.lowlevel.checkpoint
     )
     with anyio.fail_after(30):
         succeeded = await execution.run()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from anyio import from_thread
 
-from swarmstream.engine.model_calls import Speech
+from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
@@ -876,7 +876,7 @@ async def test_a_callers_tool_comes_before_the_servers(tmp_path: Path) -> None:
 async def test_no_name_is_offered_twice() -> None:
     """A tool of an MCP server may be named as one of the caller's: the caller's counts."""
     notes, agent = Notes(), swarm().plan.stages[0].agents[0]
-    use = ToolUse("A", 1, notes, Speech(agent, 1, notes, {}, TurnClocks()))
+    use = ToolUse("A", 1, notes, ModelCalls(agent, 1, notes, {}, TurnClocks()))
     use.add([tool(add), tool(fail)])
     use.add_callers([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
     assert [schema["function"] for schema in use.schemas() if "Theirs." in str(schema)] == [

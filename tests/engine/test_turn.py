@@ -7,7 +7,7 @@ import pytest
 
 from swarmstream.clock import sleep
 from swarmstream.engine.timeouts import TurnClocks
-from swarmstream.engine.turn import Speaker, Turn
+from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.errors import (
     FirstTokenTimeout,
     ModelError,
@@ -20,7 +20,7 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
-from swarmstream.llm.base import ChatMessage, Finished, Hear, ModelCall, Reasoning, TokenCount, ToolCallDelta
+from swarmstream.llm.base import ChatMessage, Finished, ModelCall, OnDeltas, Reasoning, TokenCount, ToolCallDelta
 from tests.engine.test_stages import Notes
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import Line, ScriptedModel, swarm
@@ -41,7 +41,7 @@ async def take_turn(
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
     clock = clock or DrivenClock()
     notes = Notes(clock)
-    speaker = Speaker({"scripted": model}, clocks or TurnClocks(), clock=clock)
+    speaker = TurnRunner({"scripted": model}, clocks or TurnClocks(), clock=clock)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), notes)
@@ -135,7 +135,7 @@ class Slow(ScriptedModel):
         self._clock = clock
         self._line = line
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         for delta in self._line:
             await sleep(self._clock, 8)
             assert not isinstance(delta, ModelError)
@@ -195,7 +195,7 @@ async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
 
 async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> None:
     class Late(ScriptedModel):
-        async def stream(self, call: ModelCall, hear: Hear) -> None:
+        async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
             self.calls.append(call)
             clock.stall(10)  # the loop is busy when the turn ends
             raise ProviderError("no")
@@ -230,7 +230,7 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             messages: list[ChatMessage] = []
-            tasks.start_soon(Speaker({"scripted": model}, TurnClocks()).take_turn, turn, messages, notes)
+            tasks.start_soon(TurnRunner({"scripted": model}, TurnClocks()).take_turn, turn, messages, notes)
             await notes.until(TextDelta)
             tasks.cancel_scope.cancel()
     assert (end_of(notes).status, end_of(notes).output) == ("cancelled", "a")

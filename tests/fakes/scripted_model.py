@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from swarmstream.errors import ModelError
-from swarmstream.llm.base import Delta, Finished, Hear, ModelCall, Opened, TokenCount
+from swarmstream.llm.base import Delta, Finished, ModelCall, OnDeltas, Opened, TokenCount
 from swarmstream.llm.model_ref import ModelRef, Price
 from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_swarm
@@ -28,7 +28,7 @@ class ScriptedModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         self.calls.append(call)
         name = call.model.target
         scenes = self._scenes[name]

@@ -17,14 +17,14 @@ from swarmstream.events import EndStatus, Event, RunDescribed, RunEnded, RunStar
 from swarmstream.journal.base import (
     MAX_ADMITTED,
     AlreadyClaimed,
-    Claim,
+    Cursor,
     Entry,
+    HandedOver,
+    IdempotencyKey,
+    InterruptedRun,
     Journal,
     Log,
     RunRecord,
-    Suspended,
-    Tail,
-    Unfinished,
 )
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.journal import SqliteJournal
@@ -102,7 +102,7 @@ def text(number: int) -> TextDelta:
 END = RunEnded(t_ms=9, status="success", duration_seconds=0.009, failed_agents=())
 
 
-async def read_all(tail: Tail) -> list[Entry]:
+async def read_all(tail: Cursor) -> list[Entry]:
     entries: list[Entry] = []
     with anyio.fail_after(5):
         while not (entries and isinstance(entries[-1][1], RunEnded)):
@@ -432,24 +432,24 @@ async def test_a_trimmed_run_keeps_its_summary(journal: Journal) -> None:
 
 
 async def test_one_claim_is_one_run(journal: Journal) -> None:
-    log = await begin(journal, "first", claim=Claim("key", "body"))
+    log = await begin(journal, "first", claim=IdempotencyKey("key", "body"))
     with pytest.raises(AlreadyClaimed) as claimed:
-        await begin(journal, "second", claim=Claim("key", "body"))
+        await begin(journal, "second", claim=IdempotencyKey("key", "body"))
     assert claimed.value.job_id == "first"
     with pytest.raises(IdempotencyMismatch):
-        await begin(journal, "second", claim=Claim("key", "other"))
+        await begin(journal, "second", claim=IdempotencyKey("key", "other"))
     with pytest.raises(NotFound):
         await journal.status("second")
-    await begin(journal, "third", claim=Claim("other", "body"))
+    await begin(journal, "third", claim=IdempotencyKey("other", "body"))
     await log.commit(END)
     with pytest.raises(AlreadyClaimed):
-        await begin(journal, "second", claim=Claim("key", "body"))
+        await begin(journal, "second", claim=IdempotencyKey("key", "body"))
 
 
 async def test_a_claim_goes_with_its_run(journal: Journal) -> None:
-    await finish(journal, "first", claim=Claim("key", "body"))
+    await finish(journal, "first", claim=IdempotencyKey("key", "body"))
     await journal.delete("first")
-    await finish(journal, "second", claim=Claim("key", "other"))
+    await finish(journal, "second", claim=IdempotencyKey("key", "other"))
     assert (await journal.status("second")).state == "success"
 
 
@@ -461,7 +461,7 @@ class Owner:
     """A process that has opened the place, and what it found unfinished, loaded."""
 
     journal: Journal
-    found: Sequence[Unfinished]
+    found: Sequence[InterruptedRun]
     entries: Sequence[list[Entry]]
 
     async def events(self, job_id: str = "run-1", after: int = 0) -> list[Entry]:
@@ -483,7 +483,7 @@ async def owning(place: SqlitePlace) -> AsyncGenerator[Owner]:
 async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) -> None:
     events: list[Event] = [DESCRIBED, RunStarted(0), *(text(number) for number in range(5000)), ENDED, END]
     async with owning(place) as owner:
-        log = await begin(owner.journal, claim=Claim("key", "body"), traceparent="t", request_id="r")
+        log = await begin(owner.journal, claim=IdempotencyKey("key", "body"), traceparent="t", request_id="r")
         for event in events[:-1]:
             log.append(event)
         await log.commit(END)
@@ -495,18 +495,20 @@ async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) ->
         assert list((await owner.journal.list("o")).job_ids) == ["run-1"]
         assert [number for number, _ in await owner.events(after=4999)] == list(range(5000, 5005))
         with pytest.raises(AlreadyClaimed):
-            await begin(owner.journal, "run-2", claim=Claim("key", "body"))
+            await begin(owner.journal, "run-2", claim=IdempotencyKey("key", "body"))
 
 
 async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_it(place: SqlitePlace) -> None:
     async with owning(place) as first:
-        log = await begin(first.journal, owner="me", claim=Claim("key", "body"))
+        log = await begin(first.journal, owner="me", claim=IdempotencyKey("key", "body"))
         log.append(DESCRIBED)
         log.append(text(1))
         await log.commit(ENDED)
         async with owning(place) as second:
             [found] = second.found
-            assert found.record == record(owner="me", claim=Claim("key", "body"), created_at=found.record.created_at)
+            assert found.record == record(
+                owner="me", claim=IdempotencyKey("key", "body"), created_at=found.record.created_at
+            )
             assert second.entries == [[(1, DESCRIBED), (2, text(1)), (3, ENDED)]]
             status = await second.journal.status("run-1")
             assert (status.state, status.is_waiting, status.summary.answers) == ("running", True, [ENDED])
@@ -516,7 +518,7 @@ async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_
             assert status.summary.answers == [ENDED]
             assert list((await second.journal.list("me", state="running")).job_ids) == ["run-1"]
             with pytest.raises(AlreadyClaimed):
-                await begin(second.journal, "run-2", claim=Claim("key", "body"))
+                await begin(second.journal, "run-2", claim=IdempotencyKey("key", "body"))
             with pytest.raises(StillRunning):
                 await second.journal.delete("run-1")
 
@@ -660,11 +662,11 @@ async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place:
     seen: list[Entry] = []
     let_go = anyio.Event()
 
-    async def read(tail: Tail) -> None:
+    async def read(tail: Cursor) -> None:
         try:
             while True:
                 seen.extend(await tail.read())
-        except Suspended:
+        except HandedOver:
             let_go.set()
 
     async with owning(place) as owner:
@@ -679,7 +681,7 @@ async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place:
                 await let_go.wait()
             late = await owner.journal.tail("run-1", after=1)
             assert list(await late.read()) == [(2, text(1))], "what there is can be read"
-            with pytest.raises(Suspended):
+            with pytest.raises(HandedOver):
                 await late.read()
         async with owning(place) as other:
             assert [seen] == list(other.entries) == [[(1, RunStarted(0)), (2, text(1))]]
@@ -689,14 +691,14 @@ async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place:
 
 async def test_what_was_forgotten_stays_forgotten_after_reopening(place: SqlitePlace) -> None:
     async with owning(place) as owner:
-        await finish(owner.journal, "deleted", claim=Claim("key", "body"))
+        await finish(owner.journal, "deleted", claim=IdempotencyKey("key", "body"))
         await finish(owner.journal, "trimmed", *"abc")
         await owner.journal.delete("deleted")
         await owner.journal.trim("trimmed", 3)
     async with owning(place) as owner:
         with pytest.raises(NotFound):
             await owner.journal.status("deleted")
-        await begin(owner.journal, "new", claim=Claim("key", "other"))
+        await begin(owner.journal, "new", claim=IdempotencyKey("key", "other"))
         assert [number for number, _ in await owner.events("trimmed")] == [3, 4]
         assert (await owner.journal.status("trimmed")).first_event_id == 3
 

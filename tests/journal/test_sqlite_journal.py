@@ -18,8 +18,8 @@ from anyio import to_thread
 
 from swarmstream.errors import NotFound, StorageUnavailable
 from swarmstream.events import CustomEvent, RunDescribed, RunStarted, TextDelta
-from swarmstream.journal.base import AlreadyClaimed, Claim, DirectoryInUse, Entry, Suspended
-from swarmstream.journal.idempotency import Claims
+from swarmstream.journal.base import AlreadyClaimed, DirectoryInUse, Entry, HandedOver, IdempotencyKey
+from swarmstream.journal.idempotency import IdempotencyIndex
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.journal.sqlite.store import FILE, Ending, Store
 from swarmstream.journal.sqlite.writer import Task
@@ -136,7 +136,7 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
     """A commit that failed may have been written all the same; it is tried again."""
     store = Store(tmp_path, writes=True)
     entries = [(1, RunStarted(0)), (2, END)]
-    its = record(claim=Claim("key", "body"), body=b"{}")
+    its = record(claim=IdempotencyKey("key", "body"), body=b"{}")
     ending = Ending(1, its, "success", 1.0, entries, entries, next_batch=2)
 
     def write() -> None:
@@ -159,7 +159,7 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
 async def test_a_claim_that_is_too_old_to_count_gives_way(tmp_path: Path) -> None:
     with closing(Store(tmp_path, writes=True)) as store, store.transaction():
         for no in (1, 2):
-            store.add_run(no, record(f"run-{no}", claim=Claim("key", "body")), epoch=1, first_batch=1)
+            store.add_run(no, record(f"run-{no}", claim=IdempotencyKey("key", "body")), epoch=1, first_batch=1)
     assert ask(tmp_path, "SELECT job_id, claim_key FROM runs") == [("run-1", None), ("run-2", "key")]
 
 
@@ -244,12 +244,12 @@ async def test_the_oldest_finished_runs_go_where_all_are_too_many_bytes(tmp_path
 
 async def test_the_claim_of_a_run_that_was_swept_is_free_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        await finish(journal, "gone", claim=Claim("key", "body"))
+        await finish(journal, "gone", claim=IdempotencyKey("key", "body"))
         await finish(journal, "kept", "x")
     ask(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'gone'")
     async with opened(tmp_path) as journal:
         assert await left(journal) == {"kept"}
-        await finish(journal, "again", claim=Claim("key", "body"))
+        await finish(journal, "again", claim=IdempotencyKey("key", "body"))
         assert await left(journal) == {"kept", "again"}
 
 
@@ -421,7 +421,7 @@ async def test_a_run_whose_end_cannot_be_written_is_told_to_have_ended_once_it_i
         status = await journal.status("run-1")
         assert (status.state, status.is_waiting) == ("running", True)
         assert [event for _, event in await reader.read()] == [text(1)]
-        with pytest.raises(Suspended):
+        with pytest.raises(HandedOver):
             await reader.read()
         seen: list[Entry] = []
         with anyio.fail_after(30):
@@ -489,13 +489,13 @@ async def test_those_who_wait_in_one_round_of_the_loop_share_a_write(tmp_path: P
 
 async def test_a_run_that_was_withdrawn_leaves_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        log = await begin(journal, claim=Claim("key", "body"))
+        log = await begin(journal, claim=IdempotencyKey("key", "body"))
         log.append(RunStarted(0))
         log.withdraw()
         with pytest.raises(NotFound):
             await journal.status("run-1")
-        await finish(journal, "run-2", claim=Claim("key", "other"))
-        written = await begin(journal, "run-3", claim=Claim("key-3", "body"))
+        await finish(journal, "run-2", claim=IdempotencyKey("key", "other"))
+        written = await begin(journal, "run-3", claim=IdempotencyKey("key-3", "body"))
         await written.commit(RunStarted(0))
         written.withdraw()  # it was told not to be written, and is
         await finish(journal, "run-4")
@@ -538,7 +538,7 @@ async def test_what_is_to_outlive_the_host_is_flushed_to_the_disk(
     log = await begin(journal)
     await noted("first events", log.commit(RunStarted(0)))
     await noted("end of a turn", log.commit(ENDED))
-    keyed = await begin(journal, "run-2", claim=Claim("key", "body"))
+    keyed = await begin(journal, "run-2", claim=IdempotencyKey("key", "body"))
     await noted("an idempotency key", keyed.commit(RunStarted(0)))
     await noted("end of a run", log.commit(END))
     await journal.close()
@@ -638,10 +638,10 @@ async def test_a_server_that_starts_on_a_directory_it_cannot_write_waits_for_it(
 
 
 def test_a_claim_that_has_passed_to_a_later_run_stays_when_the_first_one_goes() -> None:
-    claims = Claims()
-    claims.take(Claim("key", "body"), "later")
-    claims.drop(Claim("key", "body"), "first")
+    claims = IdempotencyIndex()
+    claims.take(IdempotencyKey("key", "body"), "later")
+    claims.drop(IdempotencyKey("key", "body"), "first")
     with pytest.raises(AlreadyClaimed):
-        claims.take(Claim("key", "body"), "third")
-    claims.drop(Claim("key", "body"), "later")
-    claims.take(Claim("key", "body"), "third")
+        claims.take(IdempotencyKey("key", "body"), "third")
+    claims.drop(IdempotencyKey("key", "body"), "later")
+    claims.take(IdempotencyKey("key", "body"), "third")

@@ -18,7 +18,7 @@ import pytest
 
 from swarmstream.errors import IdempotencyMismatch, NotFound, StorageUnavailable
 from swarmstream.events import Event, RunDescribed, RunEnded, RunStarted, TextDelta
-from swarmstream.journal.base import AlreadyClaimed, Claim, Log
+from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Log
 from swarmstream.journal.codec import pack
 from swarmstream.journal.sqlite.data_directory import FILE, take_lock
 from swarmstream.journal.sqlite.journal import SqliteJournal
@@ -217,7 +217,7 @@ async def test_a_deletion_waits_for_no_backup_and_erases_behind_it(tmp_path: Pat
 
 async def test_credentials_and_images_are_in_no_file_once_the_run_has_ended(tmp_path: Path) -> None:
     image, token = "aW1hZ2U" * 5000, "token-5e0c"
-    claim = Claim("key", "digest")
+    claim = IdempotencyKey("key", "digest")
     clock = DrivenClock()
     async with opened(tmp_path, clock=clock) as journal:
         now = datetime.fromtimestamp(clock.unix(), UTC)
@@ -234,7 +234,7 @@ async def test_credentials_and_images_are_in_no_file_once_the_run_has_ended(tmp_
         with pytest.raises(AlreadyClaimed):
             await begin(journal, "run-2", claim=claim)
         with pytest.raises(IdempotencyMismatch):
-            await begin(journal, "run-2", claim=Claim("key", "another digest"))
+            await begin(journal, "run-2", claim=IdempotencyKey("key", "another digest"))
 
 
 async def test_an_orderly_stop_leaves_one_file_though_somebody_has_read(tmp_path: Path) -> None:
@@ -589,10 +589,10 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
         await log.commit(RunStarted(0))
         await log.suspend()
     flip(tmp_path, "batches", "events", "id = 1", 8)
-    from swarmstream.llm.providers.backends import Lanes
+    from swarmstream.llm.providers.backends import ModelBackends
     from swarmstream.runs.supervisor import RunLimits, Supervisor
 
-    async with opened(tmp_path) as journal, Supervisor(journal, Lanes({}), RunLimits()) as supervisor:
+    async with opened(tmp_path) as journal, Supervisor(journal, ModelBackends({}), RunLimits()) as supervisor:
         await supervisor.recover(lambda _: pytest.fail("it is not run"))
         entries = await read_all(await journal.tail("agent-1"))
         status = await journal.status("agent-1")
@@ -646,7 +646,7 @@ async def test_a_directory_of_the_first_release_opens_and_reads_the_same(tmp_pat
         assert [event for _, event in entries] == [text(1)]
         assert its.body == b'{"task":"live"}'
         with pytest.raises(AlreadyClaimed):
-            await begin(journal, "again", claim=Claim("key", "digest"))
+            await begin(journal, "again", claim=IdempotencyKey("key", "digest"))
         await live.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
         await journal.delete("old-1")
         await journal.trim("old-3", 3)

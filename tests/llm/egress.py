@@ -20,7 +20,7 @@ from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.litellm.setup import import_litellm
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 
 OUR_FETCHER = "our own image fetcher"
 
@@ -52,7 +52,7 @@ async def _hosts(target: str, environ: dict[str, str], image: str | None) -> lis
         content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": image}}]
     ref = ModelRef(name=target, target=target, lane="litellm")
     call = ModelCall(ref, [{"role": "user", "content": content}], Sampling(7, None, None, None, {}))
-    model = LiteLLMModel(environ, images=ImageFetcher(Reach(AllowedHosts(["*"]), resolve=_ours)))
+    model = LiteLLMModel(environ, images=ImageFetcher(NetworkPolicy(AllowedHosts(["*"]), resolve=_ours)))
     _asked.clear()
     os.environ.update(environ)
     try:

@@ -22,7 +22,7 @@ from swarmstream.llm.base import (
     ToolCallDelta,
 )
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
-from swarmstream.llm.providers.backends import Lane
+from swarmstream.llm.providers.backends import Backend
 from swarmstream.llm.providers.direct import DirectModel
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.openai_chat import ChatStream
@@ -38,7 +38,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
 @pytest.fixture(params=LANES)
-async def lane(request: pytest.FixtureRequest) -> AsyncGenerator[Lane]:
+async def lane(request: pytest.FixtureRequest) -> AsyncGenerator[Backend]:
     model = LANES[request.param](ENVIRON)
     await model.ready()
     yield model
@@ -46,7 +46,7 @@ async def lane(request: pytest.FixtureRequest) -> AsyncGenerator[Lane]:
 
 
 @pytest.fixture
-async def direct() -> AsyncGenerator[Lane]:
+async def direct() -> AsyncGenerator[Backend]:
     model = DirectModel(ENVIRON)
     await model.ready()
     yield model
@@ -136,7 +136,7 @@ def lines(content: bytes) -> Script:
 # --- Both lanes -----------------------------------------------------------------------------------------------------
 
 
-async def test_text_then_finish_then_figures(lane: Lane) -> None:
+async def test_text_then_finish_then_figures(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content="")
@@ -158,7 +158,7 @@ async def test_text_then_finish_then_figures(lane: Lane) -> None:
     assert set(deltas[2:]) == {Finished("length"), TokenCount(100, 50, 40, 30)}
 
 
-async def test_every_delta_is_a_delta_of_ours(lane: Lane) -> None:
+async def test_every_delta_is_a_delta_of_ours(lane: Backend) -> None:
     texts = [f"t{number} " for number in range(300)]
 
     async def at_once(exchange: Exchange) -> None:
@@ -170,7 +170,7 @@ async def test_every_delta_is_a_delta_of_ours(lane: Lane) -> None:
     assert [delta for delta in deltas if isinstance(delta, str)] == texts
 
 
-async def test_others_have_the_loop_however_fast_a_provider_is(lane: Lane) -> None:
+async def test_others_have_the_loop_however_fast_a_provider_is(lane: Backend) -> None:
     turns = 0
     seen: set[int] = set()
 
@@ -192,7 +192,7 @@ async def test_others_have_the_loop_however_fast_a_provider_is(lane: Lane) -> No
     assert len(seen) > 2
 
 
-async def test_calls_of_tools_come_in_pieces(lane: Lane) -> None:
+async def test_calls_of_tools_come_in_pieces(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "add", "arguments": ""}}
@@ -225,7 +225,7 @@ def test_what_a_provider_wants_back_with_its_calls_is_kept() -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_thoughts_are_told_from_text(lane: Lane, field: str) -> None:
+async def test_thoughts_are_told_from_text(lane: Backend, field: str) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, **{field: "let me "})
@@ -237,7 +237,7 @@ async def test_thoughts_are_told_from_text(lane: Lane, field: str) -> None:
     assert deltas[:3] == [Reasoning("let me "), Reasoning("see"), "4"]
 
 
-async def test_a_refusal_is_what_the_model_says(lane: Lane) -> None:
+async def test_a_refusal_is_what_the_model_says(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, refusal="I can")
@@ -259,7 +259,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("packets", ["one", "bytes"])
 @pytest.mark.parametrize("layout", STREAMS)
-async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Lane, layout: str, packets: str) -> None:
+async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Backend, layout: str, packets: str) -> None:
     text = "naïve 日本 👩‍🔬 \u2028 end"
     content = STREAMS[layout] % (chunk(content=text), FINISH)
 
@@ -276,7 +276,7 @@ async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Lane, layout:
     assert (joined(deltas), deltas[-1]) == (text, Finished("stop"))
 
 
-async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on(lane: Lane) -> None:
+async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("a", "b")
@@ -293,7 +293,7 @@ async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on
             await upstream.exchanges[0].closed_by_client.wait()
 
 
-async def test_cancelling_the_reader_hangs_up_on_the_provider(lane: Lane) -> None:
+async def test_cancelling_the_reader_hangs_up_on_the_provider(lane: Backend) -> None:
     opened = anyio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -312,7 +312,7 @@ async def test_cancelling_the_reader_hangs_up_on_the_provider(lane: Lane) -> Non
 # --- The direct lane ------------------------------------------------------------------------------------------------
 
 
-async def test_a_chunk_of_a_mebibyte_fails(direct: Lane) -> None:
+async def test_a_chunk_of_a_mebibyte_fails(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("before", "x" * (MIB + 1))
@@ -321,7 +321,7 @@ async def test_a_chunk_of_a_mebibyte_fails(direct: Lane) -> None:
     assert await failing(direct, script, UpstreamInvalid) == ["before"]
 
 
-async def test_a_line_without_end_fails_before_it_fills_the_memory(direct: Lane) -> None:
+async def test_a_line_without_end_fails_before_it_fills_the_memory(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("before")
@@ -351,7 +351,7 @@ async def test_a_line_without_end_fails_before_it_fills_the_memory(direct: Lane)
     ],
     ids=lambda odd: odd[:20].decode(errors="replace"),
 )
-async def test_what_is_no_chunk_fails_after_what_came_before(direct: Lane, odd: bytes) -> None:
+async def test_what_is_no_chunk_fails_after_what_came_before(direct: Backend, odd: bytes) -> None:
     content = b"data: " + chunk(content="before") + b"\n\ndata: " + odd + b"\n\ndata: " + FINISH + b"\n\n"
     assert await failing(direct, lines(content), UpstreamInvalid) == ["before"]
 
@@ -368,24 +368,24 @@ NO_FIGURES = ["-7", "NaN", "null", '"many"', "true", "[7]", str(2**70), "1" + "0
 
 @pytest.mark.parametrize("figure", NO_FIGURES, ids=lambda figure: figure[:20])
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
-async def test_usage_that_is_no_figure_is_as_none(direct: Lane, name: str, figure: str) -> None:
+async def test_usage_that_is_no_figure_is_as_none(direct: Backend, name: str, figure: str) -> None:
     other = "completion_tokens" if name == "prompt_tokens" else "prompt_tokens"
     assert await counted(direct, f'{{"{name}": {figure}, "{other}": 5}}') == []
 
 
 @pytest.mark.parametrize("usage", ['"much"', "[]", "{}", "7", "true", '{"prompt_tokens": 7}'])
-async def test_usage_without_figures_is_as_none(direct: Lane, usage: str) -> None:
+async def test_usage_without_figures_is_as_none(direct: Backend, usage: str) -> None:
     assert await counted(direct, usage) == []
 
 
 @pytest.mark.parametrize("details", ["null", '"x"', "[]", '{"cached_tokens": -1}', '{"cached_tokens": "x"}'])
-async def test_details_that_are_no_figures_do_not_spoil_the_figures(direct: Lane, details: str) -> None:
+async def test_details_that_are_no_figures_do_not_spoil_the_figures(direct: Backend, details: str) -> None:
     usage = f'{{"prompt_tokens": 7.0, "completion_tokens": 1, "prompt_tokens_details": {details}}}'
     assert await counted(direct, usage) == [TokenCount(7, 1)]
 
 
 @pytest.mark.parametrize("cut", range(8))
-async def test_a_byte_order_mark_before_the_stream_is_no_part_of_it(direct: Lane, cut: int) -> None:
+async def test_a_byte_order_mark_before_the_stream_is_no_part_of_it(direct: Backend, cut: int) -> None:
     content = b"\xef\xbb\xbfdata: " + chunk(content="a") + b"\n\ndata: " + chunk(content="b") + b"\n\n"
 
     async def script(exchange: Exchange) -> None:
@@ -409,32 +409,32 @@ async def test_only_one_byte_order_mark_is_ignored_and_only_at_the_beginning() -
 
 
 @pytest.mark.parametrize("odd", [b"1" * 5000, b'{"error": ' + b"[" * 970 + b"]" * 970 + b"}"], ids=["long", "deep"])
-async def test_what_python_itself_refuses_to_read_fails_too(direct: Lane, odd: bytes) -> None:
+async def test_what_python_itself_refuses_to_read_fails_too(direct: Backend, odd: bytes) -> None:
     assert await failing(direct, lines(b"data: " + odd + b"\n\n"), UpstreamInvalid) == []
 
 
-async def test_an_event_of_very_many_lines_is_read_once(direct: Lane) -> None:
+async def test_an_event_of_very_many_lines_is_read_once(direct: Backend) -> None:
     assert await failing(direct, lines(b'data: "\n' * 100_000 + b"\n"), UpstreamInvalid) == []
 
 
-async def test_an_event_of_several_lines_is_one(direct: Lane) -> None:
+async def test_an_event_of_several_lines_is_one(direct: Backend) -> None:
     content = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\ndata: ' + FINISH + b"\n\n"
     assert await heard(direct, lines(content)) == ["a", Finished("stop")]
 
 
-async def test_thoughts_among_the_parts_of_a_content_are_told_from_text(direct: Lane) -> None:
+async def test_thoughts_among_the_parts_of_a_content_are_told_from_text(direct: Backend) -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
     parts = [thinking, {"type": "text", "text": "4"}, {"type": "reference", "reference_ids": [1]}]
     content = b"data: " + chunk(content=parts) + b"\n\ndata: " + FINISH + b"\n\n"
     assert await heard(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
 
 
-async def test_the_marker_of_the_end_is_the_end_whatever_follows(direct: Lane) -> None:
+async def test_the_marker_of_the_end_is_the_end_whatever_follows(direct: Backend) -> None:
     content = b"data: " + chunk(content="a") + b"\n\ndata: " + FINISH + b"\n\ndata: [DONE]\n\ndata: {not json\n\n"
     assert await heard(direct, lines(content)) == ["a", Finished("stop")]
 
 
-async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direct: Lane) -> None:
+async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("a")
@@ -444,7 +444,7 @@ async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direc
     assert await heard(direct, script) == ["a", Finished("stop")]
 
 
-async def test_connections_are_kept_for_the_next_call(direct: Lane) -> None:
+async def test_connections_are_kept_for_the_next_call(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.finish()
@@ -456,7 +456,7 @@ async def test_connections_are_kept_for_the_next_call(direct: Lane) -> None:
         assert upstream.connections == 1
 
 
-async def test_a_kept_connection_found_closed_is_opened_again_once(direct: Lane) -> None:
+async def test_a_kept_connection_found_closed_is_opened_again_once(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.finish()
@@ -473,7 +473,7 @@ async def test_a_kept_connection_found_closed_is_opened_again_once(direct: Lane)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_to_another_host_is_refused_and_gets_no_key(direct: Lane, status: int) -> None:
+async def test_a_redirect_to_another_host_is_refused_and_gets_no_key(direct: Backend, status: int) -> None:
     async def elsewhere(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.finish()
@@ -487,7 +487,7 @@ async def test_a_redirect_to_another_host_is_refused_and_gets_no_key(direct: Lan
         assert other.exchanges == []
 
 
-async def test_a_redirect_within_the_same_host_is_followed_and_not_for_ever(direct: Lane) -> None:
+async def test_a_redirect_within_the_same_host_is_followed_and_not_for_ever(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         if exchange.path == "/v1/chat/completions":
             await exchange.refuse(307, b"", location="/v2/chat/completions?a=b")
@@ -507,14 +507,14 @@ async def test_a_redirect_within_the_same_host_is_followed_and_not_for_ever(dire
             await collect(direct, call(round_and_round))
 
 
-async def test_a_body_that_is_no_stream_is_a_providers_error(direct: Lane) -> None:
+async def test_a_body_that_is_no_stream_is_a_providers_error(direct: Backend) -> None:
     async def json_answer(exchange: Exchange) -> None:
         await exchange.refuse(200, b'{"choices": [{"message": {"content": "not streamed"}}]}')
 
     assert await failing(direct, json_answer, ProviderError) == []
 
 
-async def test_the_request_is_what_the_endpoint_wants(direct: Lane) -> None:
+async def test_the_request_is_what_the_endpoint_wants(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.finish()

@@ -21,7 +21,7 @@ from swarmstream.errors import (
 )
 from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Sampling, TokenCount
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
-from swarmstream.llm.providers.backends import Lane
+from swarmstream.llm.providers.backends import Backend
 from swarmstream.llm.providers.direct import DirectModel
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from tests.fakes import protocols
@@ -256,8 +256,8 @@ PROTOCOLS: dict[str, tuple[str, Write, dict[str, tuple[Stream, str, Outcome]]]] 
 
 
 @pytest.fixture(scope="module")
-async def lanes() -> AsyncGenerator[dict[str, Lane]]:
-    lanes: dict[str, Lane] = {"litellm": LiteLLMModel({"KEY": KEY}), "direct": DirectModel({"KEY": KEY})}
+async def lanes() -> AsyncGenerator[dict[str, Backend]]:
+    lanes: dict[str, Backend] = {"litellm": LiteLLMModel({"KEY": KEY}), "direct": DirectModel({"KEY": KEY})}
     with anyio.fail_after(60):
         for lane in lanes.values():
             await lane.ready()
@@ -277,7 +277,7 @@ def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "us
     return ModelCall(ref, list(messages), Sampling(4000, None, None, None, {}), tools)
 
 
-async def heard(lanes: dict[str, Lane], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
+async def heard(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
     """What comes of these frames, and how it fails."""
     lane = lanes["direct" if protocol == "direct" else "litellm"]
     deltas: list[Delta] = []
@@ -293,7 +293,7 @@ async def heard(lanes: dict[str, Lane], protocol: str, frames: Stream) -> tuple[
 @pytest.mark.parametrize(
     ("protocol", "ending"), [(name, ending) for name, (_, _, table) in PROTOCOLS.items() for ending in table]
 )
-async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], protocol: str, ending: str) -> None:
+async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Backend], protocol: str, ending: str) -> None:
     frames, text, outcome = PROTOCOLS[protocol][2][ending]
     deltas, failure = await heard(lanes, protocol, frames)
     assert deltas[0] == Opened()
@@ -312,7 +312,7 @@ async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Lane], proto
             assert not any(isinstance(delta, TokenCount) for delta in deltas), "who is refused pays nothing"
 
 
-async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: dict[str, Lane]) -> None:
+async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: dict[str, Backend]) -> None:
     tool: Frame = {"type": "tool_use", "id": "toolu_1", "name": "json_tool_call", "input": {}}
     whole: Frame = {"type": "input_json_delta", "partial_json": '{"a": 1}'}
     frames = [A_START, *a_block(0, tool, whole), a_delta("tool_use"), A_STOP]
@@ -336,7 +336,7 @@ async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: d
     [(400, ProviderRejected), (401, ProviderAuth), (429, ProviderRateLimited), (503, ProviderError)],
 )
 async def test_a_refusal_is_told_by_its_status(
-    lanes: dict[str, Lane], protocol: str, status: int, kind: type[ModelError]
+    lanes: dict[str, Backend], protocol: str, status: int, kind: type[ModelError]
 ) -> None:
     async def refuse(exchange: Exchange) -> None:
         await exchange.refuse(status, json.dumps(c_error(code=status)).encode(), **{"retry-after": "7"})

@@ -16,7 +16,7 @@ from swarmstream.llm.http.status import named_fields, refused
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.registry import Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.settings import Lane
+from swarmstream.settings import Backend
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
 from swarmstream.tools.policy import ToolAccess
@@ -40,7 +40,7 @@ def compiled(
     *,
     environ: dict[str, str] | None = None,
     aliases: dict[str, Alias] | None = None,
-    lane: Lane | None = None,
+    lane: Backend | None = None,
     enabled: Sequence[str] = (),
     **agent: Any,
 ) -> Compiled:
@@ -113,7 +113,7 @@ def test_only_openais_and_azures_own_servers_insist_on_it(environ: dict[str, str
     ("aliases", "lane"), [({}, "direct"), ({"gpt-6-luna": Alias(model="gpt-6-luna", lane="direct")}, None)]
 )
 def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
-    aliases: dict[str, Alias], lane: Lane | None
+    aliases: dict[str, Alias], lane: Backend | None
 ) -> None:
     with pytest.raises(UnsupportedOption) as caught:
         compiled(aliases=aliases, lane=lane, **TOOLS["the server's"])

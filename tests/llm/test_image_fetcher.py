@@ -13,7 +13,7 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ModelError, ProviderBusy, ProviderRejected
 from swarmstream.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 from tests.fakes.clock import DrivenClock
 
 pytestmark = pytest.mark.anyio
@@ -83,13 +83,13 @@ async def images(answer: Answer) -> AsyncGenerator[Host]:
         server.close()
 
 
-def leading_to(address: str, *allowed: str) -> Reach:
+def leading_to(address: str, *allowed: str) -> NetworkPolicy:
     """Where every name leads to this address."""
 
     async def resolve(host: str, port: int) -> list[str]:
         return [address]
 
-    return Reach(AllowedHosts(allowed), resolve=resolve)
+    return NetworkPolicy(AllowedHosts(allowed), resolve=resolve)
 
 
 LOOPBACK = leading_to("127.0.0.1", "*", "127.0.0.1")

@@ -13,7 +13,7 @@ from swarmstream.errors import AppError, NoCredentials, UnknownModel
 from swarmstream.llm.aliases import Alias, AliasError, AliasPrice, aliases_of, read_aliases
 from swarmstream.llm.model_ref import ChatEndpoint, Price, PriceTier
 from swarmstream.llm.registry import Registry
-from swarmstream.settings import Lane, Settings
+from swarmstream.settings import Backend, Settings
 from tests.conftest import client, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ def registry(environ: dict[str, str] | None = None) -> Registry:
 
 
 def aliased(
-    aliases: dict[str, Alias], environ: dict[str, str] | None = None, lane: Lane | Literal["auto"] = "auto"
+    aliases: dict[str, Alias], environ: dict[str, str] | None = None, lane: Backend | Literal["auto"] = "auto"
 ) -> Registry:
     return Registry(default_model="gpt-4.1-mini", environ=environ or {}, aliases=aliases, lane=lane)
 

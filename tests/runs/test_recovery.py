@@ -18,7 +18,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.engine.replay import past_of
+from swarmstream.engine.replay import recovered_turns
 from swarmstream.errors import ProviderRejected, UnknownModel
 from swarmstream.events import (
     RunEnded,
@@ -37,7 +37,7 @@ from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.journal.sqlite.store import FILE
 from swarmstream.llm.base import ToolCallDelta
-from swarmstream.runs.job import Job, job_again
+from swarmstream.runs.job import Job, job_from_record
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.swarm.plan import Compiled, PlanLimits
@@ -377,7 +377,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
         )
         await log.commit(RunStarted(0))
     async with opened(tmp_path) as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
-        await supervisor.recover(lambda its: job_again(its, AnyModel(), PlanLimits(), ToolAccess()))
+        await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), ToolAccess()))
         assert (await journal.status("run-1")).state == "failed"
 
 
@@ -401,7 +401,7 @@ def test_who_passed_the_word_first_was_answered_first() -> None:
         return TurnEnded(0, agent, turn, None, agent, "", "success", "stop", Usage(), 0.0, handed_to="X")
 
     events = [started("A", 1), started("B", 2), ended("B", 2), ended("A", 1), started("X", 3), started("X", 4)]
-    past = past_of(enumerate(events, start=1))
+    past = recovered_turns(enumerate(events, start=1))
     taken = [past.take("X", stage=1, loop=1, task_index=None, handed_by=turn) for turn in (1, 2)]
     assert [turn and turn.started.turn for turn in taken] == [4, 3]
     assert past.take("X", stage=1, loop=1, task_index=None, handed_by=None) is None

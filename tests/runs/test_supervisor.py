@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
 from swarmstream.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
-from swarmstream.journal.base import AlreadyClaimed, Claim, Log, RunRecord, Suspended
+from swarmstream.journal.base import AlreadyClaimed, HandedOver, IdempotencyKey, Log, RunRecord
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
@@ -205,7 +205,7 @@ async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
 async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_claim(tmp_path: Path) -> None:
     """Nor a reader: whoever repeated the request meanwhile is let go."""
     model = ScriptedModel({"A": ["a"]})
-    claimed = replace(job("A", on_disconnect="continue"), claim=Claim("key", "body"))
+    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     await journal.open()
     with anyio.fail_after(60):
@@ -223,7 +223,7 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
                     [job_id] = list(supervisor._live)  # pyright: ignore[reportPrivateUsage]
                     tail = await journal.tail(job_id)
                     assert not tail.available(), "nothing is shown of what is not kept"
-                    with pytest.raises(Suspended):
+                    with pytest.raises(HandedOver):
                         await tail.read()
                     outcomes.append("let go")
 
@@ -238,7 +238,7 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
 async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_other() -> None:
     model = ScriptedModel({"A": ["a"]}, order="-")
-    claimed = replace(job("A", on_disconnect="continue"), claim=Claim("key", "body"))
+    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
     async with supervising(model, limits=RunLimits(max_runs=1)) as (supervisor, _):
         run = await supervisor.start(claimed)
         with pytest.raises(AlreadyClaimed) as known:
@@ -253,7 +253,7 @@ async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_oth
 
 async def test_whose_run_is_looked_for_before_the_journal_is_open_is_asked_to_come_again(tmp_path: Path) -> None:
     """Then no claim is known yet, and a run that is stored must not be denied."""
-    claim = Claim(key="key", body="body")
+    claim = IdempotencyKey(key="key", body="body")
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     async with Supervisor(journal, {}, RunLimits()) as supervisor:
         with pytest.raises(StorageUnavailable):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from swarmstream.terminal.drawing import Glimpse, live_area
+from swarmstream.terminal.drawing import PanelSnapshot, live_area
 from swarmstream.terminal.last_answer import LastAnswer
-from swarmstream.terminal.live_view import Picture
+from swarmstream.terminal.live_view import LiveView
 from swarmstream.terminal.output import picture_for
 from swarmstream.terminal.panels import Panel, Panels
 from swarmstream.terminal.plain import PlainText
@@ -82,7 +82,7 @@ def drawn(
     """What a terminal gets, and what of it stays: the text without escape sequences since the live area was erased."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, height=height, color_system="standard")
-    with Picture(console=console, live=live, verbose=verbose) as picture:
+    with LiveView(console=console, live=live, verbose=verbose) as picture:
         for its in frames:
             picture.show(its)
     return file.getvalue(), staying(file.getvalue())
@@ -269,7 +269,7 @@ def test_the_tail_of_a_long_text_costs_what_it_shows() -> None:
 def test_agents_of_a_stage_stand_side_by_side_and_below_each_other_where_it_is_narrow() -> None:
     def places(width: int) -> list[tuple[int, int]]:
         console = Console(file=io.StringIO(), width=width, height=40)
-        glimpses = [Glimpse(f"Agent{number}", "speaking", ["facts"], [("text", "hello")]) for number in range(2)]
+        glimpses = [PanelSnapshot(f"Agent{number}", "speaking", ["facts"], [("text", "hello")]) for number in range(2)]
         with console.capture() as captured:
             console.print(live_area(glimpses, console))
         lines = captured.get().splitlines()
@@ -294,7 +294,7 @@ def test_the_live_area_never_outgrows_the_terminal(count: int, size: tuple[int, 
     width, height = size
     tail = [("text", "漢字 hello\n" * 100), ("tool", "t" * 500)]
     console = Console(file=io.StringIO(), width=width, height=height)
-    glimpses = [Glimpse(f"Agent {number}", "speaking", "facts", tail[:]) for number in range(count)]  # pyright: ignore[reportArgumentType]
+    glimpses = [PanelSnapshot(f"Agent {number}", "speaking", "facts", tail[:]) for number in range(count)]  # pyright: ignore[reportArgumentType]
     with console.capture() as captured:
         console.print(live_area(glimpses, console))
     lines = captured.get().splitlines()
@@ -383,7 +383,7 @@ def test_reasoning_is_shown_dimmed_and_only_when_asked_for() -> None:
 def test_without_a_live_area_each_turn_is_printed_when_it_ends() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=60, color_system="standard")
-    with Picture(console=console, live=False) as picture:
+    with LiveView(console=console, live=False) as picture:
         for its in (begin(1, agent="Slow"), begin(2, agent="Fast"), chunk(1, "slow"), chunk(2, "fast"), end(2)):
             picture.show(its)
         assert "Fast" in file.getvalue()
@@ -403,7 +403,7 @@ class _Counting(io.StringIO):
 
 def test_however_fast_tokens_come_the_picture_is_drawn_a_few_times_a_second() -> None:
     file = _Counting()
-    with Picture(console=Console(file=file, force_terminal=True, width=80, height=24)) as picture:
+    with LiveView(console=Console(file=file, force_terminal=True, width=80, height=24)) as picture:
         picture.show(begin(1))
         for number in range(30_000):
             picture.show(chunk(1, "word ", t=number))
@@ -418,7 +418,7 @@ def test_the_terminal_is_given_back_whatever_happens_and_what_was_said_stays(err
     console = Console(file=file, force_terminal=True, width=80, height=24)
 
     def left_in_the_middle() -> None:
-        with Picture(console=console) as picture:
+        with LiveView(console=console) as picture:
             picture.show(begin(1))
             picture.show(chunk(1, "so far"))
             raise error
@@ -445,7 +445,7 @@ def test_a_terminal_that_is_gone_is_told_of_where_frames_are_shown() -> None:
     ended_unheard: list[str] = []
 
     def shown_without_end() -> None:
-        with Picture(console=Console(file=_Gone(), force_terminal=True, width=80, height=24)) as picture:
+        with LiveView(console=Console(file=_Gone(), force_terminal=True, width=80, height=24)) as picture:
             picture.show(begin(1, agent="Alone"))
             for _ in range(2_000_000):
                 picture.show(frame("start"))
@@ -661,7 +661,7 @@ def test_panels_are_for_terminals_that_can_draw_them(monkeypatch: pytest.MonkeyP
     assert chosen(io.StringIO(), TERM="xterm") == "PlainText"
     assert chosen(_Terminal(), TERM="dumb") == "PlainText"
     coloured, plain = _Terminal(), _Terminal()
-    assert chosen(coloured, TERM="xterm-256color") == "Picture"
-    assert chosen(plain, TERM="xterm-256color", NO_COLOR="1") == "Picture"
+    assert chosen(coloured, TERM="xterm-256color") == "LiveView"
+    assert chosen(plain, TERM="xterm-256color", NO_COLOR="1") == "LiveView"
     assert re.search(r"\x1b\[[0-9;]*[39][0-7]m", coloured.getvalue())
     assert not re.search(r"\x1b\[[0-9;]*[39][0-7]m", plain.getvalue())

@@ -24,7 +24,7 @@ from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.functions import Tool
-from swarmstream.tools.mcp.hub import McpHub, McpSession
+from swarmstream.tools.mcp.hub import McpHub, McpTools
 from swarmstream.tools.mcp.listing import MAX_TOOLS, read_offer
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.tools.mcp.transport import MAX_ANSWER_BYTES
@@ -46,7 +46,7 @@ def server(url: str, **more: Any) -> McpServer:
     return McpServer(url, (("authorization", f"Bearer {SECRET}"),), **more)
 
 
-def named(session: McpSession) -> dict[str, Tool]:
+def named(session: McpTools) -> dict[str, Tool]:
     assert not session.faults, session.faults
     return {tool.name: tool for tool in session.tools}
 

@@ -19,7 +19,7 @@ from swarmstream.api.catalog_shapes import (
     ToolDetail,
     ToolsAvailable,
 )
-from swarmstream.api.state import Caller, Models, Tools, parts_of
+from swarmstream.api.state import Caller, Models, Tools, state_of
 from swarmstream.clock import utc
 from swarmstream.errors import AppError, NotFound
 from swarmstream.swarm.plan import SWARM_TYPES
@@ -35,7 +35,7 @@ reckon with them: null would break both."""
 async def swarms_available(request: Request, _: Caller) -> SwarmsAvailable:
     """Every kind that this server runs; all of them stream token by token."""
     return SwarmsAvailable(
-        timestamp=utc(parts_of(request)["clock"]).isoformat(),
+        timestamp=utc(state_of(request)["clock"]).isoformat(),
         swarm_types=list(SWARM_TYPES),
         details=[SwarmTypeDetail(name=kind.name, description=kind.description) for kind in SWARM_TYPES.values()],
     )
@@ -78,7 +78,7 @@ async def openai_model(
 @router.get("/rate/limits", summary="Tell the rate limits, of which there are none", operation_id="get_rate_limits")
 async def rate_limits(request: Request, _: Caller) -> RateLimits:
     """In the shape of the hosted API, with the largest number for each limit."""
-    now = utc(parts_of(request)["clock"])
+    now = utc(state_of(request)["clock"])
 
     def window(length: timedelta) -> RateLimitWindow:
         return RateLimitWindow(

@@ -21,10 +21,10 @@ from swarmstream.api.offload import aside
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.api.problems import waiting_run
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.state import Parts, caller_of, parts_of
-from swarmstream.api.streaming import RunDocument, RunStream, framing_for
+from swarmstream.api.state import AppState, caller_of, state_of
+from swarmstream.api.streaming import RunResponse, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
-from swarmstream.journal.base import AlreadyClaimed, Claim
+from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
@@ -46,7 +46,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 async def complete_agent(request: Request) -> Response:
     """Its answer comes as one JSON document at the end, or as a stream of events where `stream` or
     `agent_config.streaming_on` is true: Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`."""
-    parts, caller = parts_of(request), await caller_of(request)
+    parts, caller = state_of(request), await caller_of(request)
 
     def prepare(payload: AgentRequest) -> _Prepared:
         compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
@@ -59,7 +59,7 @@ async def complete_agent(request: Request) -> Response:
 async def complete_swarm(request: Request) -> Response:
     """What the agents say comes as one JSON document at the end, or as a stream of events where `stream` is true:
     Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`. Each piece of text says whose it is."""
-    parts, caller = parts_of(request), await caller_of(request)
+    parts, caller = state_of(request), await caller_of(request)
 
     def prepare(payload: SwarmRequest) -> _Prepared:
         compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
@@ -76,13 +76,13 @@ class _Prepared:
     job: Job
 
 
-async def _body(request: Request, parts: Parts) -> bytes:
+async def _body(request: Request, parts: AppState) -> bytes:
     return await read_body(
         request, _payload_limits(parts), seconds=parts["settings"].body_seconds, clock=parts["clock"]
     )
 
 
-def _payload_limits(parts: Parts) -> PayloadLimits:
+def _payload_limits(parts: AppState) -> PayloadLimits:
     settings = parts["settings"]
     return PayloadLimits(settings.max_body_bytes, settings.max_payload_bytes)
 
@@ -112,7 +112,7 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
 
 
 async def _complete(
-    request: Request, parts: Parts, caller: str, model: type[SpecT], prepare: Callable[[SpecT], _Prepared]
+    request: Request, parts: AppState, caller: str, model: type[SpecT], prepare: Callable[[SpecT], _Prepared]
 ) -> Response:
     """Answer with a run of the payload: the one that its `Idempotency-Key` has, else one that is begun now."""
     body = await _body(request, parts)
@@ -137,9 +137,9 @@ class _Asked(Generic[SpecT]):
     """A completion request that was read."""
 
     request: Request
-    parts: Parts
+    parts: AppState
     posted: Posted[SpecT]
-    claim: Claim | None
+    claim: IdempotencyKey | None
     after: int
     """The last event that its client has of the run."""
     cursor: Location
@@ -189,7 +189,7 @@ async def _answer(asked: _Asked[SpecT], job_id: str, *, is_known: bool) -> Respo
     if payload.streams:
         heartbeat_seconds = parts["settings"].heartbeat_seconds
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=heartbeat_seconds, headers=headers)
-    return RunDocument(
+    return RunResponse(
         reader,
         job_id=job_id,
         request_id=request.state.request_id,
@@ -220,7 +220,7 @@ def _with_request_context(job: Job, asked: _Asked[SpecT]) -> Job:
     )
 
 
-def _claim(request: Request, posted: Posted[SpecT], caller: str) -> Claim | None:
+def _claim(request: Request, posted: Posted[SpecT], caller: str) -> IdempotencyKey | None:
     """The claim of the request's `Idempotency-Key`, if it has one.
 
     Raises:
@@ -232,7 +232,7 @@ def _claim(request: Request, posted: Posted[SpecT], caller: str) -> Claim | None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest("an Idempotency-Key is 1 to 255 printable ASCII characters", location=("Idempotency-Key",))
     scoped = f"{caller}\n{request.url.path}\n{key}"
-    return Claim(sha256(scoped.encode()).hexdigest(), posted.digest())
+    return IdempotencyKey(sha256(scoped.encode()).hexdigest(), posted.digest())
 
 
 def _traceparent(request: Request) -> str | None:

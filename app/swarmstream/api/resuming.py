@@ -2,8 +2,8 @@
 
 from copy import deepcopy
 
-from swarmstream.api.state import Parts
-from swarmstream.api.streaming import Reader
+from swarmstream.api.state import AppState
+from swarmstream.api.streaming import ReadOptions
 from swarmstream.errors import InvalidRequest, Location
 from swarmstream.events import MAX_EVENT_ID
 from swarmstream.journal.base import RunStatus
@@ -35,13 +35,13 @@ def check_cursor(after: int, status: RunStatus, location: Location) -> None:
 
 async def reader_of(
     job_id: str,
-    parts: Parts,
+    parts: AppState,
     *,
     include_output: bool,
     coalesce_ms: int,
     after: int = 0,
     status: RunStatus | None = None,
-) -> Reader:
+) -> ReadOptions:
     """A reader who has a run's events up to `after`. `status` is needed but where the run has just begun: what the log
     no longer has is summed up there.
 
@@ -50,7 +50,7 @@ async def reader_of(
     """
     reading = await parts["supervisor"].read(job_id)
     first_available = reading.tail.first_available or 1
-    return Reader(
+    return ReadOptions(
         reading.tail,
         reading.presence,
         after=after,

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from swarmstream.api.auth import masked_key
 from swarmstream.api.listing import Listed, Listing
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.state import Caller, Operator, Runs, caller_of, parts_of
+from swarmstream.api.state import Caller, Operator, Runs, caller_of, state_of
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
-from swarmstream.api.streaming import Reader, RunStream, framing_for
+from swarmstream.api.streaming import ReadOptions, RunStream, framing_for
 from swarmstream.clock import time_limit, utc
 from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import Page, RunState, RunStatus, Suspended
+from swarmstream.journal.base import HandedOver, Page, RunState, RunStatus
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, owner_of_context
 from swarmstream.swarm.payloads import MAX_COALESCE_MS
@@ -89,14 +89,14 @@ async def read_run(
         if runs.journal.is_open:
             raise
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
-        reader = Reader(runs.journal.opening_tail(), after=after, clock=parts_of(request)["clock"])
+        reader = ReadOptions(runs.journal.opening_tail(), after=after, clock=state_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     check_cursor(after, status, (name,))
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
     reader = await reader_of(
         job_id,
-        parts_of(request),
+        state_of(request),
         include_output=status.record.include_output if include_output is None else include_output,
         coalesce_ms=status.record.coalesce_ms if coalesce_ms is None else coalesce_ms,
         after=after,
@@ -112,7 +112,7 @@ async def cancel_run(job_id: JobId, request: Request, caller: Caller, runs: Runs
     """The run ends, and its readers see it end; one that has ended stays as it is. The answer is the run."""
     await _status(runs, job_id, caller)
     await runs.journal.cancel(job_id)
-    with time_limit(parts_of(request)["clock"], _END_SECONDS):
+    with time_limit(state_of(request)["clock"], _END_SECONDS):
         await _end(runs, job_id)
     return Response(orjson.dumps(await _run_answer(runs, job_id, caller)), media_type="application/json")
 
@@ -125,7 +125,7 @@ async def cancel_run(job_id: JobId, request: Request, caller: Caller, runs: Runs
 async def make_token(job_id: JobId, request: Request, caller: Caller, runs: Runs) -> Response:
     """`new EventSource("/v1/runs/{job_id}/stream?token=…")` works without headers. It reads this run, nothing else."""
     await _status(runs, job_id, caller)
-    parts = parts_of(request)
+    parts = state_of(request)
     token = stream_token(parts["keys"], caller, job_id, now=parts["clock"].unix())
     return Response(orjson.dumps(StreamToken(token=token, expires_in=TOKEN_SECONDS)), media_type="application/json")
 
@@ -185,7 +185,7 @@ async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
     """The same runs as `/v1/runs`, of the latest hundred those that 8 MB hold, in the hosted API's shape."""
     page = await runs.journal.list(caller, limit=MAX_RUNS_LISTED)
     masked = masked_key(request.headers)
-    timestamp = utc(parts_of(request)["clock"]).isoformat()
+    timestamp = utc(state_of(request)["clock"]).isoformat()
 
     def row(run: RunStatus) -> dict[str, Any]:
         return {
@@ -210,7 +210,7 @@ def _row(run: RunStatus, *, with_output: bool = True) -> RunAnswer:
 async def _end(runs: Supervisor, job_id: str) -> None:
     """Wait for the run's last event."""
     tail = await runs.journal.tail(job_id)
-    with suppress(Suspended):  # the server stops: the run is told to be cancelled as far as it can be
+    with suppress(HandedOver):  # the server stops: the run is told to be cancelled as far as it can be
         while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
             pass
 
@@ -231,14 +231,14 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
     Raises:
         InvalidToken: the token is none, is for another run, or comes too late.
     """
-    keys = parts_of(request)["keys"]
+    keys = state_of(request)["keys"]
     owner, expires = read_token(keys, token, job_id)
     owner_of_context.set(Owner(owner, of=len(keys)))
     try:
         status = await _status(runs, job_id, owner)
     except NotFound as error:
         raise InvalidToken("the stream token is not valid for this run") from error
-    now = parts_of(request)["clock"].unix()
+    now = state_of(request)["clock"].unix()
     if now <= expires:
         await _remember(runs, job_id, token)
     elif not (

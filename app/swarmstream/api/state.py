@@ -12,51 +12,51 @@ from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import Settings
 from swarmstream.shares import Owner, owner_of_context
 from swarmstream.tools.mcp.hub import McpHub
-from swarmstream.tools.policy import ToolAccess, ToolGrants
+from swarmstream.tools.policy import ToolAccess, ToolPolicy
 
 
-class Parts(TypedDict):
+class AppState(TypedDict):
     """The lifespan's state: what the server is made of while it runs."""
 
     settings: Settings
     clock: Clock
     keys: KeyRing
     registry: Registry
-    tools: ToolGrants
+    tools: ToolPolicy
     mcp: McpHub
     supervisor: Supervisor
 
 
-def parts_of(request: Request) -> Parts:
+def state_of(request: Request) -> AppState:
     """The server's parts, which uvicorn hands on with every request."""
-    return cast(Parts, cast(Mapping[str, object], request.scope["state"]))
+    return cast(AppState, cast(Mapping[str, object], request.scope["state"]))
 
 
 # Each of these is a coroutine function although it waits for nothing: FastAPI runs plain ones in a thread.
 
 
 async def _settings(request: Request) -> Settings:
-    return parts_of(request)["settings"]
+    return state_of(request)["settings"]
 
 
 async def _registry(request: Request) -> Registry:
-    return parts_of(request)["registry"]
+    return state_of(request)["registry"]
 
 
 async def _supervisor(request: Request) -> Supervisor:
-    return parts_of(request)["supervisor"]
+    return state_of(request)["supervisor"]
 
 
 async def caller_of(request: Request) -> str:
     """An opaque name for the key that the request came with; requests without a valid one are refused."""
-    keys = parts_of(request)["keys"]
+    keys = state_of(request)["keys"]
     owner = keys.owner(request.headers)
     owner_of_context.set(Owner(owner, of=len(keys)))
     return owner
 
 
 async def _tool_access(request: Request) -> ToolAccess:
-    return parts_of(request)["tools"].of(await caller_of(request))
+    return state_of(request)["tools"].of(await caller_of(request))
 
 
 Operator = Annotated[Settings, Depends(_settings)]

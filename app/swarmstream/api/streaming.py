@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from swarmstream.api.problems import failed_run, waiting_run
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.events import RunEnded, TextDelta
-from swarmstream.journal.base import Entry, Suspended, Tail
+from swarmstream.journal.base import Cursor, Entry, HandedOver
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
@@ -36,10 +36,10 @@ def framing_for(headers: Headers) -> Framing:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ReadOptions:
     """Somebody who reads a run from its first event on."""
 
-    tail: Tail
+    tail: Cursor
     presence: Callable[[], AbstractContextManager[None]] = nullcontext
     """Entered while the reader is there: what the run's `on_disconnect` goes by."""
     after: int = 0
@@ -61,7 +61,7 @@ class RunStream(EventSourceResponse):
     """
 
     def __init__(
-        self, reader: Reader, framing: Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
+        self, reader: ReadOptions, framing: Framing, *, heartbeat_seconds: float, headers: Mapping[str, str]
     ) -> None:
         # The parent's is not called: its iterator and its locks are for a stream of its own, and it forces
         # `Connection: keep-alive` even upon a client that asked for the contrary.
@@ -97,12 +97,12 @@ class RunStream(EventSourceResponse):
             body = preamble + gap(framing, requested=reader.after + 1, first_available=reader.first_available)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             preamble = b""
-        with _Heart(tail, self._heartbeat_seconds, reader.clock) as heart:
+        with _Heartbeat(tail, self._heartbeat_seconds, reader.clock) as heart:
             last, ended = 0, False
             while not (ended or self._client_is_gone):
                 try:
                     entries = await tail.read()
-                except Suspended:
+                except HandedOver:
                     self._break_off()  # the run goes on, elsewhere or later, and so may its reader
                     return
                 if reader.coalesce_ms and entries:
@@ -135,12 +135,12 @@ class RunStream(EventSourceResponse):
         return join_deltas(window, after=reader.after)
 
 
-class RunDocument(Response):
+class RunResponse(Response):
     """What a run came to, once it is over; the client waits."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ReadOptions,
         *,
         job_id: str,
         request_id: str,
@@ -176,7 +176,7 @@ class RunDocument(Response):
     async def _summarize(self) -> Summary:
         """Of all events, or of those until the run was suspended."""
         summary = Summary()
-        with suppress(Suspended):
+        with suppress(HandedOver):
             while summary.ended is None:
                 for _, event in await self._reader.tail.read():
                     summary.observe(event)
@@ -200,17 +200,17 @@ async def _departure(receive: Receive) -> None:
         pass
 
 
-class _Heart:
+class _Heartbeat:
     """Wakes a waiting reader when nothing was sent for a while: one timer, not one a frame."""
 
-    def __init__(self, tail: Tail, seconds: float, clock: Clock) -> None:
+    def __init__(self, tail: Cursor, seconds: float, clock: Clock) -> None:
         self._tail = tail
         self._seconds = seconds
         self._clock = clock
         self._now = clock.now
         self._last_beat = clock.now()
 
-    def __enter__(self) -> "_Heart":
+    def __enter__(self) -> "_Heartbeat":
         self._timer = self._clock.call_later(self._seconds, self._look)
         return self
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from swarmstream.engine.model_calls import Speech
+from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.errors import InvalidOutput
 from swarmstream.llm.base import ChatMessage
 from swarmstream.swarm.response_format import AnswerFormat
@@ -11,7 +11,7 @@ _NO_TOOLS = "No tool can be called any more. Answer now, in words."
 
 
 async def last_word(
-    speech: Speech, messages: Sequence[ChatMessage], answer_format: AnswerFormat | None
+    speech: ModelCalls, messages: Sequence[ChatMessage], answer_format: AnswerFormat | None
 ) -> list[ChatMessage]:
     """Ask for the answer; a model that calls a tool instead is told once. The messages that were answered.
 

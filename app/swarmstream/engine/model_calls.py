@@ -71,7 +71,7 @@ class Recorder(Protocol):
         ...
 
 
-class Speech:
+class ModelCalls:
     """An agent's model calls within one turn, one after another."""
 
     def __init__(
@@ -181,7 +181,7 @@ class Speech:
         self._ids.update(call.id for call in reply.tool_calls)
         return reply
 
-    def overtime(self) -> TurnTimeout:
+    def timeout_error(self) -> TurnTimeout:
         """What has happened when the turn's time is over."""
         return TurnTimeout(f"the turn took longer than {self._seconds:g} s")
 
@@ -222,13 +222,13 @@ class Speech:
         left = max(0.0, self.ends - self.clock.now())  # the loop may have been late to tell of the failure
         await sleep(self.clock, min(seconds, left))
         if seconds >= left:
-            raise self.overtime()
+            raise self.timeout_error()
 
     async def _listen(self) -> None:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
         await self._reserve(call.model)
-        clock = CallClock(self._clocks, turn_ends=self.ends, overtime=self.overtime, clock=self.clock)
+        clock = CallClock(self._clocks, turn_ends=self.ends, timeout_error=self.timeout_error, clock=self.clock)
         asked = self._model_call(call.model)
 
         def hear(deltas: Sequence[Delta]) -> None:
@@ -268,7 +268,7 @@ class Speech:
             raise
         if scope.cancelled_caught:
             self._settle()
-            raise self.overtime()
+            raise self.timeout_error()
 
     def _settle(self) -> None:
         held, self._held = self._held, 0

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from swarmstream.engine.call import Reply
 from swarmstream.engine.final_answer import last_word
-from swarmstream.engine.model_calls import Speech
+from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import PlanFailed, quote
 from swarmstream.llm.base import ChatMessage, JsonObject
@@ -86,7 +86,7 @@ class _DoneTool(Tool):
 class Autonomy:
     """One turn of an agent that decides by itself how often it calls its model, within bounds."""
 
-    def __init__(self, speech: Speech, tools: ToolUse, messages: Sequence[ChatMessage]) -> None:
+    def __init__(self, speech: ModelCalls, tools: ToolUse, messages: Sequence[ChatMessage]) -> None:
         self._speech = speech
         self._tools = tools
         self._messages = list(messages)

@@ -16,7 +16,7 @@ from swarmstream.events import (
 
 
 @dataclass(slots=True)
-class PastTurn:
+class RecoveredTurn:
     """A turn that was begun in an earlier process."""
 
     started: TurnStarted
@@ -31,10 +31,10 @@ class PastTurn:
 
 
 @dataclass(slots=True)
-class Past:
+class Recovery:
     """The turns so far, by number; none for a run that begins now."""
 
-    turns: dict[int, PastTurn] = field(default_factory=dict[int, PastTurn])
+    turns: dict[int, RecoveredTurn] = field(default_factory=dict[int, RecoveredTurn])
     calls: int = 0
     """Of models, as far as the events tell: of a call's attempts one, and those that left neither words nor tools only
     where others came after them."""
@@ -46,7 +46,7 @@ class Past:
 
     def take(
         self, agent: str, *, stage: int, loop: int, task_index: int | None, handed_by: int | None
-    ) -> PastTurn | None:
+    ) -> RecoveredTurn | None:
         """The turn of this agent at this place of the plan."""
         wanted = (agent, stage, loop, task_index, handed_by)
         for turn in self.turns.values():
@@ -56,9 +56,9 @@ class Past:
         return None
 
 
-def past_of(entries: Iterable[tuple[int, Event]]) -> Past:
+def recovered_turns(entries: Iterable[tuple[int, Event]]) -> Recovery:
     """The turns in a run's events."""
-    past = Past()
+    past = Recovery()
     words: dict[tuple[str, int, int, int | None], list[int]] = {}
     """The turns that passed the word, by the receiver's name and place, until it takes it. Siblings may pass it to the
     same name: who was first to pass it is first to be answered."""
@@ -69,7 +69,7 @@ def past_of(entries: Iterable[tuple[int, Event]]) -> Past:
             case TurnStarted():
                 passed = words.get((event.agent, event.stage, event.loop, event.task_index))
                 handed_by = passed.pop(0) if passed else None
-                past.turns[event.turn] = PastTurn(event, handed_by, next_event_id=number + 1)
+                past.turns[event.turn] = RecoveredTurn(event, handed_by, next_event_id=number + 1)
             case TurnRestarted():
                 turn = past.turns[event.turn]
                 turn.attempts, turn.next_event_id, turn.failure = event.attempt, number + 1, None

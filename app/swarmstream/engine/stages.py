@@ -11,9 +11,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from swarmstream.engine.budget import Budget
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from swarmstream.engine.model_calls import Recorder
-from swarmstream.engine.replay import Past
+from swarmstream.engine.replay import Recovery
 from swarmstream.engine.run_calls import RunCalls
-from swarmstream.engine.turn import Speaker, Turn, TurnResult
+from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
 from swarmstream.llm.base import ChatMessage
 from swarmstream.swarm.agents import Agent
@@ -26,14 +26,14 @@ class Execution:
     """One run's way through its plan, with what it needs from outside."""
 
     plan: Plan
-    speaker: Speaker
+    speaker: TurnRunner
     recorder: Recorder
     on_error: Literal["fail", "continue"]
     before_stage: Callable[[], Awaitable[None]]
     """Waits while no new turn may start."""
     budget: Budget | None = None
     calls: RunCalls = field(default_factory=RunCalls)
-    past: Past = field(default_factory=Past)
+    past: Recovery = field(default_factory=Recovery)
     """What an earlier process has done of it."""
     _numbers: Iterator[int] = field(init=False)
     """Of the turns that begin now."""

@@ -32,9 +32,9 @@ class CallClock:
     """
 
     def __init__(
-        self, clocks: TurnClocks, *, turn_ends: float, overtime: Callable[[], ModelError], clock: Clock
+        self, clocks: TurnClocks, *, turn_ends: float, timeout_error: Callable[[], ModelError], clock: Clock
     ) -> None:
-        """`turn_ends` is a time of this clock; `overtime` is what has happened then."""
+        """`turn_ends` is a time of this clock; `timeout_error` is what has happened then."""
         self._clocks = clocks
         self._clock = clock
         self._now = clock.now
@@ -42,7 +42,7 @@ class CallClock:
         self._turn_ends = turn_ends
         self._turn_timer: Timer | None = None
         self._is_overtime = False
-        self._overtime = overtime
+        self._overtime = timeout_error
         self._heard = 0.0
         self._failure: ModelError | None = None
         self._is_complete = False

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from swarmstream.clock import time_limit
 from swarmstream.engine.call import Reply
-from swarmstream.engine.model_calls import Recorder, Speech
+from swarmstream.engine.model_calls import ModelCalls, Recorder
 from swarmstream.errors import quote
 from swarmstream.events import CustomEvent, ToolCall, ToolEnded, ToolStarted
 from swarmstream.llm.base import ChatMessage, JsonObject
@@ -27,7 +27,7 @@ _MAX_NAME_LENGTH = 64
 class ToolUse:
     """Tools by name, on behalf of one turn. The first of a name counts."""
 
-    def __init__(self, agent: str, turn: int, recorder: Recorder, speech: Speech) -> None:
+    def __init__(self, agent: str, turn: int, recorder: Recorder, speech: ModelCalls) -> None:
         self._agent = agent
         self._turn = turn
         self._recorder = recorder
@@ -86,7 +86,7 @@ class ToolUse:
             async with create_task_group() as tasks:
                 handles += [tasks.create_task(self._run(call), name=f"tool {call.name}") for call in calls]
         if scope.cancelled_caught:
-            raise self._speech.overtime()
+            raise self._speech.timeout_error()
         answers = [
             {"role": "tool", "tool_call_id": _id(reply, call), "content": handle.return_value}
             for call, handle in zip(calls, handles, strict=True)

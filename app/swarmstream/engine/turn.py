@@ -12,10 +12,10 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.engine.budget import Budget
 from swarmstream.engine.final_answer import last_word
 from swarmstream.engine.handoff import Handoff, HandoffTool, handoff_tool
-from swarmstream.engine.model_calls import Recorder, Speech
+from swarmstream.engine.model_calls import ModelCalls, Recorder
 from swarmstream.engine.omissions import RefusedFields
 from swarmstream.engine.planning import Autonomy
-from swarmstream.engine.replay import PastTurn
+from swarmstream.engine.replay import RecoveredTurn
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.engine.tool_calls import ToolUse
@@ -24,7 +24,7 @@ from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRes
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.swarm.agents import Agent
-from swarmstream.tools.mcp.hub import McpHub, McpSession
+from swarmstream.tools.mcp.hub import McpHub, McpTools
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Turn:
     task_index: int | None
     position: int = 0
     may_hand_off: bool = True
-    past: PastTurn | None = None
+    past: RecoveredTurn | None = None
     """Its earlier attempt, where a crash interrupted it."""
 
 
@@ -55,7 +55,7 @@ class TurnResult:
     """Whose answer stands for this one's."""
 
 
-class Speaker:
+class TurnRunner:
     """Takes turns with the models it is given, by lane, and with the tools of MCP servers."""
 
     def __init__(
@@ -80,17 +80,17 @@ class Speaker:
         calls: RunCalls | None = None,
     ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
-        speech = Speech(
+        speech = ModelCalls(
             turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock, calls, self._refused
         )
-        return await _Course(turn, messages, recorder, speech, self._mcp).take()
+        return await _TurnInProgress(turn, messages, recorder, speech, self._mcp).take()
 
 
-class _Course:
+class _TurnInProgress:
     """One turn in progress."""
 
     def __init__(
-        self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, speech: Speech, mcp: McpHub
+        self, turn: Turn, messages: Sequence[ChatMessage], recorder: Recorder, speech: ModelCalls, mcp: McpHub
     ) -> None:
         self._turn = turn
         self._agent = turn.agent
@@ -138,7 +138,7 @@ class _Course:
         async with self._mcp.session(self._agent.mcp_servers) as session:
             await self._answer(self._tools(session))
 
-    def _tools(self, session: McpSession | None) -> ToolUse:
+    def _tools(self, session: McpTools | None) -> ToolUse:
         tools = ToolUse(self._agent.name, self._turn.number, self._recorder, self._speech)
         tools.add(self._agent.tools)
         tools.add_callers(self._agent.caller_tools)

@@ -17,7 +17,7 @@ Entry: TypeAlias = tuple[int, Event]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class IdempotencyKey:
     """What an `Idempotency-Key` says: whoever sends the same one again means the same run."""
 
     key: str
@@ -43,7 +43,7 @@ class RunRecord:
     on_disconnect: Literal["cancel", "continue"] = "cancel"
     body: bytes = b""
     """The payload, as JSON: what the run's plan is made from, also after a crash."""
-    claim: Claim | None = None
+    claim: IdempotencyKey | None = None
 
 
 def description_of(record: RunRecord) -> RunDescribed:
@@ -130,7 +130,7 @@ class Log(Protocol):
         ...
 
 
-class Tail(Protocol):
+class Cursor(Protocol):
     """A reader's cursor into a run. It holds no events: a slow reader costs nothing but its place."""
 
     @property
@@ -162,7 +162,7 @@ class DirectoryInUse(Exception):
     """Another process serves this data directory. The text is for the operator."""
 
 
-class Suspended(Exception):
+class HandedOver(Exception):
     """The journal lets its readers go; the run that they read goes on later, maybe elsewhere."""
 
 
@@ -174,7 +174,7 @@ class AlreadyClaimed(Exception):
         self.job_id = job_id
 
 
-class Unfinished(Protocol):
+class InterruptedRun(Protocol):
     """A run whose process is gone, claimed by this one. Until it goes on, its readers wait."""
 
     @property
@@ -224,7 +224,7 @@ class Journal(Protocol):
         """Whether it has been possible to write and to read here since `open`."""
         ...
 
-    def opening_tail(self) -> Tail:
+    def opening_tail(self) -> Cursor:
         """A cursor into nothing, for a journal that is not open: it lets its reader go once it is."""
         ...
 
@@ -238,7 +238,7 @@ class Journal(Protocol):
         again until it can."""
         ...
 
-    def look_up(self, claim: Claim | None) -> None:
+    def look_up(self, claim: IdempotencyKey | None) -> None:
         """Find out whether `submit` would find a run that has the claim.
 
         Raises:
@@ -259,7 +259,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def tail(self, job_id: str, *, after: int = 0) -> Tail:
+    async def tail(self, job_id: str, *, after: int = 0) -> Cursor:
         """A cursor that stands behind the event numbered `after`.
 
         Raises:
@@ -329,7 +329,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def unfinished(self) -> Sequence[Unfinished]:
+    async def unfinished(self) -> Sequence[InterruptedRun]:
         """Claim the runs that were in progress when their process ended: whoever wrote them before cannot any more.
 
         Waits until the journal can be written. The second call finds none.

@@ -8,7 +8,7 @@ says that they are safe. Hiding costs an appended event nothing, and a reader th
 |---|---|---|---|
 | shown | all is well | read what there is, and wait | the same |
 | hidden from an event on | it is being written | wait before it | the same |
-| closed (`close`) | it can no longer be written | are let go (`Suspended`) | wait until it is shown |
+| closed (`close`) | it can no longer be written | are let go (`HandedOver`) | wait until it is shown |
 | suspended (`suspend`) | the process stops | read what there is, are let go | the same |
 """
 
@@ -28,7 +28,7 @@ from swarmstream.events import (
     ToolStarted,
     TurnEnded,
 )
-from swarmstream.journal.base import Entry, RunRecord, RunState, RunStatus, Suspended
+from swarmstream.journal.base import Entry, HandedOver, RunRecord, RunState, RunStatus
 from swarmstream.journal.summary import Summary
 
 _ENTRIES_A_READ = 512
@@ -41,7 +41,7 @@ def nothing() -> None:
     pass
 
 
-class Book:
+class EventLog:
     """Events with their numbers, in order. Appending never waits."""
 
     __slots__ = (
@@ -170,9 +170,9 @@ class Book:
         outputs += [len(to_json(event.data)) for _, event in self._entries if isinstance(event, CustomEvent)]
         return len(self.record.body) + len(self._entries) * _EVENT_BYTES + sum(deltas) + sum(outputs)
 
-    def tail(self, after: int) -> "Cursor":
+    def tail(self, after: int) -> "LiveCursor":
         first_available = self._first if after + 1 < self._first else None
-        return Cursor(self, self._place_of(after), after, first_available)
+        return LiveCursor(self, self._place_of(after), after, first_available)
 
     # For its cursors.
 
@@ -193,7 +193,7 @@ class Book:
         if place - self._trimmed < self._seen:
             return
         if self.is_suspended or generation != self.generation:
-            raise Suspended
+            raise HandedOver
         self._waiting.append(waiter)
         try:
             await waiter
@@ -235,12 +235,12 @@ class Book:
                 waiter.set_result(None)
 
 
-class Cursor:
+class LiveCursor:
     """A place in a book."""
 
     __slots__ = ("_after", "_book", "_generation", "_is_woken", "_place", "_waiter", "first_available")
 
-    def __init__(self, book: Book, place: int, after: int, first_available: int | None) -> None:
+    def __init__(self, book: EventLog, place: int, after: int, first_available: int | None) -> None:
         self.first_available = first_available
         self._book = book
         self._generation = book.generation

@@ -2,13 +2,13 @@
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import IdempotencyMismatch
-from swarmstream.journal.base import AlreadyClaimed, Claim
+from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
 
 CLAIM_SECONDS = 86_400.0
 """How long an `Idempotency-Key` is remembered."""
 
 
-class Claims:
+class IdempotencyIndex:
     """Which runs the requests with an `Idempotency-Key` have."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -16,7 +16,7 @@ class Claims:
         self._runs: dict[str, tuple[float, str, str]] = {}
         """When it was taken, the body's digest and the run's id, by the claim's key; in the order of time."""
 
-    def take(self, claim: Claim | None, job_id: str) -> None:
+    def take(self, claim: IdempotencyKey | None, job_id: str) -> None:
         """Claim a run; a request that has none claims nothing.
 
         Raises:
@@ -27,7 +27,7 @@ class Claims:
         if claim is not None:
             self._runs[claim.key] = (self._clock.now(), claim.body, job_id)
 
-    def look_up(self, claim: Claim | None) -> None:
+    def look_up(self, claim: IdempotencyKey | None) -> None:
         """As `take`, without claiming anything."""
         if claim is None:
             return
@@ -43,7 +43,7 @@ class Claims:
         while self._runs and (first := next(iter(self._runs.items())))[1][0] < oldest:
             del self._runs[first[0]]
 
-    def drop(self, claim: Claim | None, job_id: str) -> None:
+    def drop(self, claim: IdempotencyKey | None, job_id: str) -> None:
         """Forget the claim of a run; a later run may have it by now."""
         if claim is not None and (known := self._runs.get(claim.key)) is not None and known[2] == job_id:
             del self._runs[claim.key]

@@ -11,24 +11,24 @@ from swarmstream.errors import NotFound, StillRunning
 from swarmstream.events import Event, RunEnded
 from swarmstream.journal.base import (
     MAX_ADMITTED,
-    Claim,
+    Cursor,
+    IdempotencyKey,
+    InterruptedRun,
     Log,
     Page,
     RunRecord,
     RunState,
     RunStatus,
-    Tail,
-    Unfinished,
 )
 from swarmstream.journal.blanking import blanked
-from swarmstream.journal.event_log import Book, nothing
-from swarmstream.journal.idempotency import Claims
+from swarmstream.journal.event_log import EventLog, nothing
+from swarmstream.journal.idempotency import IdempotencyIndex
 
 
 class _Log:
     """The writer's end of a book."""
 
-    def __init__(self, book: Book, ended: Callable[[Book], None], withdraw: Callable[[], None]) -> None:
+    def __init__(self, book: EventLog, ended: Callable[[EventLog], None], withdraw: Callable[[], None]) -> None:
         self._book = book
         self._ended = ended
         self.append = self.append_hidden = book.append
@@ -63,9 +63,9 @@ class MemoryJournal:
         self._clock = clock
         self._retain_seconds = retain_seconds
         self._retain_bytes = retain_bytes
-        self._books: dict[str, Book] = {}
+        self._books: dict[str, EventLog] = {}
         """In the order in which they were begun."""
-        self._claims = Claims(clock)
+        self._claims = IdempotencyIndex(clock)
         self._admitted: dict[str, dict[bytes, None]] = {}
         """The digests of the stream tokens that have connected, by run, the oldest first."""
         self._finished: dict[str, OrderedDict[str, tuple[Timer, int]]] = {}
@@ -76,20 +76,20 @@ class MemoryJournal:
     async def open(self) -> None:
         pass
 
-    def look_up(self, claim: Claim | None) -> None:
+    def look_up(self, claim: IdempotencyKey | None) -> None:
         self._claims.look_up(claim)
 
-    def opening_tail(self) -> Tail:
+    def opening_tail(self) -> Cursor:
         raise RuntimeError("it is open")
 
     async def submit(
         self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = nothing
     ) -> Log:
         self._claims.take(record.claim, record.job_id)
-        book = self._books[record.job_id] = Book(record, on_cancel=on_cancel)
+        book = self._books[record.job_id] = EventLog(record, on_cancel=on_cancel)
         return _Log(book, self._ended, partial(self._forget, record.job_id))
 
-    async def tail(self, job_id: str, *, after: int = 0) -> Tail:
+    async def tail(self, job_id: str, *, after: int = 0) -> Cursor:
         return self._book(job_id).tail(after)
 
     async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
@@ -131,7 +131,7 @@ class MemoryJournal:
     async def trim(self, job_id: str, before: int) -> None:
         self._book(job_id).trim(before)
 
-    async def unfinished(self) -> Sequence[Unfinished]:
+    async def unfinished(self) -> Sequence[InterruptedRun]:
         return ()
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class MemoryJournal:
         self._books.clear()
         self._admitted.clear()
 
-    def _ended(self, book: Book) -> None:
+    def _ended(self, book: EventLog) -> None:
         """Start the retention of a book whose run is over."""
         if self._retain_seconds == math.inf:
             return
@@ -171,7 +171,7 @@ class MemoryJournal:
         self._admitted.pop(job_id, None)
         self._claims.drop(record.claim, job_id)
 
-    def _book(self, job_id: str) -> Book:
+    def _book(self, job_id: str) -> EventLog:
         try:
             return self._books[job_id]
         except KeyError:

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from swarmstream.journal.summary import Summary
-from swarmstream.library.environment import Surroundings, surroundings
+from swarmstream.library.environment import Environment, surroundings
 from swarmstream.library.event_types import AgentEvent
 from swarmstream.library.events import Callback, with_details, with_tokens
 from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import Runnable, drawing
 from swarmstream.llm.base import ChatMessage, ChatModel
-from swarmstream.llm.providers.backends import Lanes
+from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.runs.job import Job, agent_job
 from swarmstream.swarm.payloads import AgentRequest
 from swarmstream.swarm.plan import compile_agent
@@ -105,7 +105,7 @@ class Agent(Runnable[str, AgentEvent]):
             AppError: there is none.
         """
         registry = surroundings().registry
-        return Lanes(environ)[registry.resolve(self.model_name or registry.default_model).lane]
+        return ModelBackends(environ)[registry.resolve(self.model_name or registry.default_model).lane]
 
     @property
     def is_printed(self) -> bool:
@@ -160,7 +160,7 @@ class Agent(Runnable[str, AgentEvent]):
         model = "" if self.model_name is None else f", model_name={self.model_name!r}"
         return f"{self.agent_name!r}{model}"
 
-    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+    def _job(self, task: str, img: str | None, its: Environment) -> Job:
         fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
         request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
         if not (request.task or "").strip():  # with a history, a request may go without

@@ -22,7 +22,7 @@ _HINT = f', or model_name="{DEMO_MODEL}", which needs none'
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Environment:
     """The parts that a run is made with."""
 
     registry: Registry
@@ -34,11 +34,11 @@ class Surroundings:
 
 def surroundings(
     environ: Mapping[str, str] = os.environ, clock: Clock = SYSTEM_CLOCK, *, hint: str = _HINT
-) -> Surroundings:
+) -> Environment:
     """As the environment has them now; `environ` is where providers' keys are, `hint` what to do without."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
     tools = operators_tools(settings)
-    return Surroundings(
+    return Environment(
         registry=Registry(
             default_model=settings.default_model,
             environ=environ,

@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import Journal, Tail
+from swarmstream.journal.base import Cursor, Journal
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.summary import Summary
-from swarmstream.library.environment import Surroundings
+from swarmstream.library.environment import Environment
 from swarmstream.library.outcomes import check_end
-from swarmstream.llm.providers.backends import Lanes
+from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.runs.job import Job
 from swarmstream.runs.run import Run
 from swarmstream.runs.supervisor import Supervisor
@@ -37,7 +37,7 @@ class RunHandle(Generic[ResultT]):
         *,
         on_end: Callable[[Summary], None] = lambda _: None,
         timeout: float | None = None,
-        surroundings: Surroundings,
+        surroundings: Environment,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """`timeout` is in seconds, of the whole run; `result` makes its result of what it came to. `on_end` is called
@@ -105,7 +105,7 @@ class RunHandle(Generic[ResultT]):
     async def _run(self) -> Summary:
         """Carry the run out, with connections that are its own."""
         its = self._surroundings
-        lanes = Lanes(self._environ, its.clock)
+        lanes = ModelBackends(self._environ, its.clock)
         mcp = McpHub(its.tools.hosts, clock=its.clock)
         try:
             async with Supervisor(self._journal, lanes, its.limits, mcp, its.clock) as runs:
@@ -129,7 +129,7 @@ class FrameReader:
         self._begun = begun
         self._journal = journal
         self._maker = maker
-        self._tail: Tail | None = None
+        self._tail: Cursor | None = None
         self._has_ended = False
 
     async def read(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal
-from swarmstream.library.environment import Surroundings, surroundings
+from swarmstream.library.environment import Environment, surroundings
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
 from swarmstream.runs.job import Job, agent_job, swarm_job
@@ -47,7 +47,7 @@ def frames_of_payload(payload: Mapping[str, Any], *, environ: Mapping[str, str] 
     return PayloadRun(RunHandle(_job(payload, its), lambda summary: summary, surroundings=its, environ=environ))
 
 
-def _job(payload: Mapping[str, Any], its: Surroundings) -> Job:
+def _job(payload: Mapping[str, Any], its: Environment) -> Job:
     try:
         if "agent_config" in payload:
             request = AgentRequest.model_validate(payload)

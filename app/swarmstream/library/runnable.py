@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import refusal, refuse_unknown
-from swarmstream.library.environment import Surroundings, surroundings
+from swarmstream.library.environment import Environment, surroundings
 from swarmstream.library.events import Callback, Frame, event_of
 from swarmstream.library.handle import RunHandle
 from swarmstream.library.outcomes import check_end
@@ -56,7 +56,7 @@ class Runnable(ABC, Generic[ResultT, EventT]):
         """What tells it from others, as arguments are written."""
 
     @abstractmethod
-    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+    def _job(self, task: str, img: str | None, its: Environment) -> Job:
         """The run that a task becomes."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ import orjson
 
 from swarmstream.journal.summary import Summary
 from swarmstream.library.agent import Agent, own_tools
-from swarmstream.library.environment import Surroundings
+from swarmstream.library.environment import Environment
 from swarmstream.library.event_types import TeamEvent
 from swarmstream.library.events import Callback, with_details, with_speakers, with_tokens
 from swarmstream.library.outcomes import last_answer
@@ -71,7 +71,7 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
         name = "" if self.name is None else f", name={self.name!r}"
         return f"[{', '.join(agent.agent_name for agent in self.agents)}]{name}"
 
-    def _job(self, task: str, img: str | None, its: Surroundings) -> Job:
+    def _job(self, task: str, img: str | None, its: Environment) -> Job:
         self._folder()  # a task whose answer cannot be saved is not begun
         given: dict[str, Any] = {
             "name": self.name,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from swarmstream.errors import UnknownModel, quote
 from swarmstream.llm.model_table import provider_of, speaks_openai
-from swarmstream.settings import Lane, Settings
+from swarmstream.settings import Backend, Settings
 
 DEMO_PREFIX = "demo/"
 
@@ -43,7 +43,7 @@ class Alias(BaseModel):
     api_base: str | None = None
     api_key_env: str | None = None
     """The variable that holds the key to send; with an `api_base` and without this, none is sent."""
-    lane: Lane | None = None
+    lane: Backend | None = None
     """Which way to the model, whatever the setting says."""
     price: AliasPrice | None = None
 

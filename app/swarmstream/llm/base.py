@@ -150,7 +150,7 @@ Delta: TypeAlias = str | Opened | Repeated | Reasoning | ToolCallDelta | Echo | 
 """What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
 
 
-Hear: TypeAlias = Callable[[Sequence[Delta]], None]
+OnDeltas: TypeAlias = Callable[[Sequence[Delta]], None]
 """Takes what has come at once. What it raises ends the stream."""
 
 
@@ -161,7 +161,7 @@ class ChatModel(Protocol):
         """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
         ...
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         """Let `hear` have the answer as it arrives, and return at its end.
 
         `Opened` is first, but for each `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,

@@ -15,7 +15,7 @@ from swarmstream.llm.base import ChatMessage
 from swarmstream.llm.images import image_kind, is_web_url
 from swarmstream.network.allowed_hosts import AllowedHosts, place_of
 from swarmstream.network.checked import CheckedNetwork, usual_tls
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 
 MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
 """Of one image, and of all that are fetched for one call."""
@@ -39,11 +39,11 @@ class ImageFetcher:
     """
 
     def __init__(
-        self, reach: Reach | None = None, *, max_kept_bytes: int = MAX_KEPT_BYTES, clock: Clock = SYSTEM_CLOCK
+        self, reach: NetworkPolicy | None = None, *, max_kept_bytes: int = MAX_KEPT_BYTES, clock: Clock = SYSTEM_CLOCK
     ) -> None:
         """`reach` is where images may come from: by default every public address."""
         self._max_kept_bytes = max_kept_bytes
-        self._reach = reach or Reach(AllowedHosts(["*"]))
+        self._reach = reach or NetworkPolicy(AllowedHosts(["*"]))
         self._clock = clock
         self._places = Semaphore(_AT_ONCE)
         self._images: dict[str, _Image] = {}

@@ -10,7 +10,7 @@ from swarmstream.errors import AppError, NoCredentials, UnknownModel, quote
 from swarmstream.llm import model_table
 from swarmstream.llm.aliases import DEMO_PREFIX, Alias
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef, Price
-from swarmstream.settings import Lane
+from swarmstream.settings import Backend
 
 DEMO_MODEL = f"{DEMO_PREFIX}swarm"
 _RESOLVED_NAMES = 1024
@@ -39,7 +39,7 @@ class Registry:
         default_model: str,
         environ: Mapping[str, str],
         aliases: Mapping[str, Alias] | None = None,
-        lane: Lane | Literal["auto"] = "auto",
+        lane: Backend | Literal["auto"] = "auto",
         holder: str = "this server",
         hint: str = "",
     ):
@@ -47,7 +47,7 @@ class Registry:
         self._default_model = default_model
         self._environ = environ
         self._aliases = dict(aliases or {})
-        self._lane: Lane | Literal["auto"] = lane
+        self._lane: Backend | Literal["auto"] = lane
         self._holder = holder
         self._hint = hint
         self._lately = lru_cache(maxsize=_RESOLVED_NAMES)(self._resolve)

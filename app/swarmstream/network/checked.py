@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 
 from swarmstream.clock import time_limit
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 
 _TRY_SECONDS: Final = 2.0
 """For one address, if there are others."""
@@ -26,7 +26,7 @@ def usual_tls() -> SSLContext:
 class CheckedNetwork(httpcore2.AsyncNetworkBackend):
     """Resolves names itself, so that the address that is checked is the one that is connected to."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: NetworkPolicy) -> None:
         self._reach = reach
         self._network = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
 

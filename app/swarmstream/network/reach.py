@@ -22,7 +22,7 @@ async def addresses_of(host: str, port: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class NetworkPolicy:
     """Where connections may go, and who is believed about where they have come to."""
 
     allowed: AllowedHosts

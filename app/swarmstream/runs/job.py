@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
-from swarmstream.journal.base import Claim, RunRecord
+from swarmstream.journal.base import IdempotencyKey, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
@@ -45,7 +45,7 @@ class Job:
     """What the prompts of its widest stage will take, without what its agents will have said by then."""
     body: bytes = b""
     """The payload, as JSON."""
-    claim: Claim | None = None
+    claim: IdempotencyKey | None = None
 
 
 def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
@@ -66,7 +66,7 @@ def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
     )
 
 
-def job_again(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: ToolAccess) -> Job:
+def job_from_record(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: ToolAccess) -> Job:
     """The job of a run that was begun by another process, from its payload.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from swarmstream.clock import Clock, Timer
-from swarmstream.journal.base import Tail
+from swarmstream.journal.base import Cursor
 
 _FIRST_READER_SECONDS = 10.0
 
@@ -21,7 +21,7 @@ _FIRST_READER_SECONDS = 10.0
 class Reading:
     """A run as somebody is about to read it."""
 
-    tail: Tail
+    tail: Cursor
     presence: Callable[[], AbstractContextManager[None]]
     """Entered for as long as the reader is there; what a run's `on_disconnect` goes by."""
 

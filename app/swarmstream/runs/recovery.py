@@ -15,7 +15,7 @@ from anyio import CancelScope, to_thread
 
 from swarmstream.clock import Clock, sleep
 from swarmstream.errors import AppError, InternalError, RunError, StorageUnavailable
-from swarmstream.journal.base import Entry, Journal, RunRecord, Unfinished, description_of
+from swarmstream.journal.base import Entry, InterruptedRun, Journal, RunRecord, description_of
 from swarmstream.runs.job import Job
 from swarmstream.runs.run import Run
 from swarmstream.swarm.plan import Plan
@@ -47,7 +47,7 @@ class Recovery:
         self._begin = begin
         self._grace_seconds = grace_seconds
         self._clock = clock
-        self._left: deque[Unfinished] = deque()
+        self._left: deque[InterruptedRun] = deque()
         self._patience = CancelScope()
         self._is_stopping = False
 
@@ -74,7 +74,7 @@ class Recovery:
                 logger.exception("run %s: a bug of ours keeps it from going on", found.record.job_id)
             self._left.popleft()
 
-    async def _take_up(self, found: Unfinished) -> None:
+    async def _take_up(self, found: InterruptedRun) -> None:
         record, entries = await found.load()
         run = Run(_lost_job(record), grace_seconds=self._grace_seconds, clock=self._clock)
         reason = await self._prepare(run, found, record, entries)
@@ -89,7 +89,7 @@ class Recovery:
         await run.finish(reason, succeeded=False)
 
     async def _prepare(
-        self, run: Run, found: Unfinished, record: RunRecord, entries: Sequence[Entry]
+        self, run: Run, found: InterruptedRun, record: RunRecord, entries: Sequence[Entry]
     ) -> RunError | None:
         """Make the run know what it has done and what is left; why it cannot go on, if it cannot."""
         try:

@@ -9,10 +9,10 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.replay import Past, past_of
+from swarmstream.engine.replay import Recovery, recovered_turns
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import Speaker, as_failure
+from swarmstream.engine.turn import TurnRunner, as_failure
 from swarmstream.errors import (
     BudgetExceeded,
     InternalError,
@@ -36,7 +36,7 @@ from swarmstream.events import (
     TurnFailed,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry, Journal, Log, RunRecord, Unfinished
+from swarmstream.journal.base import Entry, InterruptedRun, Journal, Log, RunRecord
 from swarmstream.journal.summary import Summary
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Presence
@@ -67,7 +67,7 @@ class Run:
         self._stopped_by: RunError | None = None
         self._is_suspended = False
         self._is_withdrawn = False
-        self._past = Past()
+        self._past = Recovery()
         self.calls = calls or RunCalls(owner=job.owner)
         self.presence = Presence(
             needs_reader=self._needs_reader, leave=self._leave, grace_seconds=grace_seconds, clock=clock
@@ -180,7 +180,7 @@ class Run:
         """
         await self._log.safe()
 
-    def take_over(self, found: Unfinished, entries: Sequence[Entry]) -> None:
+    def take_over(self, found: InterruptedRun, entries: Sequence[Entry]) -> None:
         """Go on where another process left off, behind these entries."""
         self._record, self.job_id = found.record, found.record.job_id
         self._log = found.go_on(on_cancel=self.cancel, on_failure=self._fail_storage)
@@ -191,9 +191,9 @@ class Run:
         """Learn from the entries what the other process has done."""
         for _, event in entries:
             self.summary.observe(event)
-        self._past = past_of(entries)
+        self._past = recovered_turns(entries)
 
-    async def live(self, speaker: Speaker, run_seconds: float) -> None:
+    async def live(self, speaker: TurnRunner, run_seconds: float) -> None:
         """Carry the plan out, and write the end of the journal whatever came of it."""
         timeout = min(run_seconds, self.job.timeout_seconds or run_seconds)
         # Unless we learn otherwise: only a cancellation from outside leaves it at this.

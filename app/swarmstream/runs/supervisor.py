@@ -16,14 +16,14 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.engine.prompt_room import DEFAULT_BYTES, PromptRoom
 from swarmstream.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
 from swarmstream.engine.timeouts import TurnClocks
-from swarmstream.engine.turn import Speaker
+from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     NotFound,
     RunInterrupted,
     StorageUnavailable,
     Unavailable,
 )
-from swarmstream.journal.base import AlreadyClaimed, Claim, Journal, RunRecord
+from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Journal, RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Reading
@@ -69,7 +69,7 @@ class Supervisor:
         self.journal = journal
         self._clock = clock
         self._recovery: Recovery | None = None
-        self._speaker = Speaker(models, limits.clocks, mcp, clock)
+        self._speaker = TurnRunner(models, limits.clocks, mcp, clock)
         self._limits = limits
         self._room = PromptRoom(limits.max_prompt_bytes)
         self._live: dict[str, Run] = {}
@@ -134,7 +134,7 @@ class Supervisor:
         run.presence.expect_reader()
         return run
 
-    async def claimed(self, claim: Claim) -> str:
+    async def claimed(self, claim: IdempotencyKey) -> str:
         """The id of the run that has this claim.
 
         Raises:
@@ -150,7 +150,7 @@ class Supervisor:
             )
         raise NotFound("there is no run of this Idempotency-Key, or no longer: without a cursor, one is begun")
 
-    async def run_of(self, claim: Claim) -> str | None:
+    async def run_of(self, claim: IdempotencyKey) -> str | None:
         """The id of the run that has this claim, as far as is known by now.
 
         Raises:
@@ -162,7 +162,7 @@ class Supervisor:
             return claimed.job_id
         return None
 
-    async def _look_up(self, claim: Claim | None) -> None:
+    async def _look_up(self, claim: IdempotencyKey | None) -> None:
         """As the journal's, but what it finds is as safe as it is going to be."""
         try:
             self.journal.look_up(claim)

@@ -43,7 +43,7 @@ _COLOURS: dict[State, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class PanelSnapshot:
     """A panel at one moment: what of it the live area may show."""
 
     agent: str
@@ -52,8 +52,8 @@ class Glimpse:
     tail: list[tuple[Kind, str]]
 
 
-def glimpse(panel: Panel, now_ms: float, *, characters: int, verbose: bool) -> Glimpse:
-    return Glimpse(panel.agent, panel.state, facts(panel, now_ms), panel.tail(characters, verbose=verbose))
+def glimpse(panel: Panel, now_ms: float, *, characters: int, verbose: bool) -> PanelSnapshot:
+    return PanelSnapshot(panel.agent, panel.state, facts(panel, now_ms), panel.tail(characters, verbose=verbose))
 
 
 def facts(panel: Panel, now_ms: float) -> list[str]:
@@ -82,7 +82,7 @@ def whole_panel(panel: Panel, now_ms: float, *, verbose: bool, width: int) -> Fr
     return _framed(panel.agent, panel.state, state, _flowing(panel.record(verbose=verbose)), width=width)
 
 
-def live_area(glimpses: Sequence[Glimpse], console: Console) -> RenderableType:
+def live_area(glimpses: Sequence[PanelSnapshot], console: Console) -> RenderableType:
     """The turns that go on, side by side, within the terminal's height; a line each where panels would not fit."""
     width, height = console.size
     height -= _CLEARANCE
@@ -138,7 +138,7 @@ def _foot(facts: list[str], cells: int) -> str:
     return facts[0]
 
 
-def _list(glimpses: Sequence[Glimpse], width: int, height: int) -> RenderableType:
+def _list(glimpses: Sequence[PanelSnapshot], width: int, height: int) -> RenderableType:
     """A line for each turn; those that have ended give way where there are too many."""
     shown = sorted(glimpses, key=lambda its: its.state in ("done", "failed", "cancelled"))
     lines: list[Text] = []

@@ -6,7 +6,7 @@ from typing import Any, Self, TextIO
 
 from swarmstream.terminal import phrases
 from swarmstream.terminal.sanitize import clean, one_line
-from swarmstream.terminal.totals import Tally
+from swarmstream.terminal.totals import Totals
 
 
 class LastAnswer:
@@ -15,7 +15,7 @@ class LastAnswer:
     def __init__(self, stream: TextIO, notes: TextIO) -> None:
         self._stream = stream
         self._notes = notes
-        self._tally = Tally()
+        self._tally = Totals()
 
     def __enter__(self) -> Self:
         return self

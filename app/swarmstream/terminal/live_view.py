@@ -17,14 +17,14 @@ from swarmstream.terminal import phrases
 from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel
 from swarmstream.terminal.panels import Panel, Panels
 from swarmstream.terminal.sanitize import one_line
-from swarmstream.terminal.totals import Tally
+from swarmstream.terminal.totals import Totals
 
 _REDRAW_SECONDS = 1 / 12
 _CLOCK_SECONDS = 1.0
 """How often the picture of a silent run is drawn: it shows seconds."""
 
 
-class Picture:
+class LiveView:
     """Draws a run within a `with` block: what goes on in a live area, what has ended above it, for good.
 
     With `live=False`, or where the console is no terminal, each turn is drawn when it has ended. Leaving the block
@@ -39,7 +39,7 @@ class Picture:
         self._heading = title
         self._headed = False
         self._panels = Panels()
-        self._tally = Tally()
+        self._tally = Totals()
         self._above: list[RenderableType] = []
         """Lines that wait to be printed."""
         self._drawn: list[Panel] = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 from swarmstream.terminal.plain import PlainText
 
 if TYPE_CHECKING:
-    from swarmstream.terminal.live_view import Picture
+    from swarmstream.terminal.live_view import LiveView
 
 
 def picture_for(
@@ -16,7 +16,7 @@ def picture_for(
     verbose: bool = False,
     title: str | None = None,
     notes: TextIO | None = None,
-) -> "Picture | PlainText":
+) -> "LiveView | PlainText":
     """Panels on a terminal, plain text everywhere else: in files, pipes, and on terminals that can only print
     (`TERM=dumb`). With `NO_COLOR` the panels have no colours. In files and pipes, what the run came to goes to `notes`
     if that is given."""
@@ -27,7 +27,7 @@ def picture_for(
     # Rich takes a tenth of a second to import; who writes plain text does without.
     from rich.console import Console
 
-    from swarmstream.terminal.live_view import Picture
+    from swarmstream.terminal.live_view import LiveView
 
     console = Console(file=stream, force_terminal=True, highlight=False)
-    return Picture(console=console, live=live, verbose=verbose, title=title)
+    return LiveView(console=console, live=live, verbose=verbose, title=title)

@@ -17,7 +17,7 @@ _ENDED: dict[object, State] = {"success": "done", "failed": "failed", "cancelled
 
 
 @dataclass(slots=True)
-class Passage:
+class Segment:
     """What a turn did at one point: text that grows by its deltas, or a line about something else."""
 
     kind: Kind
@@ -32,7 +32,7 @@ class Panel:
     agent: str
     place: Place = (0, 1, 1)
     state: State = "thinking"
-    passages: list[Passage] = field(default_factory=list[Passage])
+    passages: list[Segment] = field(default_factory=list[Segment])
     began_ms: float = 0
     ended: bool = False
     tool: str = ""
@@ -44,7 +44,7 @@ class Panel:
     _speaking_ms: float = 0
     _last_delta_ms: float | None = None
     _cleaners: dict[Kind, Cleaner] = field(default_factory=dict[Kind, Cleaner])
-    _calls: dict[object, tuple[str, Passage]] = field(default_factory=dict[object, tuple[str, Passage]])
+    _calls: dict[object, tuple[str, Segment]] = field(default_factory=dict[object, tuple[str, Segment]])
 
     @property
     def tokens_a_second(self) -> float | None:
@@ -128,17 +128,17 @@ class Panel:
         self.seconds = number(data, "duration")
         self.ended = True
 
-    def note(self, kind: Kind, line: str) -> Passage:
+    def note(self, kind: Kind, line: str) -> Segment:
         """A line that is no text of the model's."""
         self._last_delta_ms = None
-        self.passages.append(Passage(kind, [line]))
+        self.passages.append(Segment(kind, [line]))
         return self.passages[-1]
 
     def _append(self, kind: Kind, text: str) -> None:
         if not text:
             return
         if not self.passages or self.passages[-1].kind != kind:
-            self.passages.append(Passage(kind, []))
+            self.passages.append(Segment(kind, []))
         self.passages[-1].parts.append(text)
 
     def _look_what_is_called(self) -> None:

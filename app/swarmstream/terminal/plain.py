@@ -7,7 +7,7 @@ from typing import Any, Self, TextIO
 
 from swarmstream.terminal import phrases
 from swarmstream.terminal.sanitize import Cleaner, one_line
-from swarmstream.terminal.totals import Tally
+from swarmstream.terminal.totals import Totals
 
 _PIECE_MS = 1000
 """How long a line may wait for its end while several speak."""
@@ -15,7 +15,7 @@ _LONGEST_WORD = 40
 
 
 @dataclass(slots=True)
-class _Voice:
+class _OpenTurn:
     """A turn that goes on."""
 
     agent: str
@@ -51,8 +51,8 @@ class PlainText:
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._verbose = verbose
         self._title = title
-        self._tally = Tally()
-        self._voices: dict[object, _Voice] = {}
+        self._tally = Totals()
+        self._voices: dict[object, _OpenTurn] = {}
         self._heard: object = None
         """The turn under whose heading we write."""
         self._mid_line = False
@@ -105,16 +105,16 @@ class PlainText:
         self._notes.write(f"[{self._tally.line()}]\n")
         self._notes.flush()
 
-    def _begin(self, data: Mapping[str, Any]) -> _Voice:
+    def _begin(self, data: Mapping[str, Any]) -> _OpenTurn:
         for voice in self._voices.values():
             if not voice.in_company:
                 voice.in_company = True
                 self._end_line()
                 self._heard = None
-        voice = self._voices[data["turn"]] = _Voice(phrases.name_of(data), in_company=bool(self._voices))
+        voice = self._voices[data["turn"]] = _OpenTurn(phrases.name_of(data), in_company=bool(self._voices))
         return voice
 
-    def _tell(self, event: str, data: Mapping[str, Any], voice: _Voice) -> None:
+    def _tell(self, event: str, data: Mapping[str, Any], voice: _OpenTurn) -> None:
         turn = data["turn"]
         match event:
             case "chunk":
@@ -137,7 +137,7 @@ class PlainText:
             case _:
                 pass
 
-    def _say(self, turn: object, voice: _Voice, kind: str, content: str) -> None:
+    def _say(self, turn: object, voice: _OpenTurn, kind: str, content: str) -> None:
         if kind != voice.kind:
             self._finish_text(turn, voice)
             voice.kind = kind
@@ -148,7 +148,7 @@ class PlainText:
         cleaner = voice.cleaners.get(kind) or voice.cleaners.setdefault(kind, Cleaner())
         self._speak(turn, voice, cleaner.feed(content))
 
-    def _speak(self, turn: object, voice: _Voice, text: str) -> None:
+    def _speak(self, turn: object, voice: _OpenTurn, text: str) -> None:
         """Clean text of the turn, of the kind it has spoken last."""
         if not text:
             return
@@ -166,7 +166,7 @@ class PlainText:
                 voice.line_ms = self._now_ms
             voice.line.append(rest)
 
-    def _write_piece(self, voice: _Voice) -> None:
+    def _write_piece(self, voice: _OpenTurn) -> None:
         """What there is of a line, up to its last space, which shows that it goes on; the rest may be half a word."""
         text = "".join(voice.line)
         piece, space, rest = text.rpartition(" ")
@@ -178,12 +178,12 @@ class PlainText:
         voice.line_ms = self._now_ms
         self._prefixed(voice, piece + space)
 
-    def _prefixed(self, voice: _Voice, line: str) -> None:
+    def _prefixed(self, voice: _OpenTurn, line: str) -> None:
         thinking = " (thinking)" if voice.kind == "reasoning" else ""
         self._end_line()
         self._write(f"{voice.agent}{thinking}: {line}\n")
 
-    def _finish_text(self, turn: object, voice: _Voice) -> None:
+    def _finish_text(self, turn: object, voice: _OpenTurn) -> None:
         """What was kept back, and the end of its line."""
         if cleaner := voice.cleaners.get(voice.kind):
             self._speak(turn, voice, cleaner.end())
@@ -192,7 +192,7 @@ class PlainText:
             voice.line.clear()
         self._end_line()
 
-    def _note(self, turn: object, voice: _Voice, note: str) -> None:
+    def _note(self, turn: object, voice: _OpenTurn, note: str) -> None:
         """A line that is no text of the agent's."""
         self._finish_text(turn, voice)
         if voice.in_company:
@@ -201,7 +201,7 @@ class PlainText:
             self._head(turn, voice)
             self._write(f"[{note}]\n")
 
-    def _end(self, turn: object, voice: _Voice, data: Mapping[str, Any]) -> None:
+    def _end(self, turn: object, voice: _OpenTurn, data: Mapping[str, Any]) -> None:
         output = data.get("output")
         if output and not voice.has_text:
             self._say(turn, voice, "chunk", output if isinstance(output, str) else one_line(output, 10_000))
@@ -215,7 +215,7 @@ class PlainText:
             self._write("\n")
             self._heard = None
 
-    def _head(self, turn: object, voice: _Voice) -> None:
+    def _head(self, turn: object, voice: _OpenTurn) -> None:
         if self._heard != turn:
             self._line(f"--- {voice.agent} ---\n")
             self._heard = turn

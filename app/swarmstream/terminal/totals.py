@@ -7,7 +7,7 @@ from swarmstream.terminal.phrases import NAME_LENGTH, number, tokens, usd
 from swarmstream.terminal.sanitize import one_line
 
 
-class Tally:
+class Totals:
     """The run's figures as its frames so far tell them: the sum of ended turns, until the run's own are there."""
 
     def __init__(self) -> None:

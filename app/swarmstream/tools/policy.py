@@ -8,14 +8,14 @@ from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.settings import ENV_PREFIX, Settings
 from swarmstream.tools.errors import ToolLoadError
 from swarmstream.tools.functions import Tool
-from swarmstream.tools.toolbox import ToolBox, installed_tools, load_tools
+from swarmstream.tools.toolbox import Toolbox, installed_tools, load_tools
 
 
 @dataclass(frozen=True, slots=True)
 class ToolAccess:
     """One caller's. By itself: the built-in tools, and no MCP server."""
 
-    box: ToolBox = field(default_factory=ToolBox)
+    box: Toolbox = field(default_factory=Toolbox)
     hosts: AllowedHosts = field(default_factory=lambda: AllowedHosts(()))
     withheld: frozenset[str] = frozenset()
     """The names of tools that are for other callers."""
@@ -45,17 +45,17 @@ def operators_tools(settings: Settings) -> ToolAccess:
     Raises:
         ToolLoadError: they cannot be followed.
     """
-    box = ToolBox(load_tools(settings.tools, installed_tools()))
+    box = Toolbox(load_tools(settings.tools, installed_tools()))
     try:
         return ToolAccess(box, AllowedHosts(settings.mcp_allowed_hosts))
     except ValueError as error:
         raise ToolLoadError(f"{ENV_PREFIX}MCP_ALLOWED_HOSTS: {error}") from error
 
 
-class ToolGrants:
+class ToolPolicy:
     """The operator's word on who may use what."""
 
-    def __init__(self, box: ToolBox, hosts: AllowedHosts, keepers: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, box: Toolbox, hosts: AllowedHosts, keepers: Mapping[str, Collection[str]]) -> None:
         """`keepers` has, for each tool that is not for everybody, the callers that it is for."""
         self.hosts = hosts
         self._box = box

@@ -29,7 +29,7 @@ _TYPES: Final = frozenset(["type", "$ref", "anyOf", "oneOf", "allOf", "enum", "c
 _REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 
 
-class ToolBox:
+class Toolbox:
     """The tools that agents may be given, by their names."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:

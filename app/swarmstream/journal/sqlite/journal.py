@@ -33,25 +33,25 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer
 from swarmstream.errors import NotFound, StillRunning, StorageUnavailable
 from swarmstream.events import CustomEvent, Event, ReasoningDelta, RunEnded, TextDelta, ToolEnded, ToolStarted
 from swarmstream.journal.base import (
-    Claim,
+    Cursor,
     DirectoryInUse,
     Entry,
+    IdempotencyKey,
+    InterruptedRun,
     Log,
     Page,
     RunRecord,
     RunState,
     RunStatus,
-    Tail,
-    Unfinished,
 )
 from swarmstream.journal.checksums import Damaged
 from swarmstream.journal.codec import Noted
-from swarmstream.journal.event_log import Book, nothing
-from swarmstream.journal.idempotency import Claims
+from swarmstream.journal.event_log import EventLog, nothing
+from swarmstream.journal.idempotency import IdempotencyIndex
 from swarmstream.journal.sqlite.data_directory import take_lock
 from swarmstream.journal.sqlite.live import ClosedTail, LiveRun
-from swarmstream.journal.sqlite.reader import Reader
-from swarmstream.journal.sqlite.store import Ending, InterruptedRun, Store
+from swarmstream.journal.sqlite.reader import FileReader
+from swarmstream.journal.sqlite.store import Ending, Store, StoredInterruptedRun
 from swarmstream.journal.sqlite.stored_run import StoredRun
 from swarmstream.journal.sqlite.upkeep import RetentionLimits, Upkeep
 from swarmstream.journal.sqlite.writer import Task, Writer
@@ -99,14 +99,14 @@ class SqliteJournal:
         self._outlives_host = durability == "host"
         self._clock = clock
         self._live: dict[str, LiveRun] = {}
-        self._opened: OrderedDict[str, Book] = OrderedDict()
-        self._claims = Claims(clock)
+        self._opened: OrderedDict[str, EventLog] = OrderedDict()
+        self._claims = IdempotencyIndex(clock)
         self._next_run = 1
         self._next_batch = 1
         self._begun: list[Callable[[Store], None]] = []
         """What writes the runs down that have begun since the last batch."""
         self._pending: list[Noted] = []
-        self._hiding: dict[int, Book] = {}
+        self._hiding: dict[int, EventLog] = {}
         """The books that show more once what is pending is written, by the numbers of their runs."""
         self._waiting: list[asyncio.Future[Any]] = []
         """Resolved once what is pending is written."""
@@ -118,13 +118,13 @@ class SqliteJournal:
         self._retry_timer: Timer | None = None
         self._opening: _Opening | None = None
         self._is_open = Flag()
-        self._unfinished: Sequence[Unfinished] = ()
+        self._unfinished: Sequence[InterruptedRun] = ()
         self._lock: int | None = None
         try:
             self._lock = take_lock(folder)
         except OSError as error:
             logger.warning("the data directory cannot be used: %s", error)
-        self._reader = Reader(folder)
+        self._reader = FileReader(folder)
         self._reading_places = Places(_READS)
         self._upkeep = Upkeep(
             folder,
@@ -152,7 +152,7 @@ class SqliteJournal:
     def healthy(self) -> bool:
         return self._opening is not None and self._writer.is_healthy
 
-    def look_up(self, claim: Claim | None) -> None:
+    def look_up(self, claim: IdempotencyKey | None) -> None:
         self._claims.look_up(claim)
 
     async def submit(
@@ -163,7 +163,7 @@ class SqliteJournal:
                 "the server cannot write anything down at present", retry_after_seconds=_RETRY_SECONDS
             )
         self._claims.take(record.claim, record.job_id)
-        live = LiveRun(self._next_run, Book(record, on_cancel=on_cancel), on_failure)
+        live = LiveRun(self._next_run, EventLog(record, on_cancel=on_cancel), on_failure)
         self._next_run += 1
         self._live[record.job_id] = live
         epoch, first_batch = self._opening.epoch, self._next_batch
@@ -179,10 +179,10 @@ class SqliteJournal:
         self._claims_begin = self._claims_begin or record.claim is not None
         return _Log(self, live)
 
-    async def tail(self, job_id: str, *, after: int = 0) -> Tail:
+    async def tail(self, job_id: str, *, after: int = 0) -> Cursor:
         return (await self._book(job_id)).tail(after)
 
-    def opening_tail(self) -> Tail:
+    def opening_tail(self) -> Cursor:
         return ClosedTail(self._is_open)
 
     async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
@@ -250,7 +250,7 @@ class SqliteJournal:
             entries = list(book.entries)
             await self._write(lambda store: store.trim_run(stored.no, entries))
 
-    async def unfinished(self) -> Sequence[Unfinished]:
+    async def unfinished(self) -> Sequence[InterruptedRun]:
         await self._is_open.wait()
         found, self._unfinished = self._unfinished, ()
         return found
@@ -441,13 +441,13 @@ class SqliteJournal:
             self._live[job_id] = live
         for live in waiting.values():  # its readers came while another process had the directory, and ended the run
             live.book.suspend()
-        self._unfinished = [_UnfinishedRun(self, run, self._live[run.record.job_id]) for run in opening.unfinished]
+        self._unfinished = [_InterruptedRun(self, run, self._live[run.record.job_id]) for run in opening.unfinished]
         for claim, job_id in opening.claims:
             self._claims.take(claim, job_id)
         self._upkeep.begin(*opening.finished)
         self._is_open.set()
 
-    async def _book(self, job_id: str) -> Book:
+    async def _book(self, job_id: str) -> EventLog:
         if (live := self._live.get(job_id)) is not None:
             return live.book
         if (opened := self._opened.get(job_id)) is not None:
@@ -468,7 +468,7 @@ class SqliteJournal:
         if run.state == "running":  # and nobody has taken it up: we have not taken the directory over yet
             live = self._live[job_id] = LiveRun.waiting(run.no, replace(run.record, body=b""))
             return live.book
-        book = Book(run.record)
+        book = EventLog(run.record)
         book.restore(entries, next_number=run.last_event_id + 1)
         self._opened[job_id] = book
         while len(self._opened) > _OPENED_RUNS:
@@ -527,7 +527,7 @@ class SqliteJournal:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
 
-    def _forget(self, job_id: str, claim: Claim | None) -> None:
+    def _forget(self, job_id: str, claim: IdempotencyKey | None) -> None:
         """The run is not in the file any more."""
         self._opened.pop(job_id, None)
         self._claims.drop(claim, job_id)
@@ -556,8 +556,8 @@ class _Opening:
 
     epoch: int
     last_numbers: tuple[int, int]
-    unfinished: Sequence[InterruptedRun]
-    claims: Sequence[tuple[Claim, str]]
+    unfinished: Sequence[StoredInterruptedRun]
+    claims: Sequence[tuple[IdempotencyKey, str]]
     finished: tuple[int, float | None]
     """The bytes of all runs that have ended, and when the last of them did."""
 
@@ -597,10 +597,10 @@ class _Log:
             self._live.book.suspend()
 
 
-class _UnfinishedRun:
+class _InterruptedRun:
     """A run of a process that is gone."""
 
-    def __init__(self, journal: SqliteJournal, found: InterruptedRun, live: LiveRun) -> None:
+    def __init__(self, journal: SqliteJournal, found: StoredInterruptedRun, live: LiveRun) -> None:
         self._journal = journal
         self._found = found
         self._live = live
@@ -633,7 +633,7 @@ class _UnfinishedRun:
         return _Log(self._journal, self._live)
 
 
-def _outline(run: InterruptedRun) -> list[Entry]:
+def _outline(run: StoredInterruptedRun) -> list[Entry]:
     """What answers are made of, as far as it can be read."""
     entries: list[Entry] = []
     with suppress(Damaged):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from swarmstream.journal.base import Entry, RunRecord, RunStatus, Suspended
-from swarmstream.journal.event_log import Book, nothing
+from swarmstream.journal.base import Entry, HandedOver, RunRecord, RunStatus
+from swarmstream.journal.event_log import EventLog, nothing
 
 
 @dataclass(slots=True, eq=False)
@@ -15,7 +15,7 @@ class LiveRun:
     """A run in progress, one that waits to be taken up, or one whose end is not written yet."""
 
     no: int
-    book: Book
+    book: EventLog
     on_failure: Callable[[], None] = nothing
     is_carried_out: bool = True
     """False until a run that another process has begun is taken up."""
@@ -30,7 +30,7 @@ class LiveRun:
     @classmethod
     def waiting(cls, no: int, record: RunRecord) -> "LiveRun":
         """A run that waits to be taken up: its book is empty, and hidden."""
-        live = cls(no, Book(record), is_carried_out=False)
+        live = cls(no, EventLog(record), is_carried_out=False)
         live.book.hide()
         live.book.on_cancel = live.remember_cancel
         return live
@@ -82,7 +82,7 @@ class ClosedTail:
             for event in (self._is_open, self._woken):
                 tasks.start_soon(self._leave_after, event, tasks.cancel_scope)
         if self._is_open.is_set():
-            raise Suspended
+            raise HandedOver
         self._woken = anyio.Event()
         return ()
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 
-class Reader:
+class FileReader:
     """Opens its connection with the first that is read."""
 
     def __init__(self, folder: Path) -> None:

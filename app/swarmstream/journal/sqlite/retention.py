@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from swarmstream.journal.base import Claim
+from swarmstream.journal.base import IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Expired:
     """A finished run that is to go."""
 
     job_id: str
-    claim: Claim | None
+    claim: IdempotencyKey | None
     owner: str
     bytes: int
 
@@ -82,5 +82,5 @@ class Retention:
 
 def _expired(row: tuple[str, str | None, str | None, str, int]) -> Expired:
     job_id, claim_key, claim_body, owner, size = row
-    claim = Claim(claim_key, claim_body) if claim_key is not None and claim_body is not None else None
+    claim = IdempotencyKey(claim_key, claim_body) if claim_key is not None and claim_body is not None else None
     return Expired(job_id, claim, owner, size)

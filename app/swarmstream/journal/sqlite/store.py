@@ -39,7 +39,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from swarmstream.events import MAX_EVENT_ID
-from swarmstream.journal.base import MAX_ADMITTED, Claim, Entry, RunRecord, RunState
+from swarmstream.journal.base import MAX_ADMITTED, Entry, IdempotencyKey, RunRecord, RunState
 from swarmstream.journal.blanking import blanked
 from swarmstream.journal.checksums import Damaged, checked, content_of, head_of
 from swarmstream.journal.codec import Noted, Packed, pack, split, without
@@ -157,7 +157,7 @@ class Ending:
 
 
 @dataclass(slots=True)
-class InterruptedRun:
+class StoredInterruptedRun:
     """A run without an end, as it is found by the next process."""
 
     no: int
@@ -507,14 +507,14 @@ class Store:
         )
         return found.fetchone() is not None
 
-    def claims(self) -> list[tuple[Claim, str]]:
+    def claims(self) -> list[tuple[IdempotencyKey, str]]:
         """All that are held, with their runs."""
         rows = self._committed.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
-        return [(Claim(key, body), job_id) for key, body, job_id in rows]
+        return [(IdempotencyKey(key, body), job_id) for key, body, job_id in rows]
 
     # Done by a process that takes the directory over.
 
-    def claim_unfinished(self, unix_seconds: float) -> list[InterruptedRun]:
+    def claim_unfinished(self, unix_seconds: float) -> list[StoredInterruptedRun]:
         """The runs without an end, with what was written of them; those that nobody has failed to take up come first.
 
         From now on their events are numbered above all numbers that are known of them, and above the microseconds
@@ -523,12 +523,12 @@ class Store:
         rows = self._committed.execute(
             "SELECT no, attempts, next_event_id, first_batch FROM runs WHERE state = 'running' ORDER BY attempts, no"
         ).fetchall()
-        runs: dict[int, InterruptedRun] = {}
+        runs: dict[int, StoredInterruptedRun] = {}
         first_batches: dict[int, int] = {}
         for no, attempts, next_event_id, first_batch in rows:
             if (run := self._run_or_none(no)) is not None:
                 record = replace(run.record, body=b"")
-                runs[no] = InterruptedRun(no, record, attempts, next_event_id, fault=run.fault)
+                runs[no] = StoredInterruptedRun(no, record, attempts, next_event_id, fault=run.fault)
                 first_batches[no] = first_batch
         doubts = self._read_batches(runs, first_batches)
         for no, run in runs.items():
@@ -540,7 +540,7 @@ class Store:
         return list(runs.values())
 
     def _read_batches(
-        self, runs: Mapping[int, InterruptedRun], first_batches: Mapping[int, int]
+        self, runs: Mapping[int, StoredInterruptedRun], first_batches: Mapping[int, int]
     ) -> dict[int, dict[int, str]]:
         """Give the runs what the batches have of them; by run, behind how many of its events some may be missing, and
         why."""
@@ -625,7 +625,7 @@ class Store:
         return Columns(*row)
 
 
-def _leave_undoubted(run: InterruptedRun, doubts: Mapping[int, str]) -> None:
+def _leave_undoubted(run: StoredInterruptedRun, doubts: Mapping[int, str]) -> None:
     """Leave the run the events of which none is missing, and a fault if those are not all."""
     numbers = [packed.number for packed in run.packed]
     whole = whole_part(numbers, first=1)

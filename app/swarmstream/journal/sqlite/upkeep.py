@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from swarmstream.clock import Clock, Timer
-from swarmstream.journal.base import Claim
+from swarmstream.journal.base import IdempotencyKey
 from swarmstream.journal.checksums import Damaged
 from swarmstream.journal.idempotency import CLAIM_SECONDS
 from swarmstream.journal.sqlite.retention import Expired
@@ -69,7 +69,7 @@ class Upkeep:
         *,
         put: Callable[[Task], None],
         is_healthy: Callable[[], bool],
-        forget: Callable[[str, Claim | None], None],
+        forget: Callable[[str, IdempotencyKey | None], None],
     ) -> None:
         """`put` hands a task to the writer; `forget` is told of each run that is not in the file any more."""
         self._folder = folder

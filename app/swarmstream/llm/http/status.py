@@ -144,7 +144,7 @@ def retry_after_seconds(header: str, now: datetime) -> float | None:
     return None if isnan(seconds) else seconds
 
 
-def first_words(said: object) -> str:
+def first_line(said: object) -> str:
     """As much of a foreign error as tells what happened, for our log; some hold whole tracebacks or pages."""
     return (str(said).splitlines() or [type(said).__name__])[0][:_MAX_LOGGED_ERROR]
 

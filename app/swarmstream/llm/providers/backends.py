@@ -5,11 +5,11 @@ from typing import Protocol, TypeAlias
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.lazy import LazyImport
-from swarmstream.llm.base import ChatModel, Hear, ModelCall
+from swarmstream.llm.base import ChatModel, ModelCall, OnDeltas
 from swarmstream.llm.providers.demo.model import DemoModel
 
 
-class Lane(ChatModel, Protocol):
+class Backend(ChatModel, Protocol):
     """A `ChatModel` that holds connections."""
 
     async def close(self) -> None:
@@ -17,18 +17,18 @@ class Lane(ChatModel, Protocol):
         ...
 
 
-LaneType: TypeAlias = Callable[[Mapping[str, str], Clock], Lane]
+LaneType: TypeAlias = Callable[[Mapping[str, str], Clock], Backend]
 """Makes a lane, given the environment variables that it may read and the clock."""
 
 
-class LateLane:
+class LazyBackend:
     """A lane whose module, with the libraries that it needs, is imported by `ready()`."""
 
     def __init__(self, load: Callable[[], LaneType], environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._type = LazyImport(load)
         self._environ = environ
         self._clock = clock
-        self._lane: Lane | None = None
+        self._lane: Backend | None = None
 
     async def ready(self) -> None:
         if (lane := self._lane) is None:
@@ -36,7 +36,7 @@ class LateLane:
             lane = self._lane = self._lane or make(self._environ, self._clock)
         await lane.ready()
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         assert self._lane is not None, "ready() comes before the first call"
         await self._lane.stream(call, hear)
 
@@ -57,13 +57,13 @@ def _litellm() -> LaneType:
     return LiteLLMModel
 
 
-class Lanes(dict[str, ChatModel]):
+class ModelBackends(dict[str, ChatModel]):
     """All lanes of a server."""
 
     def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._late = {
-            "direct": LateLane(_direct, environ, clock),
-            "litellm": LateLane(_litellm, environ, clock),
+            "direct": LazyBackend(_direct, environ, clock),
+            "litellm": LazyBackend(_litellm, environ, clock),
         }
         super().__init__(self._late, demo=DemoModel(clock=clock))
 

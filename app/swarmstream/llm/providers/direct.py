@@ -6,9 +6,9 @@ from urllib.parse import urljoin, urlsplit
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
-from swarmstream.llm.base import Hear, ModelCall, Opened, Repeated
+from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Repeated
 from swarmstream.llm.http.pool import Answer, Connections
-from swarmstream.llm.http.status import first_words, refused, retry_after_seconds
+from swarmstream.llm.http.status import first_line, refused, retry_after_seconds
 from swarmstream.llm.model_ref import ChatEndpoint
 from swarmstream.llm.providers.openai_chat import ChatStream
 from swarmstream.llm.providers.openai_chat_request import Body, SharedMessages
@@ -43,7 +43,7 @@ class DirectModel:
             await self._connections.close()
             self._connections = None
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         await self.ready()
         answer = await self._open(call, hear)
         stream = ChatStream()
@@ -71,7 +71,7 @@ class DirectModel:
             _log(call, failure, cause or failure)
             raise failure from cause
 
-    async def _open(self, call: ModelCall, hear: Hear) -> Answer:
+    async def _open(self, call: ModelCall, hear: OnDeltas) -> Answer:
         """The provider's answer, once it has begun and promises a stream."""
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
@@ -99,7 +99,7 @@ class DirectModel:
         request = {"model": endpoint.model, "stream": True, **dict(endpoint.extra), **fields}
         return self._shared.body(request, call.messages)
 
-    async def _post(self, endpoint: ChatEndpoint, body: Body, hear: Hear) -> Answer:
+    async def _post(self, endpoint: ChatEndpoint, body: Body, hear: OnDeltas) -> Answer:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
 
@@ -174,4 +174,4 @@ def _unfinished(answer: Answer) -> ModelError:
 
 
 def _log(call: ModelCall, failure: ModelError, cause: object) -> None:
-    logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(cause))
+    logger.warning("model %s: %s: %s", call.model.target, failure.code, first_line(cause))

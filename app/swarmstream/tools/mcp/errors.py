@@ -3,7 +3,7 @@
 from swarmstream.errors import McpHostRefused
 
 
-class LinkError(Exception):
+class McpUnavailable(Exception):
     """The server cannot be used, or has not done its part. The text is ours, follows the server's name, and holds
     nothing secret."""
 

@@ -18,16 +18,16 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.lazy import LazyImport
 from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
-from swarmstream.network.reach import Reach, Resolve, addresses_of
+from swarmstream.network.reach import NetworkPolicy, Resolve, addresses_of
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.functions import Tool
-from swarmstream.tools.mcp.errors import LinkError
-from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, Offer, RemoteTool, read_offer, text_of, told
+from swarmstream.tools.mcp.errors import McpUnavailable
+from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, RemoteTool, ToolListing, read_offer, text_of, told
 from swarmstream.tools.mcp.server import McpServer
 
 if TYPE_CHECKING:
-    from swarmstream.tools.mcp.session import Link
+    from swarmstream.tools.mcp.session import McpSession
 
 REMEMBERED_SECONDS: Final = 300.0
 MAX_REMEMBERED: Final = 64
@@ -52,7 +52,7 @@ class McpFault:
 
 
 @dataclass(slots=True, eq=False)
-class McpSession:
+class McpTools:
     """The tools of some servers for as long as an agent's turn lasts."""
 
     tools: Sequence[Tool] = ()
@@ -72,10 +72,10 @@ class McpHub:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`tls` says whose certificates are trusted; `listing_seconds` is what a server has to tell its tools."""
-        self.reach = Reach(allowed, resolve, tls, clock)
+        self.reach = NetworkPolicy(allowed, resolve, tls, clock)
         self._clock = clock
         self._listing_seconds = listing_seconds
-        self._offers: OrderedDict[bytes, tuple[float, Offer]] = OrderedDict()
+        self._offers: OrderedDict[bytes, tuple[float, ToolListing]] = OrderedDict()
         """With the time that each is remembered until; the least recently asked for first."""
         self.link_type = LazyImport(_link_type)
         self.openings = CapacityLimiter(MAX_OPENINGS)
@@ -97,13 +97,13 @@ class McpHub:
             with time_limit(self._clock, seconds):
                 try:
                     await self._offer(_Connection(self, server, tasks))
-                except LinkError as fault:
+                except McpUnavailable as fault:
                     refusal = fault.refusal
             tasks.cancel_scope.cancel()
         if refusal is not None:
             raise refusal
 
-    def session(self, servers: Sequence[McpServer]) -> AbstractAsyncContextManager[McpSession]:
+    def session(self, servers: Sequence[McpServer]) -> AbstractAsyncContextManager[McpTools]:
         """The servers' tools. Connections are closed and sessions ended when the block is left, within a second.
 
         Nothing is raised: a server that is down, slow or refused is a fault.
@@ -115,9 +115,9 @@ class McpHub:
         self._offers.clear()
 
     @asynccontextmanager
-    async def _session(self, servers: Sequence[McpServer]) -> AsyncGenerator[McpSession]:
+    async def _session(self, servers: Sequence[McpServer]) -> AsyncGenerator[McpTools]:
         if not servers:
-            yield McpSession()
+            yield McpTools()
             return
         failure: BaseException | None = None
         async with create_task_group() as tasks:
@@ -132,13 +132,13 @@ class McpHub:
         if failure is not None:
             raise failure
 
-    async def _opened(self, connections: "Sequence[_Connection]") -> McpSession:
-        found: dict[_Connection, Offer | LinkError] = {}
+    async def _opened(self, connections: "Sequence[_Connection]") -> McpTools:
+        found: dict[_Connection, ToolListing | McpUnavailable] = {}
 
         async def ask(connection: _Connection) -> None:
             try:
                 found[connection] = await self._offer(connection)
-            except LinkError as fault:
+            except McpUnavailable as fault:
                 found[connection] = fault
 
         async with create_task_group() as tasks:
@@ -148,15 +148,15 @@ class McpHub:
         faults: list[McpFault] = []
         for connection in connections:
             offer = found[connection]
-            message = str(offer) if isinstance(offer, LinkError) else _taken(connection, offer, tools)
+            message = str(offer) if isinstance(offer, McpUnavailable) else _taken(connection, offer, tools)
             if message:
                 faults.append(McpFault(connection.server, f"the MCP server {connection.origin} {message}"))
-        return McpSession(tuple(tools.values()), tuple(faults))
+        return McpTools(tuple(tools.values()), tuple(faults))
 
-    async def _offer(self, connection: "_Connection") -> Offer:
-        """What is remembered, else what the server says now; raises `LinkError`."""
+    async def _offer(self, connection: "_Connection") -> ToolListing:
+        """What is remembered, else what the server says now; raises `McpUnavailable`."""
         key = _digest(connection.server)
-        until, offer = self._offers.get(key, (-math.inf, Offer()))
+        until, offer = self._offers.get(key, (-math.inf, ToolListing()))
         if self._clock.now() < until:
             self._offers.move_to_end(key)
             return offer
@@ -166,11 +166,11 @@ class McpHub:
                 listed = await connection.use(lambda link: link.tools(MAX_TOOLS))
                 offer = await to_thread.run_sync(read_offer, listed, abandon_on_cancel=True)
         except McpHostRefused as error:
-            raise LinkError(f"is refused: {error.detail}", error) from error
+            raise McpUnavailable(f"is refused: {error.detail}", error) from error
         except ToolError as error:
-            raise LinkError("does not tell its tools") from error
+            raise McpUnavailable("does not tell its tools") from error
         if scope.cancelled_caught:
-            raise LinkError(f"did not answer within {self._listing_seconds:g} s")
+            raise McpUnavailable(f"did not answer within {self._listing_seconds:g} s")
         self._offers[key] = (self._clock.now() + REMEMBERED_SECONDS, offer)
         self._offers.move_to_end(key)
         while len(self._offers) > MAX_REMEMBERED:
@@ -186,9 +186,9 @@ class _Connection:
         self.origin = _shown(server)
         self._hub = hub
         self._tasks = tasks
-        self._links: list[Link] = []
+        self._links: list[McpSession] = []
 
-    async def use(self, action: "Callable[[Link], Awaitable[T]]") -> T:
+    async def use(self, action: "Callable[[McpSession], Awaitable[T]]") -> T:
         """Do something in the present session; never twice.
 
         Raises:
@@ -197,7 +197,7 @@ class _Connection:
         new_link = await self._hub.link_type.get()
         if not self._links or self._links[-1].is_lost:
             if len(self._links) == MAX_LINKS:
-                raise LinkError("was lost too often")
+                raise McpUnavailable("was lost too often")
             link = new_link(self.server.url, self.server.headers, self._hub.reach)
             self._links.append(link)
             async with self._hub.openings:
@@ -228,18 +228,18 @@ class _McpTool(Tool):
 
         try:
             result = await self._connection.use(lambda link: link.call(self._remote.original, values, hear_progress))
-        except LinkError as error:
+        except McpUnavailable as error:
             raise ToolError(f"the MCP server {self._connection.origin} {error}") from error
         return text_of(self._remote, result)
 
 
-def _link_type() -> "type[Link]":
-    from swarmstream.tools.mcp.session import Link
+def _link_type() -> "type[McpSession]":
+    from swarmstream.tools.mcp.session import McpSession
 
-    return Link
+    return McpSession
 
 
-def _taken(connection: _Connection, offer: Offer, tools: dict[str, Tool]) -> str:
+def _taken(connection: _Connection, offer: ToolListing, tools: dict[str, Tool]) -> str:
     """Add what a server offers to the turn's tools; what had to be left out, if anything."""
     taken: list[LeftOut] = []
     for remote in offer.tools:

@@ -46,7 +46,7 @@ class RemoteTool:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ToolListing:
     """The tools of one server."""
 
     tools: tuple[RemoteTool, ...] = ()
@@ -55,7 +55,7 @@ class Offer:
     left_out_count: int = 0
 
 
-def read_offer(listed: Iterable[JsonValue]) -> Offer:
+def read_offer(listed: Iterable[JsonValue]) -> ToolListing:
     """Those of a server's tools that models can be offered. It may take a second: not for the event loop."""
     tools: list[RemoteTool] = []
     left_out: list[LeftOut] = []
@@ -66,12 +66,12 @@ def read_offer(listed: Iterable[JsonValue]) -> Offer:
             continue
         try:
             tool, size = _read(each, left)
-        except _Unfit as problem:
+        except UnusableTool as problem:
             left_out.append((_name_of(each), str(problem)))
         else:
             left -= size
             tools.append(tool)
-    return Offer(tuple(tools), tuple(left_out[:_NAMED]), len(left_out))
+    return ToolListing(tuple(tools), tuple(left_out[:_NAMED]), len(left_out))
 
 
 def told(left_out: Iterable[LeftOut], count: int) -> str:
@@ -98,7 +98,7 @@ def text_of(tool: RemoteTool, result: Mapping[str, JsonValue]) -> str:
     return text if text or structured is None else to_json(structured).decode()
 
 
-class _Unfit(Exception):
+class UnusableTool(Exception):
     """No model can be offered the tool."""
 
 
@@ -107,32 +107,32 @@ def _read(each: JsonValue, left: int) -> tuple[RemoteTool, int]:
     fields = each if isinstance(each, dict) else {}
     original = fields.get("name")
     if not isinstance(original, str) or not 0 < len(original) <= MAX_NAME_CHARACTERS:
-        raise _Unfit("it has no name, or one that is too long")
+        raise UnusableTool("it has no name, or one that is too long")
     name = original if is_name(original) else _NOT_IN_NAMES.sub("_", original)[:64]
     description = fields.get("description")
     parameters, size = _schema(fields.get("inputSchema"), "input")
     if parameters.get("type") != "object":
-        raise _Unfit("its input schema is not of the type object")
+        raise UnusableTool("its input schema is not of the type object")
     output, output_size = None, 0
     if fields.get("outputSchema") is not None:
         output, output_size = _schema(fields.get("outputSchema"), "output")
     size += output_size
     if size > left:
-        raise _Unfit(f"all schemas together are larger than {MAX_OFFER_BYTES // 1024} kB")
+        raise UnusableTool(f"all schemas together are larger than {MAX_OFFER_BYTES // 1024} kB")
     said = description[:MAX_DESCRIPTION_CHARACTERS] if isinstance(description, str) else ""
     return RemoteTool(name, original, said, parameters, output), size
 
 
 def _schema(schema: JsonValue, role: str) -> tuple[JsonObject, int]:
     if not isinstance(schema, dict):
-        raise _Unfit(f"its {role} schema is none")
+        raise UnusableTool(f"its {role} schema is none")
     size = len(to_json(schema))
     if size > MAX_SCHEMA_BYTES:
-        raise _Unfit(f"its {role} schema is larger than {MAX_SCHEMA_BYTES // 1024} kB")
+        raise UnusableTool(f"its {role} schema is larger than {MAX_SCHEMA_BYTES // 1024} kB")
     try:
         compiled(schema)
     except SchemaError as error:
-        raise _Unfit(f"its {role} schema: {error}") from error
+        raise UnusableTool(f"its {role} schema: {error}") from error
     return schema, size
 
 

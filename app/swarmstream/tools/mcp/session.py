@@ -31,10 +31,10 @@ from pydantic import JsonValue
 
 from swarmstream.clock import time_limit
 from swarmstream.network.checked import usual_tls
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.mcp.errors import LinkError
-from swarmstream.tools.mcp.transport import Gate
+from swarmstream.tools.mcp.errors import McpUnavailable
+from swarmstream.tools.mcp.transport import McpTransport
 from swarmstream.unicode import whole
 
 MAX_OPENING_SECONDS: Final = 10.0
@@ -59,16 +59,16 @@ for _name in _TALKATIVE:  # they log whole URLs, and what servers say
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
-class Link:
+class McpSession:
     """One session. Somebody starts `live` in a task; when that is cancelled, the session is ended and all is closed."""
 
-    def __init__(self, url: str, headers: Iterable[tuple[str, str]], reach: Reach) -> None:
+    def __init__(self, url: str, headers: Iterable[tuple[str, str]], reach: NetworkPolicy) -> None:
         self._url = url
         self._headers = [(name, value) for name, value in headers if name.lower() not in _NOT_FORWARDED]
         self._reach = reach
-        self._gate: Gate | None = None
+        self._gate: McpTransport | None = None
         self._session: ClientSession | None = None
-        self._failure = LinkError("is not connected any more")
+        self._failure = McpUnavailable("is not connected any more")
         self._settled = anyio.Event()
 
     @property
@@ -83,7 +83,7 @@ class Link:
             if reach.tls is None and self._url.lower().startswith("https:"):
                 reach = replace(reach, tls=await to_thread.run_sync(usual_tls, abandon_on_cancel=True))
             async with create_task_group() as tasks:
-                await self._hold(Gate(reach, tasks))
+                await self._hold(McpTransport(reach, tasks))
         except Exception as error:
             # The SDK raises whatever its tasks raised, in groups. The text may hold the server's words.
             self._failure = self._explained(error)
@@ -115,7 +115,7 @@ class Link:
             page = await self._ask(ListToolsRequest(params=params), ListToolsResult)
             listed: JsonValue = (page.meta or {})[_RAW].get("tools")
             if not isinstance(listed, list):
-                raise LinkError(_NOT_MCP)
+                raise McpUnavailable(_NOT_MCP)
             tools += listed
             cursor = page.next_cursor
             if not cursor or len(tools) > limit:
@@ -135,12 +135,12 @@ class Link:
         result = await self._ask(request, CallToolResult, hear_progress)
         return cast("dict[str, JsonValue]", (result.meta or {})[_RAW])
 
-    async def _hold(self, gate: Gate) -> None:
+    async def _hold(self, gate: McpTransport) -> None:
         self._gate = gate
         if not all(
             _HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable() for name, value in self._headers
         ):
-            raise LinkError("cannot be sent a header that is none in HTTP")
+            raise McpUnavailable("cannot be sent a header that is none in HTTP")
         headers = [*self._headers, ("accept-encoding", "identity")]
         async with (
             httpx2.AsyncClient(transport=gate, headers=headers, timeout=None, trust_env=False) as http,
@@ -148,14 +148,14 @@ class Link:
                 self._url, http_client=http, terminate_on_close=False, max_sse_event_size=None
             ) as streams,
             ClientSession(
-                dispatcher=_Frank(*streams), client_info=Implementation(name="swarmstream", version="1")
+                dispatcher=_LenientDispatcher(*streams), client_info=Implementation(name="swarmstream", version="1")
             ) as its,
         ):
             try:
                 with time_limit(self._reach.clock, MAX_OPENING_SECONDS) as scope:
                     await self._shake_hands(its, gate)
                 if scope.cancelled_caught:
-                    raise LinkError(f"did not answer within {MAX_OPENING_SECONDS:g} s")
+                    raise McpUnavailable(f"did not answer within {MAX_OPENING_SECONDS:g} s")
                 self._session = its
                 self._settled.set()
                 await anyio.sleep_forever()
@@ -164,7 +164,7 @@ class Link:
                 with CancelScope(shield=True), time_limit(self._reach.clock, FAREWELL_SECONDS):
                     await gate.take_leave()
 
-    async def _shake_hands(self, session: ClientSession, gate: Gate) -> None:
+    async def _shake_hands(self, session: ClientSession, gate: McpTransport) -> None:
         """As servers of all versions know it; those of the newest only are told by their refusal."""
         try:
             await session.initialize()
@@ -193,20 +193,20 @@ class Link:
         mark = self._gate and self._gate.mark
         return error.data == mark or error.code in {CONNECTION_CLOSED, PARSE_ERROR}
 
-    def _explained(self, error: Exception) -> LinkError:
+    def _explained(self, error: Exception) -> McpUnavailable:
         error = _first(error)
-        if isinstance(error, LinkError):
+        if isinstance(error, McpUnavailable):
             return error
         if not isinstance(error, MCPError) or error.code == PARSE_ERROR:
-            return LinkError(_NOT_MCP)
+            return McpUnavailable(_NOT_MCP)
         if self._gate and error.data == self._gate.mark:
-            return LinkError(error.message, self._gate.refusal)
+            return McpUnavailable(error.message, self._gate.refusal)
         if error.code == CONNECTION_CLOSED:
-            return LinkError("is not connected any more")
-        return LinkError("does not want to begin a session")
+            return McpUnavailable("is not connected any more")
+        return McpUnavailable("does not want to begin a session")
 
 
-class _Frank(JSONRPCDispatcher):
+class _LenientDispatcher(JSONRPCDispatcher):
     """Hides what servers say of tools and results from the SDK's checks, by which one wrong tool spoils the whole list,
     in the metadata, which nobody looks into."""
 

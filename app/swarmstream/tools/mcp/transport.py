@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from swarmstream.clock import time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.checked import CheckedNetwork
-from swarmstream.network.reach import Reach
+from swarmstream.network.reach import NetworkPolicy
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the answer to one request, whether it is a document or a stream."""
@@ -42,10 +42,10 @@ class _Message(NamedTuple):
     has_answer: bool = False
 
 
-class Gate(httpx2.AsyncBaseTransport):
+class McpTransport(httpx2.AsyncBaseTransport):
     """A transport that never raises, never follows a redirect and never takes an answer that is compressed."""
 
-    def __init__(self, reach: Reach, tasks: TaskGroup) -> None:
+    def __init__(self, reach: NetworkPolicy, tasks: TaskGroup) -> None:
         """`tasks` is where things are told that nobody waits for."""
         self.mark = secrets.token_hex(8)
         """In the data of the errors that are ours: only we know it."""
@@ -194,7 +194,7 @@ class _Events(httpx2.AsyncByteStream):
     """A stream of events, cut where it gets too long. Only whole events are passed on: what follows half a one would be
     taken for the rest of it."""
 
-    def __init__(self, gate: Gate, message: _Message, answer: httpcore2.Response) -> None:
+    def __init__(self, gate: McpTransport, message: _Message, answer: httpcore2.Response) -> None:
         self._gate = gate
         self._message = message
         self._answer = answer

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, to_thread
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.errors import InvalidOutput
-from swarmstream.llm.base import ChatMessage, Finished, Hear, ModelCall, Opened, TokenCount, ToolCallDelta
+from swarmstream.llm.base import ChatMessage, Finished, ModelCall, OnDeltas, Opened, TokenCount, ToolCallDelta
 
 _FIRST_TOKEN_SECONDS = 0.25
 _TOKEN_SECONDS = 0.025
@@ -43,7 +43,7 @@ class DemoModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         hear((Opened(),))
         said, asked = _action(call) or (await self._answer(call), None)
         tokens = _TOKEN.findall(said)

@@ -19,8 +19,8 @@ from swarmstream.llm.base import (
     Delta,
     Echo,
     Finished,
-    Hear,
     ModelCall,
+    OnDeltas,
     Opened,
     Reasoning,
     Repeated,
@@ -28,7 +28,7 @@ from swarmstream.llm.base import (
     ToolCallDelta,
 )
 from swarmstream.llm.http.pool import REOPEN_SECONDS
-from swarmstream.llm.http.status import first_words
+from swarmstream.llm.http.status import first_line
 from swarmstream.llm.image_fetcher import ImageFetcher
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.errors import hung_up, refusal_of, translate, wants_images
@@ -95,7 +95,7 @@ class LiteLLMModel:
             del _users[loop]
             await _close_clients(litellm, loop)
 
-    async def stream(self, call: ModelCall, hear: Hear) -> None:
+    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         begun = heard = False
@@ -134,7 +134,7 @@ class LiteLLMModel:
                 failure = translate(error, begun=begun, heard=heard, now=utc(self._clock))
             elif heard:
                 failure = in_the_middle(failure)
-            logger.warning("model %s: %s: %s", call.model.target, failure.code, first_words(error))
+            logger.warning("model %s: %s: %s", call.model.target, failure.code, first_line(error))
             # Figures from before a refusal are of nothing: some protocols begin with them.
             is_refused = frames.failure is not None and not heard
             if count := frames.count or (None if is_refused else _token_count(told)):
@@ -147,7 +147,7 @@ class LiteLLMModel:
                     # Without this its connection stays open, and the provider goes on generating and billing.
                     await stream.aclose()
 
-    async def _open(self, litellm: Any, call: ModelCall, hear: Hear, images: AsyncExitStack) -> Any:
+    async def _open(self, litellm: Any, call: ModelCall, hear: OnDeltas, images: AsyncExitStack) -> Any:
         """The provider's stream. Where its adapter wants the bytes of images, they are fetched, and are in use until
         `images` is closed."""
         if call.model.target.partition("/")[0] not in _WANT_IMAGES:
@@ -159,7 +159,7 @@ class LiteLLMModel:
         messages = await images.enter_async_context(self._images.inlined(call.messages))
         return await self._ask(litellm, call, messages, hear)
 
-    async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: Hear) -> Any:
+    async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: OnDeltas) -> Any:
         """The provider's stream, with summaries of its thinking where it gives them."""
         arguments = self._arguments(call, messages)
         refused: set[str] = set()
@@ -170,14 +170,14 @@ class LiteLLMModel:
             except Exception as error:
                 if (name := refused_of(asked, *refusal_of(error))) is None:
                     raise
-                logger.info("model %s: refuses %s: %s", call.model.target, name, first_words(error))
+                logger.info("model %s: refuses %s: %s", call.model.target, name, first_line(error))
                 refused.add(name)
             else:
                 self._summaries.remember(arguments, refused)
                 return stream
             hear((Repeated(),))
 
-    async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], hear: Hear) -> Any:
+    async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], hear: OnDeltas) -> Any:
         """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed at
         once, the request is made once more, as `swarmstream.llm.http.pool` does it."""
         asked = self._clock.now()
