@@ -17,8 +17,9 @@ from swarmstream.api.auth import owner_of
 from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
 from swarmstream.errors import StorageUnavailable
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
-from swarmstream.journal.base import Journal, RunRecord, RunStatus
+from swarmstream.journal.base import NO_CALLBACKS, Journal
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import RunRecord, RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from tests.clients.process import ServerProcess, server_process
 from tests.conftest import KEY, OTHER_KEY, client, serving
@@ -31,7 +32,7 @@ MEGABYTE = 1_000_000
 async def add_run(journal: Journal, job_id: str, output: str, *, owner: str = owner_of(KEY)) -> None:
     """A finished run that has this for its output."""
     now = datetime.now(UTC)
-    log = await journal.submit(RunRecord(job_id, owner, "swarm", now), on_cancel=lambda: None)
+    log = await journal.submit(RunRecord(job_id, owner, "swarm", now), NO_CALLBACKS)
     log.append(RunDescribed(0, job_id, "swarm", None, None, "AgentRearrange", 1, "standard", None, now, (), None))
     log.append(RunStarted(0))
     log.append(TurnEnded(1, "A", 1, None, "demo/A", output, "success", "stop", Usage(1, 1), 0.1))

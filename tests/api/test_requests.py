@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
-from swarmstream.journal.base import RunRecord
+from swarmstream.journal.records import RunRecord
 from swarmstream.main import tool_grants
 from swarmstream.runs.job import job_from_record
 from swarmstream.settings import Settings, misspelt_settings

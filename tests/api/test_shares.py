@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from swarmstream.api.auth import owner_of
 from swarmstream.errors import Unavailable
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import RunStatus
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.places import Places
@@ -170,7 +170,7 @@ async def test_recovered_runs_are_admitted_however_many_and_count(tmp_path: Path
         async with supervising(1) as after:
             await after.recover(lambda _: job)
             refused = await _refusal(after, job)
-            tails = [await after.journal.tail(run.job_id) for run in runs]
+            tails = [await after.journal.open_cursor(run.job_id) for run in runs]
             model.skip()
             for tail in tails:
                 while not any(isinstance(event, RunEnded) for _, event in await tail.read()):

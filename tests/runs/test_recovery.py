@@ -32,10 +32,11 @@ from swarmstream.events import (
     Usage,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.base import NO_CALLBACKS, RunCallbacks
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import Entry, RunRecord
+from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.journal.sqlite.store import FILE
 from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job, job_from_record
 from swarmstream.runs.recovery import Recovery
@@ -48,9 +49,10 @@ from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import KEY, client
 from tests.fakes.clock import DrivenClock
 from tests.fakes.crash_provider import Ledger, teams
+from tests.fakes.run_callbacks import RecordedCallbacks
 from tests.fakes.scripted_model import AnyModel, ScriptedModel, swarm
 from tests.fakes.upstream import Exchange, provider
-from tests.journal.test_journal import nothing, read_all, record
+from tests.journal.sample_runs import read_all, record
 
 pytestmark = pytest.mark.anyio
 
@@ -214,7 +216,7 @@ async def uncut(folder: Path, case: str, **fields: Any) -> Course:
     with anyio.fail_after(5):
         async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
             run = await supervisor.start(job)
-            return Course(await read_all(await journal.tail(run.job_id)), model)
+            return Course(await read_all(await journal.open_cursor(run.job_id)), model)
 
 
 async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
@@ -222,16 +224,16 @@ async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
     for number, entries in enumerate(lives):
         async with opened(folder) as journal:
             if number:
-                [found] = await journal.unfinished()
+                [found] = await journal.claim_interrupted()
                 await found.load()
-                log = found.go_on(on_cancel=nothing, on_failure=nothing)
+                log = found.resume(NO_CALLBACKS)
             else:
                 log = await journal.submit(
-                    record(kind="swarm", **{"on_disconnect": "continue", **fields}), on_cancel=nothing
+                    record(kind="swarm", **{"on_disconnect": "continue", **fields}), NO_CALLBACKS
                 )
             for _, event in entries:
                 log.append(event)
-            await log.suspend()
+            await log.hand_over()
 
 
 async def recovered(folder: Path, case: str, **fields: Any) -> Course:
@@ -239,7 +241,7 @@ async def recovered(folder: Path, case: str, **fields: Any) -> Course:
     with anyio.fail_after(5):
         async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
             await supervisor.recover(lambda _: job)
-            return Course(await read_all(await journal.tail("run-1")), model)
+            return Course(await read_all(await journal.open_cursor("run-1")), model)
 
 
 def check_recovery(before: Sequence[Entry], whole: Course, after: Course, *, crashes: int) -> None:
@@ -359,7 +361,7 @@ async def test_a_run_that_cannot_go_on_ends_once_and_says_why(tmp_path: Path) ->
     await crashed(tmp_path / "data", whole.entries[:8])
     async with opened(tmp_path / "data") as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(gone)
-        entries = await read_all(await journal.tail("run-1"))
+        entries = await read_all(await journal.open_cursor("run-1"))
         assert (await journal.status("run-1")).state == "failed"
     [failed] = [event for _, event in entries if isinstance(event, RunFailed)]
     assert failed.failure.message == "the run cannot go on: there is no model gone/model"
@@ -372,9 +374,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
     kind: Any, tmp_path: Path
 ) -> None:
     async with opened(tmp_path) as journal:
-        log = await journal.submit(
-            record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), on_cancel=nothing
-        )
+        log = await journal.submit(record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), NO_CALLBACKS)
         await log.commit(RunStarted(0))
     async with opened(tmp_path) as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), ToolAccess()))
@@ -419,7 +419,7 @@ async def test_a_run_that_was_taken_up_can_be_cancelled(tmp_path: Path) -> None:
         ):
             await supervisor.recover(lambda _: job)
             await journal.cancel("run-1")
-            entries = await read_all(await journal.tail("run-1"))
+            entries = await read_all(await journal.open_cursor("run-1"))
     assert isinstance(entries[-1][1], RunEnded)
     assert entries[-1][1].status == "cancelled"
 
@@ -801,11 +801,11 @@ async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancel
     whole = await uncut(tmp_path / "whole", "parallel")
     await crashed(tmp_path / "data", whole.entries[:4])
     async with opened(tmp_path / "data") as journal:
-        [found] = await journal.unfinished()
-        tail = await journal.tail("run-1", after=2)
+        [found] = await journal.claim_interrupted()
+        tail = await journal.open_cursor("run-1", after=2)
         status = await journal.status("run-1")
         assert (status.state, status.is_waiting, status.record.body) == ("running", True, b"")
-        asked = anyio.Event()
+        callbacks = RecordedCallbacks()
         seen: list[Entry] = []
 
         async def read() -> None:
@@ -818,8 +818,8 @@ async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancel
                 assert not seen
                 await journal.cancel("run-1")
                 await found.load()
-                found.go_on(on_cancel=asked.set, on_failure=nothing)
-            await asked.wait()
+                found.resume(callbacks)
+            await callbacks.cancelled.wait()
         assert seen == list(whole.entries[2:4])
         assert not (await journal.status("run-1")).is_waiting
 
@@ -839,7 +839,7 @@ class Counted:
     def count_attempt(self, times: int) -> None:
         self.attempts += times
 
-    def go_on(self, *, on_cancel: Any, on_failure: Any) -> Any:
+    def resume(self, callbacks: RunCallbacks) -> Any:
         raise AssertionError("it never gets so far")
 
 
@@ -850,7 +850,7 @@ async def test_an_attempt_that_takes_long_counts_more_than_one_that_was_cut_off_
     compiling, may_end = threading.Event(), threading.Event()
 
     class Held(MemoryJournal):
-        async def unfinished(self) -> Sequence[Any]:
+        async def claim_interrupted(self) -> Sequence[Any]:
             return [found]
 
     def compile_it(_: RunRecord) -> Job:
@@ -879,7 +879,7 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
     for times in (9, 10):  # two processes that die as they are at it
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30, clock=DrivenClock())
         await journal.open()
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         attempts.append(found.attempts)
         await found.load()
         found.count_attempt(times)
@@ -892,8 +892,8 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
         other = await supervisor.start(replace(job, on_disconnect="continue"))
         with anyio.fail_after(30):
             await supervisor.recover(lambda _: job)
-            given_up = await read_all(await journal.tail("run-1"))
-            assert (await read_all(await journal.tail(other.job_id)))[-1][1].status == "success"  # type: ignore[union-attr]
+            given_up = await read_all(await journal.open_cursor("run-1"))
+            assert (await read_all(await journal.open_cursor(other.job_id)))[-1][1].status == "success"  # type: ignore[union-attr]
     assert attempts == [0, 10]
     [failure] = [event.failure for _, event in given_up if isinstance(event, RunFailed)]
     assert (failure.code, failure.message) == (
@@ -920,10 +920,10 @@ async def test_no_number_is_used_twice_where_the_directory_is_put_back_or_the_cl
         journal = SqliteJournal(data, retain_seconds=60, retain_bytes=1 << 30, clock=clock)
         dead.append(journal)
         await journal.open()
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         await found.load()
-        log = found.go_on(on_cancel=nothing, on_failure=nothing)
-        await log.safe()
+        log = found.resume(NO_CALLBACKS)
+        await log.flush()
         numbers += [log.append(TextDelta(0, "A", 1, "x")) for _ in range(10)]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 1 << 53

@@ -24,7 +24,8 @@ from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
 from swarmstream.api.state import AppState, caller_of, state_of
 from swarmstream.api.streaming import RunResponse, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
-from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
+from swarmstream.journal.base import AlreadySubmitted
+from swarmstream.journal.records import IdempotencyKey
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
@@ -127,7 +128,7 @@ async def _complete(
         await _look_at_servers(prepared.compiled, parts["mcp"])
         try:
             job_id = (await parts["supervisor"].start(_with_request_context(prepared.job, asked))).job_id
-        except AlreadyClaimed as claimed:
+        except AlreadySubmitted as claimed:
             job_id, is_known = claimed.job_id, True
     return await _answer(asked, job_id, is_known=is_known)
 

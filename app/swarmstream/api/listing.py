@@ -9,7 +9,8 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from swarmstream.errors import NotFound
-from swarmstream.journal.base import Journal, Page, RunState, RunStatus
+from swarmstream.journal.base import Journal
+from swarmstream.journal.records import Page, RunState, RunStatus
 
 MAX_PAGE_BYTES = 8_000_000
 """Of a page's runs as JSON, unless it has only one."""

@@ -6,7 +6,7 @@ from swarmstream.api.state import AppState
 from swarmstream.api.streaming import ReadOptions
 from swarmstream.errors import InvalidRequest, Location
 from swarmstream.events import MAX_EVENT_ID
-from swarmstream.journal.base import RunStatus
+from swarmstream.journal.records import RunStatus
 
 
 def cursor_of(given: str | None, name: str) -> int:

@@ -19,7 +19,8 @@ from swarmstream.api.streaming import ReadOptions, RunStream, framing_for
 from swarmstream.clock import time_limit, utc
 from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import HandedOver, Page, RunState, RunStatus
+from swarmstream.journal.base import HandedOver
+from swarmstream.journal.records import Page, RunState, RunStatus
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, owner_of_context
 from swarmstream.swarm.payloads import MAX_COALESCE_MS
@@ -89,7 +90,7 @@ async def read_run(
         if runs.journal.is_open:
             raise
         # An EventSource that is answered 503 never comes back: this one is kept waiting, and then has to ask again.
-        reader = ReadOptions(runs.journal.opening_tail(), after=after, clock=state_of(request)["clock"])
+        reader = ReadOptions(runs.journal.opening_cursor(), after=after, clock=state_of(request)["clock"])
         return RunStream(reader, framing_for(request.headers), heartbeat_seconds=settings.heartbeat_seconds, headers={})
     check_cursor(after, status, (name,))
     if status.state != "running" and after >= status.last_event_id:
@@ -209,7 +210,7 @@ def _row(run: RunStatus, *, with_output: bool = True) -> RunAnswer:
 
 async def _end(runs: Supervisor, job_id: str) -> None:
     """Wait for the run's last event."""
-    tail = await runs.journal.tail(job_id)
+    tail = await runs.journal.open_cursor(job_id)
     with suppress(HandedOver):  # the server stops: the run is told to be cancelled as far as it can be
         while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
             pass
@@ -244,7 +245,7 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
     elif not (
         resumes
         and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
-        and await runs.journal.has_admitted(job_id, digest_of(token))
+        and await runs.journal.has_admitted_token(job_id, digest_of(token))
     ):
         raise InvalidToken("the stream token has expired")
     return status

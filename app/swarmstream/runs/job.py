@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
-from swarmstream.journal.base import IdempotencyKey, RunRecord
+from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm

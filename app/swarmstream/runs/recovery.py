@@ -15,7 +15,8 @@ from anyio import CancelScope, to_thread
 
 from swarmstream.clock import Clock, sleep
 from swarmstream.errors import AppError, InternalError, RunError, StorageUnavailable
-from swarmstream.journal.base import Entry, InterruptedRun, Journal, RunRecord, description_of
+from swarmstream.journal.base import InterruptedRun, Journal
+from swarmstream.journal.records import Entry, RunRecord, placeholder_description
 from swarmstream.runs.job import Job
 from swarmstream.runs.run import Run
 from swarmstream.swarm.plan import Plan
@@ -59,7 +60,7 @@ class Recovery:
     async def run(self) -> None:
         """Take up all of them, once the journal can be written."""
         with self._patience:
-            self._left.extend(await self._journal.unfinished())
+            self._left.extend(await self._journal.claim_interrupted())
         while self._left and not self._is_stopping:
             found = self._left[0]
             try:
@@ -85,7 +86,7 @@ class Recovery:
         level = logging.WARNING if isinstance(reason, InternalError) else logging.INFO
         logger.log(level, "run %s: %s", record.job_id, reason.detail)
         if run.summary.described is None:  # nothing of it could be read, and answers need something to say
-            run.record(description_of(record))
+            run.record(placeholder_description(record))
         await run.finish(reason, succeeded=False)
 
     async def _prepare(

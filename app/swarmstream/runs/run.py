@@ -36,7 +36,8 @@ from swarmstream.events import (
     TurnFailed,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry, InterruptedRun, Journal, Log, RunRecord
+from swarmstream.journal.base import InterruptedRun, Journal, Log
+from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.journal.summary import Summary
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Presence
@@ -117,7 +118,6 @@ class Run:
             self._scope.cancel()
 
     def cancel(self) -> None:
-        """Somebody asked for it through the journal."""
         self.stop(RunCancelled("the run was cancelled"))
 
     def _leave(self) -> None:
@@ -126,7 +126,12 @@ class Run:
     def _needs_reader(self) -> bool:
         return self.job.on_disconnect == "cancel"
 
-    def _fail_storage(self) -> None:
+    def cancel_requested(self) -> None:
+        """Cancel the run: somebody asked for it through the journal."""
+        self.cancel()
+
+    def storage_failed(self) -> None:
+        """End the run: the journal can write no more of it."""
         self.stop(StorageUnavailable("what happens in the run can no longer be written down"))
 
     def suspend(self) -> None:
@@ -151,7 +156,7 @@ class Run:
 
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
-        self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
+        self._log = await journal.submit(self._record, self)
         self.record(_description(self._record, self.job, self.calls.max_calls))
         self.record(RunStarted(self.now_ms()))
 
@@ -162,10 +167,10 @@ class Run:
             StorageUnavailable: they cannot be written; the run is withdrawn.
         """
         try:
-            await self._log.safe()
+            await self._log.flush()
         except StorageUnavailable as error:
             self._is_withdrawn = True
-            self._log.withdraw()
+            self._log.discard()
             self.stop(error)
             raise
         except BaseException:
@@ -178,12 +183,12 @@ class Run:
         Raises:
             StorageUnavailable: it cannot be made safe at present.
         """
-        await self._log.safe()
+        await self._log.flush()
 
     def take_over(self, found: InterruptedRun, entries: Sequence[Entry]) -> None:
         """Go on where another process left off, behind these entries."""
         self._record, self.job_id = found.record, found.record.job_id
-        self._log = found.go_on(on_cancel=self.cancel, on_failure=self._fail_storage)
+        self._log = found.resume(self)
         if entries:
             self._began -= entries[-1][1].t_ms / 1000
 
@@ -222,7 +227,7 @@ class Run:
             with CancelScope(shield=True):
                 self.presence.end()
                 if self._is_suspended and self._stopped_by is None:
-                    await self._log.suspend()
+                    await self._log.hand_over()
                 elif not self._is_withdrawn:
                     await self.finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
 
@@ -276,7 +281,7 @@ def _record(job: Job, clock: Clock) -> RunRecord:
         traceparent=job.traceparent,
         on_disconnect=job.on_disconnect,
         body=job.body,
-        claim=job.claim,
+        idempotency_key=job.claim,
     )
 
 

@@ -23,7 +23,8 @@ from swarmstream.errors import (
     StorageUnavailable,
     Unavailable,
 )
-from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Journal, RunRecord
+from swarmstream.journal.base import AlreadySubmitted, Journal
+from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Reading
@@ -91,7 +92,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether new runs are welcome."""
-        return not self._draining and self.journal.healthy
+        return not self._draining and self.journal.is_healthy
 
     async def start(self, job: Job) -> Run:
         """Admit a job and set it going. Its first two events are in the journal when this returns.
@@ -103,7 +104,7 @@ class Supervisor:
             AlreadyClaimed, IdempotencyMismatch: the job's claim has a run.
         """
         await self._look_up(job.claim)  # first: it is admitted already
-        if not self.journal.healthy:
+        if not self.journal.is_healthy:
             raise StorageUnavailable(
                 "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
             )
@@ -158,15 +159,15 @@ class Supervisor:
         """
         try:
             await self._look_up(claim)
-        except AlreadyClaimed as claimed:
+        except AlreadySubmitted as claimed:
             return claimed.job_id
         return None
 
     async def _look_up(self, claim: IdempotencyKey | None) -> None:
         """As the journal's, but what it finds is as safe as it is going to be."""
         try:
-            self.journal.look_up(claim)
-        except AlreadyClaimed as claimed:
+            self.journal.check_idempotency_key(claim)
+        except AlreadySubmitted as claimed:
             if (known := self._live.get(claimed.job_id)) is not None:
                 await known.safe()
             raise
@@ -198,7 +199,7 @@ class Supervisor:
         Raises:
             NotFound: there is no such run, or no longer.
         """
-        tail = await self.journal.tail(job_id)
+        tail = await self.journal.open_cursor(job_id)
         run = self._live.get(job_id)
         return Reading(tail, run.presence.reader if run else nullcontext)
 
@@ -216,7 +217,7 @@ class Supervisor:
 
     def _interrupt(self, run: Run) -> None:
         """A run that outlives its client, too, goes on when the server is back, if the journal survives that."""
-        if self.journal.survives and run.job.on_disconnect == "continue":
+        if self.journal.is_durable and run.job.on_disconnect == "continue":
             run.suspend()
         else:
             run.stop(RunInterrupted("the server stopped"))
