@@ -21,9 +21,11 @@ from swarmstream.errors import (
 )
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.llm.registry import Registry
-from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.payloads import AgentRequest, AgentSpec, Message, SwarmRequest
-from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
+from swarmstream.swarm.limits import PlanLimits
+from swarmstream.swarm.messages import Message
+from swarmstream.swarm.payloads import AgentRequest, AgentSpec, SwarmRequest
+from swarmstream.swarm.plan import Agent
 from swarmstream.swarm.prompts import prompt as prompt_of
 from tests.fakes.scripted_model import AnyModel
 

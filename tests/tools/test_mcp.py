@@ -21,9 +21,9 @@ from pydantic import BaseModel, JsonValue
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 from swarmstream.tools.mcp.hub import McpHub, McpTools
 from swarmstream.tools.mcp.listing import MAX_TOOLS, read_offer
 from swarmstream.tools.mcp.server import McpServer

@@ -27,8 +27,8 @@ from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
 from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.wire.shapes import QueuedRun

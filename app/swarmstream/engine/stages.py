@@ -16,8 +16,7 @@ from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
 from swarmstream.llm.base import ChatMessage
-from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.plan import Plan
+from swarmstream.swarm.plan import Agent, Plan
 from swarmstream.swarm.prompts import Said, prompt
 
 

@@ -15,7 +15,7 @@ from swarmstream.llm.base import ChatMessage
 from swarmstream.llm.images import image_kind, is_web_url
 from swarmstream.network.allowed_hosts import AllowedHosts, place_of
 from swarmstream.network.checked import CheckedNetwork, usual_tls
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
 """Of one image, and of all that are fetched for one call."""

@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 
 from swarmstream.clock import time_limit
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 _TRY_SECONDS: Final = 2.0
 """For one address, if there are others."""

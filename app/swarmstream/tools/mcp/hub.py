@@ -18,10 +18,10 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.lazy import LazyImport
 from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
-from swarmstream.network.reach import NetworkPolicy, Resolve, addresses_of
+from swarmstream.network.policy import NetworkPolicy, Resolve, addresses_of
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 from swarmstream.tools.mcp.errors import McpUnavailable
 from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, RemoteTool, ToolListing, read_offer, text_of, told
 from swarmstream.tools.mcp.server import McpServer

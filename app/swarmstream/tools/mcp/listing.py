@@ -9,10 +9,11 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from swarmstream.errors import quote
-from swarmstream.json_schema.validator import SchemaError, compiled
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.validator import compile_schema
 from swarmstream.llm.base import JsonObject
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.function_schema import is_name
+from swarmstream.tools.names import is_name
 
 MAX_TOOLS: Final = 128
 """Of one server."""
@@ -41,8 +42,8 @@ class RemoteTool:
 
     def check_arguments(self, values: Mapping[str, JsonValue]) -> None:
         """Raises `ToolError`, in words for a model, if they do not fit."""
-        if complaint := compiled(self.input_schema).complaint(dict(values)):
-            raise ToolError(f"the arguments do not fit: {complaint}")
+        if violation := compile_schema(self.input_schema).violation(dict(values)):
+            raise ToolError(f"the arguments do not fit: {violation}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _schema(schema: JsonValue, role: str) -> tuple[JsonObject, int]:
     if size > MAX_SCHEMA_BYTES:
         raise UnusableTool(f"its {role} schema is larger than {MAX_SCHEMA_BYTES // 1024} kB")
     try:
-        compiled(schema)
+        compile_schema(schema)
     except SchemaError as error:
         raise UnusableTool(f"its {role} schema: {error}") from error
     return schema, size
@@ -144,8 +145,8 @@ def _name_of(each: JsonValue) -> str:
 def _check_promise(tool: RemoteTool, result: Mapping[str, JsonValue]) -> None:
     if tool.output_schema is None:
         return
-    broken = "structuredContent" not in result or compiled(tool.output_schema).complaint(result["structuredContent"])
-    if broken:
+    schema = compile_schema(tool.output_schema)
+    if "structuredContent" not in result or schema.violation(result["structuredContent"]):
         raise ToolError(f"the result of {tool.name} does not keep to the schema that the server declared")
 
 

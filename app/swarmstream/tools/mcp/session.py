@@ -31,7 +31,7 @@ from pydantic import JsonValue
 
 from swarmstream.clock import time_limit
 from swarmstream.network.checked import usual_tls
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.errors import McpUnavailable
 from swarmstream.tools.mcp.transport import McpTransport

@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from swarmstream.clock import time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.checked import CheckedNetwork
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the answer to one request, whether it is a document or a stream."""
