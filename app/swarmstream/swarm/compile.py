@@ -65,8 +65,8 @@ def compile_swarm(
         stages=swarm_type.arrange(request, agents),
         openings=swarm_openings(request),
         loops=request.max_loops,
-        indexed=task_source(request) == "tasks",
-        hears_only_last_loop=swarm_type.hears_only_last_loop,
+        hears=swarm_type.hears,
+        given_as="tasks" if task_source(request) == "tasks" else "task",
     )
     limits.check_plan(plan)
     _ignore_losing_fields(request, swarm_type, compiler.findings)

@@ -1,6 +1,8 @@
 """The plan of a run as data: stages of agents, and the conversations that they work on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from swarmstream.llm.base import ChatMessage, JsonObject, Sampling
 from swarmstream.llm.model_ref import ModelRef
@@ -8,6 +10,10 @@ from swarmstream.llm.prompt_size import PromptSizes, text_bytes
 from swarmstream.swarm.response_format import AnswerFormat
 from swarmstream.tools.base import Tool
 from swarmstream.tools.mcp.server import McpServer
+
+Hears: TypeAlias = Literal["everything", "previous_loop", "previous_stage", "nothing"]
+"""The earlier turns of its conversation that an agent reads: all; those since the loop before its own began; those of
+the stage before; none. Agents of one stage never read each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,14 @@ class Plan:
     openings: tuple[tuple[ChatMessage, ...], ...]
     """The first messages of each conversation: one conversation for every task."""
     loops: int = 1
-    indexed: bool = False
-    """True if the client gave `tasks`, so that turns carry the index of their task."""
-    hears_only_last_loop: bool = False
-    """True if agents read only the turns of the loop before theirs, not of earlier ones (ConcurrentWorkflow)."""
+    hears: Hears = "everything"
+    given_as: Literal["task", "tasks"] = "task"
+    """`tasks`: each opening is one of a list, and turns carry its index."""
+
+    def conversations(self) -> Iterator[tuple[int | None, tuple[ChatMessage, ...]]]:
+        """Yield each opening with its index among the client's `tasks`, which is None where it gave one task."""
+        for index, opening in enumerate(self.openings):
+            yield (index if self.given_as == "tasks" else None), opening
 
     @property
     def turns(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from swarmstream.swarm.payloads import SwarmRequest
-from swarmstream.swarm.plan import Agent, Stage
+from swarmstream.swarm.plan import Agent, Hears, Stage
 
 Arrange: TypeAlias = Callable[[SwarmRequest, Mapping[str, Agent]], tuple[Stage, ...]]
 """Arrange a swarm's agents, which come by name in the payload's order, into stages. Raises `AppError` for a payload
@@ -21,5 +21,4 @@ class SwarmType:
     description: str
     """For `GET /v1/swarms/available`."""
     arrange: Arrange
-    hears_only_last_loop: bool = False
-    """As in `Plan`."""
+    hears: Hears = "everything"

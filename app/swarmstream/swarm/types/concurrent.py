@@ -15,5 +15,5 @@ CONCURRENT = SwarmType(
     "ConcurrentWorkflow",
     "All agents work on the task at once, none hearing the others.",
     _arrange,
-    hears_only_last_loop=True,
+    hears="previous_loop",
 )
