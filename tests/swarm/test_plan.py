@@ -463,7 +463,7 @@ def test_what_an_agent_says_of_itself_reaches_its_plan() -> None:
 )
 def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, told: str | None) -> None:
     agent = one({"system_prompt": prompt}, rules=rules)
-    messages = prompt_of(agent="A", rules=agent.rules, system_prompt=agent.system_prompt, opening=(), said=())
+    messages = prompt_of(agent="A", rules=agent.rules, system_prompt=agent.system_prompt, opening=(), transcript=())
     assert messages == ([{"role": "system", "content": told}] if told else [])
 
 

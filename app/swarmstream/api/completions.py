@@ -105,7 +105,7 @@ async def _look_at_servers(compiled: Compiled, mcp: McpHub) -> None:
 
 async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
     try:
-        await mcp.look(server, seconds=_LOOK_SECONDS)
+        await mcp.probe(server, seconds=_LOOK_SECONDS)
     except McpHostRefused as error:
         return error
     return None

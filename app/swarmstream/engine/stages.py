@@ -18,7 +18,7 @@ from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
 from swarmstream.llm.base import ChatMessage
 from swarmstream.swarm.plan import Agent, Plan
-from swarmstream.swarm.prompts import Said, prompt
+from swarmstream.swarm.prompts import TranscriptEntry, prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,13 @@ class Execution:
                     results = await self._run_stage(turns, opening, transcript.entries)
                     if self.on_error == "fail" and any(result.failure for result in results):
                         return False
-                    transcript.add_stage(Said(result.agent, result.output, result.failure) for result in results)
+                    transcript.add_stage(
+                        TranscriptEntry(result.agent, result.output, result.failure) for result in results
+                    )
         return True
 
     async def _run_stage(
-        self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[Said]
+        self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]
     ) -> list[TurnResult]:
         """Results come back in stage order, whoever ends first; a failed turn says so, its siblings finish."""
         if len(turns) == 1:
@@ -72,7 +74,9 @@ class Execution:
             ]
         return [handle.return_value for handle in handles]
 
-    async def _take_turns(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+    async def _take_turns(
+        self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]
+    ) -> TurnResult:
         """The turn, and those of the agents that the word was passed to: the last one's result."""
         result = await self._take(turn, opening, said)
         passed = list(said)
@@ -80,7 +84,7 @@ class Execution:
             if result.handoff is None:
                 break
             told = "\n\n".join(text for text in (result.output, result.handoff.message) if text)
-            passed += [Said(result.agent, told)] if told else []
+            passed += [TranscriptEntry(result.agent, told)] if told else []
             await self.before_stage()
             turn = self._turn(
                 result.handoff.receiver,
@@ -109,13 +113,13 @@ class Execution:
         number = past.started.turn if past else next(self._numbers)
         return Turn(agent, number, stage, loop, task_index, position, may_hand_off, past)
 
-    async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+    async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]) -> TurnResult:
         if turn.past is not None and turn.past.ended is not None:
             return _result_of(turn, turn.past.ended)
         await checkpoint_if_cancelled()  # what was cancelled starts nothing more
         agent = turn.agent
         messages = prompt(
-            agent=agent.name, rules=agent.rules, system_prompt=agent.system_prompt, opening=opening, said=said
+            agent=agent.name, rules=agent.rules, system_prompt=agent.system_prompt, opening=opening, transcript=said
         )
         return await self.speaker.take_turn(turn, messages, self.recorder, self.budget, self.calls)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from swarmstream.swarm.plan import Hears
-from swarmstream.swarm.prompts import Said
+from swarmstream.swarm.prompts import TranscriptEntry
 
 
 class Transcript:
@@ -11,12 +11,12 @@ class Transcript:
 
     def __init__(self, hears: Hears) -> None:
         self._hears = hears
-        self._entries: list[Said] = []
+        self._entries: list[TranscriptEntry] = []
         self._loop_begins = 0
         """The index of the present loop's first entry."""
 
     @property
-    def entries(self) -> Sequence[Said]:
+    def entries(self) -> Sequence[TranscriptEntry]:
         """The turns that the next stage reads. The sequence changes with `begin_loop` and `add_stage`."""
         return self._entries
 
@@ -26,7 +26,7 @@ class Transcript:
             del self._entries[: self._loop_begins]
         self._loop_begins = len(self._entries)
 
-    def add_stage(self, turns: Iterable[Said]) -> None:
+    def add_stage(self, turns: Iterable[TranscriptEntry]) -> None:
         """Add the turns of a stage, in flow order."""
         if self._hears in ("previous_stage", "nothing"):
             self._entries.clear()

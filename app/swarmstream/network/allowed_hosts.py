@@ -60,7 +60,7 @@ class _Addresses:
         return address in self.network and self.port in {None, port}
 
 
-class _Place(NamedTuple):
+class HostPort(NamedTuple):
     """Where a server is said to be."""
 
     host: str
@@ -98,7 +98,7 @@ class AllowedHosts:
         Raises:
             McpHostRefused: its host is not allowed, or is not written in the one plain way.
         """
-        place = place_of(url)
+        place = parse_host_port(url)
         address = _address(place.host)
         if address is not None:
             self._check(address, place, is_named=False)
@@ -111,13 +111,13 @@ class AllowedHosts:
         Raises:
             McpHostRefused: it may not.
         """
-        place = _Place(host.lower(), port)
+        place = HostPort(host.lower(), port)
         is_named = _address(place.host) is None
         if is_named and not self._has_name(place):
             raise self._refusal(place)
         self._check(ip_address(address), place, is_named=is_named)
 
-    def _check(self, address: _Address, place: _Place, *, is_named: bool) -> None:
+    def _check(self, address: _Address, place: HostPort, *, is_named: bool) -> None:
         if any(each.has(address, place.port) for each in self._addresses):
             return
         if _is_public(address):
@@ -129,10 +129,10 @@ class AllowedHosts:
             raise McpHostRefused(f"the MCP server {quote(str(place))} has an address that this server does not allow")
         raise self._refusal(place)
 
-    def _has_name(self, place: _Place) -> bool:
+    def _has_name(self, place: HostPort) -> bool:
         return any(place in each for each in self._names)
 
-    def _refusal(self, place: _Place) -> McpHostRefused:
+    def _refusal(self, place: HostPort) -> McpHostRefused:
         if not self._names and not self._addresses:
             return McpHostRefused(f"this server allows no MCP servers: its operator sets {_SETTING}")
         hint = "; write it as the operator did: localhost and 127.0.0.1 are two" if _is_here(place.host) else ""
@@ -144,7 +144,7 @@ def _is_here(host: str) -> bool:
     return host == _LOCALHOST or (address is not None and address.is_loopback)
 
 
-def origin_of(url: str) -> str:
+def url_origin(url: str) -> str:
     """Scheme, host and port: as much of a URL as may be shown.
 
     Raises:
@@ -153,7 +153,7 @@ def origin_of(url: str) -> str:
     return f"{url.partition(':')[0].lower()}://{place_of(url)}"
 
 
-def place_of(url: str) -> _Place:
+def parse_host_port(url: str) -> HostPort:
     """Where a URL leads.
 
     Only one way of writing a host is taken: what others make of `0x7f.1`, `[::ffff:7f00:1]` or `localhost.` differs.
@@ -178,7 +178,7 @@ def place_of(url: str) -> _Place:
         port = int(match["port"])
     if not 0 < port < 65_536:
         raise McpHostRefused("the URL of an MCP server has a port that is none")
-    return _Place(host, port)
+    return HostPort(host, port)
 
 
 def _plain_host(written: str) -> str | None:

@@ -18,7 +18,7 @@ _TRY_SECONDS: Final = 2.0
 
 
 @cache
-def usual_tls() -> SSLContext:
+def default_tls() -> SSLContext:
     """It trusts the usual authorities, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes a while."""
     return httpx2.create_ssl_context()
 

@@ -15,7 +15,7 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """The addresses that a host has now; raises `OSError` if it has none."""
 
 
-async def addresses_of(host: str, port: int) -> list[str]:
+async def resolve_host(host: str, port: int) -> list[str]:
     """As the system resolves names."""
     found = await anyio.getaddrinfo(host, port, type=SocketKind.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
@@ -26,7 +26,7 @@ class NetworkPolicy:
     """Where connections may go, and who is believed about where they have come to."""
 
     allowed: AllowedHosts
-    resolve: Resolve = addresses_of
+    resolve: Resolve = resolve_host
     tls: SSLContext | None = None
     """None: whoever the usual authorities vouch for, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`."""
     clock: Clock = SYSTEM_CLOCK

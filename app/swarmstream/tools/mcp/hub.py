@@ -17,13 +17,13 @@ from pydantic_core import to_json
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.lazy import LazyImport
-from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
-from swarmstream.network.policy import NetworkPolicy, Resolve, addresses_of
+from swarmstream.network.allowed_hosts import AllowedHosts, url_origin
+from swarmstream.network.policy import NetworkPolicy, Resolve, resolve_host
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.errors import McpUnavailable
-from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, RemoteTool, ToolListing, read_offer, text_of, told
+from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, RemoteTool, ToolListing, read_listing, text_of, told
 from swarmstream.tools.mcp.server import McpServer
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class McpHub:
         self,
         allowed: AllowedHosts,
         *,
-        resolve: Resolve = addresses_of,
+        resolve: Resolve = resolve_host,
         tls: SSLContext | None = None,
         listing_seconds: float = MAX_LISTING_SECONDS,
         clock: Clock = SYSTEM_CLOCK,
@@ -81,11 +81,11 @@ class McpHub:
         self.openings = CapacityLimiter(MAX_OPENINGS)
         """Who begins a session holds one of these."""
 
-    def admit(self, url: str) -> None:
+    def check_url(self, url: str) -> None:
         """Raises `McpHostRefused` if this URL's host is not allowed, or the URL is not one of an MCP server."""
         self.reach.allowed.check_url(url)
 
-    async def look(self, server: McpServer, *, seconds: float) -> None:
+    async def probe(self, server: McpServer, *, seconds: float) -> None:
         """Get to know a server's tools before a run begins. What fails otherwise, or takes too long, is for `session`
         to tell.
 
@@ -161,10 +161,10 @@ class McpHub:
             self._offers.move_to_end(key)
             return offer
         try:
-            self.admit(connection.server.url)
+            self.check_url(connection.server.url)
             with time_limit(self._clock, self._listing_seconds) as scope:
                 listed = await connection.use(lambda link: link.tools(MAX_TOOLS))
-                offer = await to_thread.run_sync(read_offer, listed, abandon_on_cancel=True)
+                offer = await to_thread.run_sync(read_listing, listed, abandon_on_cancel=True)
         except McpHostRefused as error:
             raise McpUnavailable(f"is refused: {error.detail}", error) from error
         except ToolError as error:
@@ -261,7 +261,7 @@ def _taken(connection: _Connection, offer: ToolListing, tools: dict[str, Tool]) 
 def _shown(server: McpServer) -> str:
     """As much of its URL as may be shown."""
     try:
-        return origin_of(server.url)
+        return url_origin(server.url)
     except McpHostRefused:
         return "without a URL"
 

@@ -56,7 +56,7 @@ class ToolListing:
     left_out_count: int = 0
 
 
-def read_offer(listed: Iterable[JsonValue]) -> ToolListing:
+def read_listing(listed: Iterable[JsonValue]) -> ToolListing:
     """Those of a server's tools that models can be offered. It may take a second: not for the event loop."""
     tools: list[RemoteTool] = []
     left_out: list[LeftOut] = []

@@ -30,7 +30,7 @@ from mcp_types import (
 from pydantic import JsonValue
 
 from swarmstream.clock import time_limit
-from swarmstream.network.checked import usual_tls
+from swarmstream.network.checked import default_tls
 from swarmstream.network.policy import NetworkPolicy
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.errors import McpUnavailable
@@ -81,7 +81,7 @@ class McpSession:
         try:
             reach = self._reach
             if reach.tls is None and self._url.lower().startswith("https:"):
-                reach = replace(reach, tls=await to_thread.run_sync(usual_tls, abandon_on_cancel=True))
+                reach = replace(reach, tls=await to_thread.run_sync(default_tls, abandon_on_cancel=True))
             async with create_task_group() as tasks:
                 await self._hold(McpTransport(reach, tasks))
         except Exception as error:
