@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmstream.errors import McpHostRefused
-from swarmstream.network.allowed_hosts import AllowedHosts, url_origin
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.host_port import url_origin
 
 EVERYTHING = ["*", "0.0.0.0/0", "::/0", "localhost"]
 

@@ -13,8 +13,9 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit
 from swarmstream.errors import McpHostRefused, ProviderBusy, ProviderRejected, quote
 from swarmstream.llm.base import ChatMessage
 from swarmstream.llm.images import image_kind, is_web_url
-from swarmstream.network.allowed_hosts import AllowedHosts, parse_host_port
+from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.network.checked import CheckedNetwork, default_tls
+from swarmstream.network.host_port import parse_host_port
 from swarmstream.network.policy import NetworkPolicy
 
 MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024

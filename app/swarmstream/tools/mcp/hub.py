@@ -17,7 +17,8 @@ from pydantic_core import to_json
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.lazy import LazyImport
-from swarmstream.network.allowed_hosts import AllowedHosts, url_origin
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.host_port import url_origin
 from swarmstream.network.policy import NetworkPolicy, Resolve, resolve_host
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
