@@ -31,8 +31,10 @@ from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import ENV_PREFIX, Settings
 from swarmstream.tools.errors import ToolLoadError
+from swarmstream.tools.loading import tools_from_settings
 from swarmstream.tools.mcp.hub import McpHub
-from swarmstream.tools.policy import ToolPolicy, operators_tools
+from swarmstream.tools.policy import ToolPolicy
+from swarmstream.tools.toolbox import missing_descriptions
 
 logger = logging.getLogger(__name__)
 
@@ -125,16 +127,16 @@ def tool_grants(settings: Settings) -> ToolPolicy:
     Raises:
         ToolLoadError: a setting that says so cannot be followed.
     """
-    operators = operators_tools(settings)
-    for doubt in operators.box.doubts():
-        logger.warning("%s", doubt)
+    operators = tools_from_settings(settings)
+    for sentence in missing_descriptions(operators.toolbox):
+        logger.warning("%s", sentence)
     known = {key.get_secret_value() for key in settings.api_keys}
     callers: dict[str, set[str]] = {}
     for tool, keys in settings.tool_keys.items():
-        if operators.box.get(tool) is None:
+        if tool not in operators.toolbox:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
         given = {key.get_secret_value() for key in keys}
         if not given <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
         callers[tool] = {owner_of(key) for key in given}
-    return ToolPolicy(operators.box, operators.hosts, callers)
+    return ToolPolicy(operators.toolbox, operators.hosts, callers)

@@ -20,7 +20,9 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from swarmstream.swarm.payloads import AgentSpec, Message, Payload, RunSpec
+from swarmstream.swarm.fields import Payload
+from swarmstream.swarm.messages import Message
+from swarmstream.swarm.payloads import AgentSpec, RunSpec
 from tests.clients.process import server_process
 from tests.conftest import KEY
 

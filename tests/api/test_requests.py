@@ -15,11 +15,14 @@ from swarmstream.main import tool_grants
 from swarmstream.runs.job import job_from_record
 from swarmstream.settings import Settings, misspelt_settings
 from swarmstream.spelling import meant
-from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
+from swarmstream.swarm.fields import Payload
 from swarmstream.swarm.ignored_fields import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
-from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
-from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from swarmstream.tools.policy import ToolAccess
+from swarmstream.swarm.limits import PlanLimits
+from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, StreamOptions, SwarmRequest
+from swarmstream.swarm.plan import Agent
+from swarmstream.tools.policy import AllowedTools
+from swarmstream.tools.toolbox import toolbox
 from tests.conftest import client, serving
 from tests.fakes.scripted_model import AnyModel, ScriptedModel
 
@@ -33,19 +36,19 @@ def read_file(path: str) -> str:
     return path
 
 
-def tools() -> ToolAccess:
+def tools() -> AllowedTools:
     """The built-in tools and `read_file`."""
     return tool_grants(Settings.model_construct(tools=(f"{__name__}:read_file",), api_keys=())).of("")
 
 
-def swarm(*, access: ToolAccess | None = None, **fields: Any) -> Compiled:
+def swarm(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
     request = SwarmRequest.model_validate({"agents": [{"agent_name": "A"}], "task": "go", **fields})
-    return compile_swarm(request, AnyModel(), PlanLimits(), access)
+    return compile_swarm(request, AnyModel(), PlanLimits(), access or AllowedTools(toolbox()))
 
 
-def single(*, access: ToolAccess | None = None, **fields: Any) -> Compiled:
+def single(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
     request = AgentRequest.model_validate({"agent_config": {"agent_name": "A"}, "task": "go", **fields})
-    return compile_agent(request, AnyModel(), PlanLimits(), access)
+    return compile_agent(request, AnyModel(), PlanLimits(), access or AllowedTools(toolbox()))
 
 
 def agent(**spec: Any) -> Agent:
@@ -221,14 +224,14 @@ def test_the_tables_speak_of_no_field_that_there_is_and_hint_at_none_that_there_
 def test_the_old_name_of_a_callers_tools_is_taken() -> None:
     schema = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     old, new = agent(tools_dictionary=[schema]), agent(tools_list_dictionary=[schema])
-    assert old.caller_tools == new.caller_tools == (schema,)
+    assert old.client_tools == new.client_tools == (schema,)
     assert warned(tools_dictionary=[schema], tools_list_dictionary=[]) == ()
 
 
 def test_of_both_names_of_a_callers_tools_the_new_one_wins_with_a_warning() -> None:
     old, new = {"name": "f", "description": "d"}, {"name": "g", "description": "d"}
     spec: dict[str, Any] = {"tools_dictionary": [old], "tools_list_dictionary": [new]}
-    (schema,) = agent(**spec).caller_tools
+    (schema,) = agent(**spec).client_tools
     assert schema["function"] == {**new, "parameters": {"type": "object", "properties": {}}}
     assert warned(**spec) == (
         "agents.0.tools_dictionary ignored: it is the old name of tools_list_dictionary, which is given",
@@ -351,7 +354,7 @@ def test_a_callers_tool_may_be_named_as_one_of_the_operators_that_the_agent_does
     mine: dict[str, Any] = {"agent_name": "A", "tools_list_dictionary": [{"name": "read_file"}, {"name": "clock"}]}
     compiled = single(access=tools(), agent_config=mine)
     (only,) = compiled.plan.stages[0].agents
-    assert (only.tools, len(only.caller_tools)) == ((), 2)
+    assert (only.tools, len(only.client_tools)) == ((), 2)
     for fields in (
         {"agent_config": {**mine, "selected_tools": ["read_file"]}},
         {"agent_config": {**mine, "selected_tools": "all"}},
@@ -486,7 +489,7 @@ def test_a_strict_run_that_was_accepted_goes_on_after_a_change_of_release() -> N
     """As if `colour` had been a field of the release that accepted it."""
     body = json.dumps({"agent_config": {"agent_name": "A"}, "task": "go", "strict": True, "colour": 1}).encode()
     record = RunRecord(job_id="agent-1", kind="agent", owner="", created_at=datetime.now(UTC), body=body)
-    assert job_from_record(record, AnyModel(), PlanLimits(), ToolAccess()).warnings == ("unknown field colour",)
+    assert job_from_record(record, AnyModel(), PlanLimits(), AllowedTools()).warnings == ("unknown field colour",)
 
 
 # --- Misspelt settings ----------------------------------------------------------------------------------------------

@@ -17,12 +17,15 @@ from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.engine.replay import recovered_turns
 from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
-from swarmstream.json_schema.cost import Scale, SchemaSteps
-from swarmstream.json_schema.validator import SchemaError, check_schema, compiled
+from swarmstream.json_schema.cost import cost_of_check
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.steps import SchemaSteps
+from swarmstream.json_schema.validator import check_schema, compile_schema
 from swarmstream.llm.prompt_size import IMAGE_TOKENS, PromptSizes
 from swarmstream.llm.providers.openai_chat_request import LONG_MESSAGE, SharedMessages
+from swarmstream.swarm.compile import compile_agent, compile_swarm
+from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from swarmstream.swarm.plan import PlanLimits, compile_agent, compile_swarm
 from tests.api.test_refusals import check_problem
 from tests.clients.sse import events_of
 from tests.conftest import KEY, OTHER_KEY, client, serving
@@ -77,7 +80,7 @@ class Watched(dict[str, Any]):
 def test_an_anchor_is_found_without_looking_through_the_schema_each_time() -> None:
     """Eighteen thousand references to one made the server stand still for two minutes."""
     schema = Watched({"allOf": [{"$ref": "#a"} for _ in range(50)], "$defs": {"x": {"$anchor": "a"}}})
-    Scale(schema).weight()
+    cost_of_check(schema)
     assert schema.looks == 1
 
 
@@ -100,8 +103,8 @@ def test_numbers_to_compare_with_weigh_more_than_words() -> None:
     value: Any = [7.3] * 827
     many: Any = {"items": {"anyOf": [*({"enum": [1, 2, 3]} for _ in range(120)), True]}}
     words: Any = {"items": {"anyOf": [*({"enum": ["a", "b", "c"]} for _ in range(120)), True]}}
-    assert compiled(many).complaint(value) == "it is too large to be held against this schema"
-    assert compiled(words).complaint(value) is None
+    assert compile_schema(many).violation(value) == "it is too large to be held against this schema"
+    assert compile_schema(words).violation(value) is None
 
 
 async def test_mcp_servers_are_counted_for_the_whole_request() -> None:

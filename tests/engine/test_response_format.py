@@ -145,7 +145,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> Notes:
     turn = Turn(replace(own, models=refs), number=1, stage=1, loop=1, task_index=None)
     notes = Notes()
     with anyio.fail_after(30):
-        messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], said=())
+        messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], transcript=())
         await TurnRunner({"scripted": model}, TurnClocks()).take_turn(turn, messages, notes)
     return notes
 

@@ -11,7 +11,7 @@ from swarmstream.engine.stages import Execution
 from swarmstream.engine.turn import TurnClocks, TurnRunner
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
-from swarmstream.swarm.plan import Compiled
+from swarmstream.swarm.compile import Compiled
 from tests.fakes.scripted_model import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio

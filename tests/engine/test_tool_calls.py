@@ -22,7 +22,9 @@ from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from swarmstream.events import ToolEnded
 from swarmstream.llm.base import Finished, ToolCallDelta
-from swarmstream.tools.functions import MAX_OUTPUT_BYTES, ToolContext, tool
+from swarmstream.tools.base import MAX_OUTPUT_BYTES
+from swarmstream.tools.context import ToolContext
+from swarmstream.tools.functions import tool
 from tests.clients.sse import ServerEvent, check_stream, events_of
 from tests.conftest import client
 from tests.engine.test_stages import Notes

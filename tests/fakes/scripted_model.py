@@ -7,8 +7,11 @@ import anyio
 from swarmstream.errors import ModelError
 from swarmstream.llm.base import Delta, Finished, ModelCall, OnDeltas, Opened, TokenCount
 from swarmstream.llm.model_ref import ModelRef, Price
+from swarmstream.swarm.compile import Compiled, compile_swarm
+from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import SwarmRequest
-from swarmstream.swarm.plan import Compiled, PlanLimits, compile_swarm
+from swarmstream.tools.policy import AllowedTools
+from swarmstream.tools.toolbox import toolbox
 
 Line = Delta | ModelError
 
@@ -101,4 +104,4 @@ def swarm(flow: str = "A", **fields: object) -> Compiled:
         "rearrange_flow": flow,
         **fields,
     }
-    return compile_swarm(SwarmRequest.model_validate(payload), AnyModel(), PlanLimits())
+    return compile_swarm(SwarmRequest.model_validate(payload), AnyModel(), PlanLimits(), AllowedTools(toolbox()))

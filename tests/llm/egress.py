@@ -20,7 +20,7 @@ from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.litellm.setup import import_litellm
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 OUR_FETCHER = "our own image fetcher"
 

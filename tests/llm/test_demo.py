@@ -8,8 +8,8 @@ import pytest
 from swarmstream.llm.base import ChatMessage, Delta, Finished, ModelCall, Opened, Sampling, TokenCount, ToolCallDelta
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.demo.model import DemoModel
+from swarmstream.tools.base import Tool
 from swarmstream.tools.builtin.offered import calculator, clock
-from swarmstream.tools.functions import Tool
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from swarmstream.errors import InvalidOutput
-from swarmstream.json_schema.validator import compiled
+from swarmstream.json_schema.validator import compile_schema
 from swarmstream.llm.base import Delta, ModelCall, Sampling
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.demo.document import document
@@ -122,7 +122,7 @@ def test_a_document_fits_its_schema(kind: str) -> None:
     assert made is not None
     value = json.loads(made)
     assert value == expected
-    assert compiled(schema).complaint(value) is None
+    assert compile_schema(schema).violation(value) is None
 
 
 TOO_HARD: list[dict[str, Any]] = [

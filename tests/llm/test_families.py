@@ -17,9 +17,10 @@ from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.registry import Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.settings import Backend
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
+from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from swarmstream.swarm.plan import Compiled, PlanLimits, compile_agent, compile_swarm
-from swarmstream.tools.policy import ToolAccess
+from swarmstream.tools.policy import AllowedTools
 from tests.clients.sse import events_of
 from tests.conftest import client, serving
 from tests.fakes.upstream import Exchange, provider
@@ -47,7 +48,7 @@ def compiled(
     registry = Registry(default_model="gpt-6-luna", environ=environ or OPENAI, aliases=aliases, lane=lane or "auto")
     spec = {"agent_name": "A", "model_name": model, **agent}
     request = AgentRequest.model_validate({"agent_config": spec, "task": "go", "tools_enabled": list(enabled)})
-    return compile_agent(request, registry, PlanLimits(), ToolAccess(hosts=AllowedHosts(["*"])))
+    return compile_agent(request, registry, PlanLimits(), AllowedTools(hosts=AllowedHosts(["*"])))
 
 
 def model_of(its: Compiled) -> ModelRef:

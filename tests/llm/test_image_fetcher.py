@@ -13,7 +13,7 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ModelError, ProviderBusy, ProviderRejected
 from swarmstream.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 from tests.fakes.clock import DrivenClock
 
 pytestmark = pytest.mark.anyio

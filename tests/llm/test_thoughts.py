@@ -10,12 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.llm.base import Delta, ModelCall
+from swarmstream.llm.base import Delta, ModelCall, Sampling
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.litellm.setup import import_litellm
 from swarmstream.llm.providers.litellm.thinking import MAX_REMEMBERED, REMEMBERED_SECONDS, Summaries, refused_of
-from swarmstream.swarm.agents import Sampling
 from tests.clients.sse import ServerEvent, check_stream, events_of
 from tests.conftest import client, serving
 from tests.fakes import protocols

@@ -11,8 +11,8 @@ PROJECT = {"app/__init__.py": "", "app/tools.py": 'def add(a: int, b: int) -> in
 PROGRAM = """
 import app.tools
 from swarmstream import Agent
-from swarmstream.tools.toolbox import load_tools
-print(Agent("A", tools=[app.tools.add]).tools[0].name, [name for name in load_tools(["app.tools:add"])][0].name)
+from swarmstream.tools.loading import load_tools
+print(Agent("A", tools=[app.tools.add]).tools[0].name, load_tools(["app.tools:add"])["add"].name)
 """
 
 

@@ -41,8 +41,9 @@ from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job, job_from_record
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.supervisor import RunLimits, Supervisor
-from swarmstream.swarm.plan import Compiled, PlanLimits
-from swarmstream.tools.policy import ToolAccess
+from swarmstream.swarm.compile import Compiled
+from swarmstream.swarm.limits import PlanLimits
+from swarmstream.tools.policy import AllowedTools
 from swarmstream.wire.shapes import TurnRestartFrame
 from tests.clients.process import ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of
@@ -377,7 +378,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
         log = await journal.submit(record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), NO_CALLBACKS)
         await log.commit(RunStarted(0))
     async with opened(tmp_path) as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
-        await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), ToolAccess()))
+        await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), AllowedTools()))
         assert (await journal.status("run-1")).state == "failed"
 
 

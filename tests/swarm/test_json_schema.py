@@ -9,8 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from swarmstream.json_schema.cost import Scale
-from swarmstream.json_schema.validator import MAX_NESTING, MAX_SCHEMA_BYTES, SchemaError, compiled
+from swarmstream.json_schema.cost import cost_of_check
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.validator import MAX_NESTING, MAX_SCHEMA_BYTES, compile_schema
 from tests.conftest import ROOT
 
 PERSON: JsonValue = {
@@ -51,26 +52,26 @@ def doubling(keyword: str, levels: int) -> dict[str, Any]:
 
 
 def test_what_fits_has_no_complaint() -> None:
-    assert compiled(PERSON).complaint({"name": "Ann", "age": 3.0, "kind": "a"}) is None
-    assert compiled(TREE).complaint({"value": 1, "below": [{"value": 2}]}) is None
-    assert compiled(True).complaint("anything") is None
+    assert compile_schema(PERSON).violation({"name": "Ann", "age": 3.0, "kind": "a"}) is None
+    assert compile_schema(TREE).violation({"value": 1, "below": [{"value": 2}]}) is None
+    assert compile_schema(True).violation("anything") is None
 
 
 def test_what_does_not_fit_is_told_with_its_place_and_without_the_value() -> None:
-    complaint = compiled(PERSON).complaint({"name": "secret" * 100, "age": "secret", "kind": "secret"})
-    assert complaint == (
+    violation = compile_schema(PERSON).violation({"name": "secret" * 100, "age": "secret", "kind": "secret"})
+    assert violation == (
         '"name": it does not match "^[A-Z]"; "age": it is not of type "integer"; "kind": it is not one of "a" or "b"'
     )
-    assert compiled(PERSON).complaint({}) == '"name" is a required property'
+    assert compile_schema(PERSON).violation({}) == '"name" is a required property'
 
 
 def test_only_the_first_problems_are_told_and_none_at_length() -> None:
-    complaint = compiled({"items": {"const": "x" * 5_000}}).complaint([1, 2, 3, 4, 5])
-    assert complaint is not None
-    assert complaint.endswith("; and 2 more")
-    assert len(complaint) < 700
+    violation = compile_schema({"items": {"const": "x" * 5_000}}).violation([1, 2, 3, 4, 5])
+    assert violation is not None
+    assert violation.endswith("; and 2 more")
+    assert len(violation) < 700
     deep = nested({"value": "x"}, 20, lambda below: {"value": 1, "below": [below]})
-    assert str(compiled(TREE).complaint(deep)).endswith('…": it is not of type "integer"')
+    assert str(compile_schema(TREE).violation(deep)).endswith('…": it is not of type "integer"')
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_only_the_first_problems_are_told_and_none_at_length() -> None:
 )
 def test_what_is_no_schema_that_we_can_use_is_refused_with_a_reason(schema: Any, reason: str) -> None:
     with pytest.raises(SchemaError) as refused:
-        compiled(schema)
+        compile_schema(schema)
     assert reason in str(refused.value)
     assert len(str(refused.value)) < 400
 
@@ -124,65 +125,66 @@ def test_what_is_no_schema_that_we_can_use_is_refused_with_a_reason(schema: Any,
     ],
 )
 def test_references_within_a_schema_are_followed(schema: Any) -> None:
-    assert compiled(schema).complaint({"x": None}) is None
-    assert str(compiled(schema).complaint({"x": 1})).startswith('"x": it is not of type')
+    assert compile_schema(schema).violation({"x": None}) is None
+    assert str(compile_schema(schema).violation({"x": 1})).startswith('"x": it is not of type')
 
 
 def test_a_schema_that_is_changed_later_is_not_changed_for_us() -> None:
     schema: dict[str, JsonValue] = {"type": "object"}
-    its = compiled(schema)
+    its = compile_schema(schema)
     schema["type"] = "string"
-    assert its.complaint({}) is None
+    assert its.violation({}) is None
 
 
 @pytest.mark.parametrize(
     "value", ["\ud800", {"a\ud800": 1}, float("nan"), 10**5_000], ids=["text", "key", "nan", "integer"]
 )
 def test_values_that_are_hardly_json_are_judged_without_an_exception(value: Any) -> None:
-    assert compiled({"type": "array"}).complaint(value)
+    assert compile_schema({"type": "array"}).violation(value)
 
 
 def test_a_pattern_takes_linear_time() -> None:
-    assert compiled({"pattern": "^(a+)+$"}).complaint("a" * 100_000 + "b")
+    assert compile_schema({"pattern": "^(a+)+$"}).violation("a" * 100_000 + "b")
 
 
 def test_the_programs_of_many_patterns_share_one_limit() -> None:
     large: JsonValue = {"pattern": "^.{1,1000}$"}
-    assert compiled(large).complaint("x") is None
+    assert compile_schema(large).violation("x") is None
     with pytest.raises(SchemaError, match="regex"):
-        compiled({"allOf": [{"pattern": f"^.{{1,1000}}{number}$"} for number in range(50)]})
-    many = compiled({"allOf": [{"pattern": f"^[a-z]+({number})?$"} for number in range(50)]})
-    assert many.complaint("abc") is None
+        compile_schema({"allOf": [{"pattern": f"^.{{1,1000}}{number}$"} for number in range(50)]})
+    many = compile_schema({"allOf": [{"pattern": f"^[a-z]+({number})?$"} for number in range(50)]})
+    assert many.violation("abc") is None
 
 
 def test_no_check_takes_more_steps_than_it_may() -> None:
     wide: Any = {"items": {"anyOf": [{"required": [f"k{number}"]} for number in range(1_000)]}}
     empty: list[JsonValue] = [{}]
-    assert compiled(wide).complaint(empty * 10) == "it does not fit the schema"
-    assert compiled(wide).complaint(empty * 10_000) == "it is too large to be held against this schema"
+    assert compile_schema(wide).violation(empty * 10) == "it does not fit the schema"
+    assert compile_schema(wide).violation(empty * 10_000) == "it is too large to be held against this schema"
     numbers: list[JsonValue] = [1] * 100_000
-    assert compiled({"items": {"type": "integer"}}).complaint(numbers) is None
+    assert compile_schema({"items": {"type": "integer"}}).violation(numbers) is None
 
 
 def test_what_was_found_of_a_part_is_remembered_where_a_schema_comes_back_to_itself() -> None:
     ref: Any = {"$ref": "#/$defs/n"}
     twice: Any = {"properties": {"a": {"allOf": [ref, ref]}}, "additionalProperties": False}
     deep = nested({"b": 1}, 100, lambda value: {"a": value})
-    assert compiled({"$defs": {"n": twice}, **ref}).complaint(deep) == "it does not fit the schema"
+    assert compile_schema({"$defs": {"n": twice}, **ref}).violation(deep) == "it does not fit the schema"
     either: Any = {"anyOf": [{"properties": {"a": ref}, "required": [name]} for name in "xyz"]}
-    assert compiled({"$defs": {"n": either}, **ref}).complaint(deep) == "it does not fit the schema"
+    assert compile_schema({"$defs": {"n": either}, **ref}).violation(deep) == "it does not fit the schema"
 
 
-def test_the_weight_of_a_schema_counts_every_way_to_its_parts() -> None:
+def test_the_cost_of_a_schema_counts_every_way_to_its_parts() -> None:
     for levels in (3, 6):
-        assert Scale(doubling("allOf", levels)).weight() > 2**levels
-        assert Scale(doubling("prefixItems", levels)).weight() < 10 * levels  # one way to each part
-    assert Scale(PERSON).weight() < 70, "50 of them to compare numbers"
+        assert cost_of_check(doubling("allOf", levels)) > 2**levels
+        assert cost_of_check(doubling("prefixItems", levels)) < 10 * levels  # one way to each part
+    assert cost_of_check(PERSON) < 70, "50 of them to compare numbers"
 
 
 ATTACKS = """
 import os
-from swarmstream.json_schema.validator import SchemaError, compiled
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.validator import compile_schema
 
 def nested(value, wrap):
     for _ in range(200_000):
@@ -194,12 +196,12 @@ kept = []
 chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5_000)}
 comes_back = {"$defs": {"n": {"properties": {"a": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
 for attack in (
-    lambda: compiled({"type": "object"}).complaint(nested({}, lambda value: {"a": value})),
-    lambda: compiled({"enum": [1]}).complaint(nested([], lambda value: [value])),
-    lambda: compiled(comes_back).complaint(nested({}, lambda value: {"a": value})),
-    lambda: compiled(nested({}, lambda schema: {"properties": {"a": schema}})),
-    lambda: compiled({"enum": [nested([], lambda value: [value])]}),
-    lambda: compiled({"$defs": chain, "$ref": "#/$defs/d0"}),
+    lambda: compile_schema({"type": "object"}).violation(nested({}, lambda value: {"a": value})),
+    lambda: compile_schema({"enum": [1]}).violation(nested([], lambda value: [value])),
+    lambda: compile_schema(comes_back).violation(nested({}, lambda value: {"a": value})),
+    lambda: compile_schema(nested({}, lambda schema: {"properties": {"a": schema}})),
+    lambda: compile_schema({"enum": [nested([], lambda value: [value])]}),
+    lambda: compile_schema({"$defs": chain, "$ref": "#/$defs/d0"}),
 ):
     try:
         print(attack(), flush=True)
@@ -222,4 +224,4 @@ def test_what_is_nested_without_end_does_not_end_the_process() -> None:
 def test_our_verdict_is_that_of_another_library(value: Any) -> None:
     its: Any = PERSON
     validator: Any = Draft202012Validator(its)
-    assert (compiled(PERSON).complaint(value) is None) == validator.is_valid(value)
+    assert (compile_schema(PERSON).violation(value) is None) == validator.is_valid(value)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmstream.errors import McpHostRefused
-from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.host_port import url_origin
 
 EVERYTHING = ["*", "0.0.0.0/0", "::/0", "localhost"]
 
@@ -262,8 +263,8 @@ def test_a_refusal_names_host_and_port_only() -> None:
         AllowedHosts(["example.com"]).check_url("https://other.com/secret?key=secret")
     expected = 'the MCP server "other.com:443" is not in this server\'s SWARMSTREAM_MCP_ALLOWED_HOSTS'
     assert refused.value.detail == expected
-    assert origin_of("HTTPS://Other.com/secret?key=secret") == "https://other.com:443"
-    assert origin_of("http://[::1]:80/") == "http://[::1]:80"
+    assert url_origin("HTTPS://Other.com/secret?key=secret") == "https://other.com:443"
+    assert url_origin("http://[::1]:80/") == "http://[::1]:80"
 
 
 @given(st.text(alphabet="htps:/@#?[].%\\0127fax- \n", max_size=40), st.booleans())

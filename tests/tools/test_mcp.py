@@ -21,11 +21,11 @@ from pydantic import BaseModel, JsonValue
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 from swarmstream.tools.mcp.hub import McpHub, McpTools
-from swarmstream.tools.mcp.listing import MAX_TOOLS, read_offer
+from swarmstream.tools.mcp.listing import MAX_TOOLS, read_listing
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.tools.mcp.transport import MAX_ANSWER_BYTES
 from tests.conftest import ROOT
@@ -218,7 +218,7 @@ async def test_a_list_is_remembered_for_this_url_with_these_headers_only(its: tu
     url, overheard = its
     its_hub = hub()
     overheard.methods.clear()
-    await its_hub.look(server(url), seconds=5)
+    await its_hub.probe(server(url), seconds=5)
     assert overheard.methods.count("tools/list") == 1
     overheard.methods.clear()
     async with tools_of(url, its_hub) as tools:
@@ -233,7 +233,7 @@ async def test_a_list_is_remembered_for_this_url_with_these_headers_only(its: tu
 async def test_first_calls_at_once_begin_one_session() -> None:
     its_hub = hub()
     async with rogue() as its:
-        await its_hub.look(server(its.url), seconds=5)
+        await its_hub.probe(server(its.url), seconds=5)
         its.asked.clear()
         async with tools_of(its.url, its_hub) as tools, create_task_group() as tasks:
             for _ in range(3):
@@ -329,7 +329,7 @@ async def test_pages_of_a_list_are_followed_and_not_without_end() -> None:
 
 
 def test_a_description_is_cut() -> None:
-    [tool] = read_offer([described("a", description="x" * 5_000)]).tools
+    [tool] = read_listing([described("a", description="x" * 5_000)]).tools
     assert len(tool.description) == 1_024
 
 
@@ -535,7 +535,7 @@ async def test_a_session_that_the_server_has_forgotten_fails_one_call_and_is_beg
 async def test_a_remembered_list_of_a_server_that_is_down_now_fails_the_call() -> None:
     its_hub = hub()
     async with rogue() as its:
-        await its_hub.look(server(its.url), seconds=5)
+        await its_hub.probe(server(its.url), seconds=5)
     async with tools_of(its.url, its_hub) as tools:
         with pytest.raises(ToolError, match="cannot be reached"):
             await call(tools["echo"])
@@ -552,7 +552,7 @@ async def test_a_redirect_is_not_followed(status: int, within: bool) -> None:
         async with rogue(initialize=redirect) as its:
             assert "redirects are not followed" in await fault_of(its.url)
             with pytest.raises(McpHostRefused, match="we follow no redirects"):
-                await hub().look(server(its.url), seconds=5)
+                await hub().probe(server(its.url), seconds=5)
             assert {asked.path for asked in its.asked} == {"/mcp"}
         assert other.connections == 0
 
@@ -706,9 +706,9 @@ async def test_a_host_that_is_not_allowed_is_refused_and_its_name_not_even_resol
     async with rogue() as its:
         refusing = McpHub(AllowedHosts(["example.com"]), resolve=resolve)
         with pytest.raises(McpHostRefused):
-            refusing.admit(its.url)
+            refusing.check_url(its.url)
         with pytest.raises(McpHostRefused):
-            await refusing.look(server(its.url), seconds=5)
+            await refusing.probe(server(its.url), seconds=5)
         assert "is refused: the MCP server" in await fault_of(its.url, refusing)
         assert "is refused" in await fault_of("nonsense", refusing)
         assert its.connections == 0
@@ -723,7 +723,7 @@ async def test_a_name_that_leads_to_an_address_that_is_not_allowed_is_refused_an
         port = its.url.split(":")[2]
         refusing = McpHub(AllowedHosts(["*"]), resolve=resolve)
         with pytest.raises(McpHostRefused, match="has an address that this server does not allow"):
-            await refusing.look(server(f"http://public.example:{port}"), seconds=5)
+            await refusing.probe(server(f"http://public.example:{port}"), seconds=5)
         assert "has an address" in await fault_of(f"http://public.example:{port}", refusing)
         assert its.connections == 0
 
@@ -841,18 +841,18 @@ async def test_looking_at_a_slow_or_broken_server_is_over_in_time_and_says_nothi
     clock = DrivenClock()
     with fail_after(30):
         async with rogue(initialize=wait) as its, create_task_group() as tasks:
-            tasks.start_soon(partial(hub(clock=clock).look, server(its.url), seconds=2))
+            tasks.start_soon(partial(hub(clock=clock).probe, server(its.url), seconds=2))
             await its.asked_for("initialize")
             await clock.advance(2)
             await its.deserted()
-        await hub(clock=clock).look(server(its.url), seconds=2)
+        await hub(clock=clock).probe(server(its.url), seconds=2)
 
 
 async def test_the_least_used_list_is_forgotten() -> None:
     its_hub = hub()
     async with rogue() as its:
         for number in [*range(64), 0, 64, 0, 1]:
-            await its_hub.look(server(f"{its.url}?{number}"), seconds=5)
+            await its_hub.probe(server(f"{its.url}?{number}"), seconds=5)
     paths = [asked.path for asked in its.asked if asked.method == "tools/list"]
     assert [paths.count(f"/mcp?{number}") for number in (0, 1, 64)] == [1, 2, 1]
 

@@ -22,7 +22,7 @@ from swarmstream.api.catalog_shapes import (
 from swarmstream.api.state import Caller, Models, Tools, state_of
 from swarmstream.clock import utc
 from swarmstream.errors import AppError, NotFound
-from swarmstream.swarm.plan import SWARM_TYPES
+from swarmstream.swarm.types import SWARM_TYPES
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
@@ -105,6 +105,6 @@ async def tools_available(tools: Tools) -> ToolsAvailable:
     names = tools.names()
     details = [
         ToolDetail(name=tool.name, description=tool.description, parameters=tool.parameters)
-        for tool in map(tools.named, names)
+        for tool in map(tools.get, names)
     ]
     return ToolsAvailable(tools=names, details=details)

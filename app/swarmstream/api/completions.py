@@ -28,8 +28,8 @@ from swarmstream.journal.base import AlreadySubmitted
 from swarmstream.journal.records import IdempotencyKey
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
 from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.wire.shapes import QueuedRun
@@ -106,7 +106,7 @@ async def _look_at_servers(compiled: Compiled, mcp: McpHub) -> None:
 
 async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
     try:
-        await mcp.look(server, seconds=_LOOK_SECONDS)
+        await mcp.probe(server, seconds=_LOOK_SECONDS)
     except McpHostRefused as error:
         return error
     return None

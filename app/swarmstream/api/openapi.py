@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 import swarmstream.api.catalog_shapes
 import swarmstream.api.problems
+import swarmstream.swarm.messages
 import swarmstream.swarm.payloads
 import swarmstream.wire.shapes
 from swarmstream.api.field_docs import field_docs
@@ -147,7 +148,11 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas["SwarmEvent"] = _event(SWARM_FRAMES)
     schemas["RunProblem"] = _both(schemas["Problem"], schemas.pop("RunSoFar"))
     docs = field_docs(
-        swarmstream.wire.shapes, swarmstream.swarm.payloads, swarmstream.api.catalog_shapes, swarmstream.api.problems
+        swarmstream.wire.shapes,
+        swarmstream.swarm.messages,
+        swarmstream.swarm.payloads,
+        swarmstream.api.catalog_shapes,
+        swarmstream.api.problems,
     )
     docs["RunProblem"] = docs["Problem"] | docs["RunSoFar"]
     for name, field, described in _fields(schemas):

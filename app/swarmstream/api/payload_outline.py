@@ -14,7 +14,8 @@ from itertools import accumulate
 from typing import Any, Final, cast
 
 from swarmstream.errors import BodyTooLarge, InvalidJson
-from swarmstream.swarm.payloads import ImagePart, RunSpec, SwarmRequest
+from swarmstream.swarm.messages import ImagePart
+from swarmstream.swarm.payloads import RunSpec, SwarmRequest
 
 MAX_STRUCTURE: Final = 200_000
 """Characters that begin, end or part something: `{ } [ ] : , "` outside of strings, with the quotes around those."""

@@ -12,7 +12,7 @@ from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import Settings
 from swarmstream.shares import Owner, owner_of_context
 from swarmstream.tools.mcp.hub import McpHub
-from swarmstream.tools.policy import ToolAccess, ToolPolicy
+from swarmstream.tools.policy import AllowedTools, ToolPolicy
 
 
 class AppState(TypedDict):
@@ -55,7 +55,7 @@ async def caller_of(request: Request) -> str:
     return owner
 
 
-async def _tool_access(request: Request) -> ToolAccess:
+async def _tool_access(request: Request) -> AllowedTools:
     return state_of(request)["tools"].of(await caller_of(request))
 
 
@@ -63,4 +63,4 @@ Operator = Annotated[Settings, Depends(_settings)]
 Models = Annotated[Registry, Depends(_registry)]
 Runs = Annotated[Supervisor, Depends(_supervisor)]
 Caller = Annotated[str, Depends(caller_of)]
-Tools = Annotated[ToolAccess, Depends(_tool_access)]
+Tools = Annotated[AllowedTools, Depends(_tool_access)]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from swarmstream.llm.base import JsonObject
-from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.plan import Agent
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 
 MAX_HANDOFFS_IN_A_ROW = 8
 

@@ -38,7 +38,7 @@ from swarmstream.llm.base import (
 )
 from swarmstream.llm.model_ref import ModelRef, Price
 from swarmstream.llm.prompt_size import BYTES_PER_TOKEN, PromptSize
-from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.plan import Agent
 from swarmstream.swarm.response_format import AnswerFormat
 
 logger = logging.getLogger(__name__)
@@ -363,7 +363,7 @@ class ModelCalls:
 
 def _instructed(messages: Sequence[ChatMessage], answer_format: AnswerFormat) -> list[ChatMessage]:
     """The messages, with the format at the end of the system prompt."""
-    words = answer_format.in_words()
+    words = answer_format.instructions()
     if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{words}"}, *messages[1:]]
     return [{"role": "system", "content": words}, *messages]

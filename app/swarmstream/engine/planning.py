@@ -26,9 +26,9 @@ from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import PlanFailed, quote
 from swarmstream.llm.base import ChatMessage, JsonObject
 from swarmstream.swarm.response_format import AnswerFormat
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 
 MAX_PLAN_TRIES = 3
 MAX_SUBTASKS = 20

@@ -13,12 +13,12 @@ from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from swarmstream.engine.model_calls import Recorder
 from swarmstream.engine.replay import Recovery
 from swarmstream.engine.run_calls import RunCalls
+from swarmstream.engine.transcript import Transcript
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
 from swarmstream.llm.base import ChatMessage
-from swarmstream.swarm.agents import Agent
-from swarmstream.swarm.plan import Plan
-from swarmstream.swarm.prompts import Said, prompt
+from swarmstream.swarm.plan import Agent, Plan
+from swarmstream.swarm.prompts import TranscriptEntry, prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +43,25 @@ class Execution:
 
     async def run(self) -> bool:
         """Whether the plan was carried out to its end; False when a turn failed and `on_error` is `"fail"`."""
-        for task_index, opening in enumerate(self.plan.openings):
-            said: list[Said] = []
+        for task_index, opening in self.plan.conversations():
+            transcript = Transcript(self.plan.hears)
             for loop in range(1, self.plan.loops + 1):
-                heard = len(said)
+                transcript.begin_loop()
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
-                    index = task_index if self.plan.indexed else None
-                    speakers = [
-                        self._turn(agent, number, loop, index, place) for place, agent in enumerate(stage.agents)
+                    turns = [
+                        self._turn(agent, number, loop, task_index, place) for place, agent in enumerate(stage.agents)
                     ]
-                    results = await self._run_stage(speakers, opening, said)
+                    results = await self._run_stage(turns, opening, transcript.entries)
                     if self.on_error == "fail" and any(result.failure for result in results):
                         return False
-                    said += [Said(result.agent, result.output, result.failure) for result in results]
-                if self.plan.hears_only_last_loop:
-                    del said[:heard]
+                    transcript.add_stage(
+                        TranscriptEntry(result.agent, result.output, result.failure) for result in results
+                    )
         return True
 
     async def _run_stage(
-        self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[Said]
+        self, turns: Sequence[Turn], opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]
     ) -> list[TurnResult]:
         """Results come back in stage order, whoever ends first; a failed turn says so, its siblings finish."""
         if len(turns) == 1:
@@ -75,7 +74,9 @@ class Execution:
             ]
         return [handle.return_value for handle in handles]
 
-    async def _take_turns(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+    async def _take_turns(
+        self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]
+    ) -> TurnResult:
         """The turn, and those of the agents that the word was passed to: the last one's result."""
         result = await self._take(turn, opening, said)
         passed = list(said)
@@ -83,7 +84,7 @@ class Execution:
             if result.handoff is None:
                 break
             told = "\n\n".join(text for text in (result.output, result.handoff.message) if text)
-            passed += [Said(result.agent, told)] if told else []
+            passed += [TranscriptEntry(result.agent, told)] if told else []
             await self.before_stage()
             turn = self._turn(
                 result.handoff.receiver,
@@ -112,13 +113,13 @@ class Execution:
         number = past.started.turn if past else next(self._numbers)
         return Turn(agent, number, stage, loop, task_index, position, may_hand_off, past)
 
-    async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[Said]) -> TurnResult:
+    async def _take(self, turn: Turn, opening: Sequence[ChatMessage], said: Sequence[TranscriptEntry]) -> TurnResult:
         if turn.past is not None and turn.past.ended is not None:
             return _result_of(turn, turn.past.ended)
         await checkpoint_if_cancelled()  # what was cancelled starts nothing more
         agent = turn.agent
         messages = prompt(
-            agent=agent.name, rules=agent.rules, system_prompt=agent.system_prompt, opening=opening, said=said
+            agent=agent.name, rules=agent.rules, system_prompt=agent.system_prompt, opening=opening, transcript=said
         )
         return await self.speaker.take_turn(turn, messages, self.recorder, self.budget, self.calls)
 

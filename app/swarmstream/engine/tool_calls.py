@@ -14,9 +14,9 @@ from swarmstream.engine.model_calls import ModelCalls, Recorder
 from swarmstream.errors import quote
 from swarmstream.events import CustomEvent, ToolCall, ToolEnded, ToolStarted
 from swarmstream.llm.base import ChatMessage, JsonObject
+from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
 
 _CANCELLED = "the call was cancelled"
 

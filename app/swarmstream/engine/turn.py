@@ -23,7 +23,7 @@ from swarmstream.errors import AppError, InternalError, InvalidOutput, ModelErro
 from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.plan import Agent
 from swarmstream.tools.mcp.hub import McpHub, McpTools
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class _TurnInProgress:
     def _tools(self, session: McpTools | None) -> ToolUse:
         tools = ToolUse(self._agent.name, self._turn.number, self._recorder, self._speech)
         tools.add(self._agent.tools)
-        tools.add_callers(self._agent.caller_tools)
+        tools.add_callers(self._agent.client_tools)
         if self._handoff is not None:
             tools.add([self._handoff])
         if session is not None:
@@ -186,16 +186,16 @@ class _TurnInProgress:
         answer_format = self._agent.answer_format
         if answer_format is None:
             return
-        complaint = answer_format.complaint(self._speech.text)
-        if complaint is None:
+        violation = answer_format.violation(self._speech.text)
+        if violation is None:
             return
         logger.info("agent %s: the answer does not fit its format, asking again", self._agent.name)
         wrong = [{"role": "assistant", "content": self._speech.text}] if self._speech.text else []
-        told = f"This answer cannot be used.\nWhat is wrong: {complaint}.\n{answer_format.in_words()}"
+        told = f"This answer cannot be used.\nWhat is wrong: {violation}.\n{answer_format.instructions()}"
         await self._speech.ask([*messages, *wrong, {"role": "user", "content": told}], (), answer_format)
-        complaint = answer_format.complaint(self._speech.text)
-        if complaint is not None:
-            raise InvalidOutput(f"the model's answer does not keep to its format: {complaint}")
+        violation = answer_format.violation(self._speech.text)
+        if violation is not None:
+            raise InvalidOutput(f"the model's answer does not keep to its format: {violation}")
 
     async def _record_start(self) -> None:
         """Before anything else: what readers have seen of a turn can be called back only if the journal knows of it."""

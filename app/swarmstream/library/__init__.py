@@ -7,7 +7,9 @@ from swarmstream.library.handle import RunHandle
 from swarmstream.library.outcomes import Cancelled, Failed, RunFailure, TimedOut
 from swarmstream.library.payload import frames_of_payload
 from swarmstream.library.workflows import AgentRearrange, ConcurrentWorkflow, SequentialWorkflow
-from swarmstream.tools.functions import ToolContext, ToolError, tool
+from swarmstream.tools.context import ToolContext
+from swarmstream.tools.errors import ToolError
+from swarmstream.tools.functions import tool
 
 __all__ = [
     "Agent",

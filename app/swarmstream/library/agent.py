@@ -16,9 +16,10 @@ from swarmstream.library.runnable import Runnable, drawing
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.runs.job import Job, agent_job
+from swarmstream.swarm.compile import compile_agent
 from swarmstream.swarm.payloads import AgentRequest
-from swarmstream.swarm.plan import compile_agent
-from swarmstream.tools.functions import Tool, as_tool
+from swarmstream.tools.base import Tool
+from swarmstream.tools.functions import as_tool
 
 _GOODBYES = frozenset({"", "exit", "quit"})
 

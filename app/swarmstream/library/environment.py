@@ -11,8 +11,9 @@ from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import RunLimits
 from swarmstream.settings import Settings
-from swarmstream.swarm.plan import PlanLimits
-from swarmstream.tools.policy import ToolAccess, operators_tools
+from swarmstream.swarm.limits import PlanLimits
+from swarmstream.tools.loading import tools_from_settings
+from swarmstream.tools.policy import AllowedTools
 
 _EVERY_HOST = ("*", "localhost", "0.0.0.0/0", "::/0")
 """Where no setting says otherwise: whoever writes the program decides what it reaches."""
@@ -26,7 +27,7 @@ class Environment:
     """The parts that a run is made with."""
 
     registry: Registry
-    tools: ToolAccess
+    tools: AllowedTools
     plan_limits: PlanLimits
     limits: RunLimits
     clock: Clock = SYSTEM_CLOCK
@@ -37,7 +38,7 @@ def surroundings(
 ) -> Environment:
     """As the environment has them now; `environ` is where providers' keys are, `hint` what to do without."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
-    tools = operators_tools(settings)
+    tools = tools_from_settings(settings)
     return Environment(
         registry=Registry(
             default_model=settings.default_model,

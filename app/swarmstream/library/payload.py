@@ -12,8 +12,8 @@ from swarmstream.library.environment import Environment, surroundings
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
 from swarmstream.runs.job import Job, agent_job, swarm_job
+from swarmstream.swarm.compile import compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from swarmstream.swarm.plan import compile_agent, compile_swarm
 
 
 class PayloadRun(AsyncIterator[Frame]):

@@ -16,8 +16,8 @@ from swarmstream.library.events import Callback, with_details, with_speakers, wi
 from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import ResultT, Runnable, drawing
 from swarmstream.runs.job import Job, swarm_job
+from swarmstream.swarm.compile import compile_swarm
 from swarmstream.swarm.payloads import SwarmRequest
-from swarmstream.swarm.plan import compile_swarm
 from swarmstream.wire.answers import swarm_answer
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit
 from swarmstream.errors import McpHostRefused, ProviderBusy, ProviderRejected, quote
 from swarmstream.llm.base import ChatMessage
 from swarmstream.llm.images import image_kind, is_web_url
-from swarmstream.network.allowed_hosts import AllowedHosts, place_of
-from swarmstream.network.checked import CheckedNetwork, usual_tls
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.checked import CheckedNetwork, default_tls
+from swarmstream.network.host_port import parse_host_port
+from swarmstream.network.policy import NetworkPolicy
 
 MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
 """Of one image, and of all that are fetched for one call."""
@@ -159,7 +160,7 @@ class ImageFetcher:
     async def _get(self, url: str) -> bytes:
         async with (
             httpcore2.AsyncConnectionPool(
-                ssl_context=self._reach.tls or await to_thread.run_sync(usual_tls),
+                ssl_context=self._reach.tls or await to_thread.run_sync(default_tls),
                 network_backend=CheckedNetwork(self._reach),
             ) as pool,
             pool.stream("GET", url, headers=_HEADERS) as answer,
@@ -217,7 +218,7 @@ def _again(failure: ProviderRejected) -> ProviderRejected:
 
 def _host(url: str) -> str:
     try:
-        return str(place_of(url))
+        return str(parse_host_port(url))
     except McpHostRefused:
         return url.partition("//")[2].partition("/")[0].rpartition("@")[2]
 

@@ -1,1 +1,1 @@
-"""Connections to addresses that clients choose: which are allowed, and how they are kept to."""
+"""Outgoing connections to addresses that clients choose."""

@@ -1,4 +1,4 @@
-"""Connections to checked addresses only."""
+"""A network backend of httpcore that connects to allowed addresses only."""
 
 import math
 from collections.abc import Iterable
@@ -11,23 +11,23 @@ import httpcore2
 import httpx2
 
 from swarmstream.clock import time_limit
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 _TRY_SECONDS: Final = 2.0
-"""For one address, if there are others."""
+"""For one address, while others are left to try."""
 
 
 @cache
-def usual_tls() -> SSLContext:
-    """It trusts the usual authorities, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`. Reading them takes a while."""
+def default_tls() -> SSLContext:
+    """Load the usual authorities, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`: slow, so not in the event loop."""
     return httpx2.create_ssl_context()
 
 
 class CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Resolves names itself, so that the address that is checked is the one that is connected to."""
+    """A backend that resolves names itself, so that the address that is checked is the one that is connected to."""
 
-    def __init__(self, reach: NetworkPolicy) -> None:
-        self._reach = reach
+    def __init__(self, policy: NetworkPolicy) -> None:
+        self._policy = policy
         self._network = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
 
     async def connect_tcp(
@@ -38,8 +38,14 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Raises `McpHostRefused` if one of the addresses is not allowed, else what httpcore raises."""
-        clock = self._reach.clock
+        """Connect to the first address that answers.
+
+        Raises:
+            McpHostRefused: one of the host's addresses is not allowed.
+            ConnectError: no address answers, or the host has none.
+            ConnectTimeout: the time is over.
+        """
+        clock = self._policy.clock
         with time_limit(clock, math.inf if timeout is None else timeout):
             addresses = await self._addresses(host, port)
             for address in addresses[:-1]:
@@ -50,11 +56,11 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
-            addresses = await self._reach.resolve(host, port)
+            addresses = await self._policy.resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError("the name cannot be resolved") from error
         for address in addresses:
-            self._reach.allowed.check_address(host, port, address)
+            self._policy.allowed.check_address(host, port, address)
         if not addresses:
             raise httpcore2.ConnectError("the name has no address")
         return addresses

@@ -9,9 +9,11 @@ from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
 from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
+from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
+from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
-from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
-from swarmstream.tools.policy import ToolAccess
+from swarmstream.swarm.plan import Plan
+from swarmstream.tools.policy import AllowedTools
 
 _ACCEPTED = {"strict": False}
 """Of a payload that was accepted once: fields that this release does not know any more must not end its run."""
@@ -66,7 +68,7 @@ def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
     )
 
 
-def job_from_record(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: ToolAccess) -> Job:
+def job_from_record(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: AllowedTools) -> Job:
     """The job of a run that was begun by another process, from its payload.
 
     Raises:

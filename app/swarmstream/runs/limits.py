@@ -3,7 +3,7 @@
 from swarmstream.engine.timeouts import TurnClocks
 from swarmstream.runs.supervisor import RunLimits
 from swarmstream.settings import Settings
-from swarmstream.swarm.plan import PlanLimits
+from swarmstream.swarm.limits import PlanLimits
 
 
 def plan_limits(settings: Settings) -> PlanLimits:

@@ -1,4 +1,4 @@
-"""The names of a request's agents: those that the client gave them, else by their position."""
+"""The names of a request's agents: those that the client gave, else names by position."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,33 +10,35 @@ from swarmstream.swarm.payloads import AgentSpec
 
 @dataclass(frozen=True, slots=True)
 class AgentNames:
-    """The name of every agent by its place in the payload, of those to hand off to as well."""
+    """The names of all agents, of those to hand off to as well."""
 
-    of: Mapping[Location, str]
-    made: tuple[Location, ...]
-    """The places of agents to which the client gave none."""
+    by_location: Mapping[Location, str]
+    generated: tuple[Location, ...]
+    """The locations of agents to which the client gave no name."""
 
     def notes(self) -> list[str]:
-        """What the client is told of it."""
-        told = [f"{'.'.join(map(str, place))} is called {quote(self.of[place])}" for place in self.made]
-        return [f"no agent_name: {', '.join(told)}"] if told else []
+        """Return the sentence, if any, that tells the client which names were generated."""
+        named = [f"{'.'.join(map(str, at))} is called {quote(self.by_location[at])}" for at in self.generated]
+        return [f"no agent_name: {', '.join(named)}"] if named else []
 
 
-def agent_names(specs: Mapping[Location, AgentSpec]) -> AgentNames:
-    """The names of these agents. The third of a list is "Agent 3" if it has none; where another one has that name, it
-    gets the next number that is free."""
-    places = [(at, position, spec) for position, (at, spec) in enumerate(specs.items(), start=1)]
-    for at, _, spec in places:  # which grows meanwhile
-        others = enumerate(spec.handoffs or ())
-        places += [((*at, "handoffs", index), index + 1, other) for index, other in others]
-    taken = {spec.agent_name for _, _, spec in places}
+def name_agents(specs: Mapping[Location, AgentSpec]) -> AgentNames:
+    """Name these agents and their handoffs.
+
+    The third agent of a list is "Agent 3" if it has no name; where that is taken, it gets the next number that is free.
+    """
+    numbered = [(at, position, spec) for position, (at, spec) in enumerate(specs.items(), start=1)]
+    for at, _, spec in numbered:  # the list grows while it is walked
+        handoffs = enumerate(spec.handoffs or ())
+        numbered += [((*at, "handoffs", index), index + 1, other) for index, other in handoffs]
+    taken = {spec.agent_name for _, _, spec in numbered}
     names: dict[Location, str] = {}
-    made: list[Location] = []
-    for at, position, spec in places:
+    generated: list[Location] = []
+    for at, position, spec in numbered:
         if spec.agent_name is None:
             names[at] = next(name for number in count(position) if (name := f"Agent {number}") not in taken)
             taken.add(names[at])
-            made.append(at)
+            generated.append(at)
         else:
             names[at] = spec.agent_name
-    return AgentNames(names, tuple(made))
+    return AgentNames(names, tuple(generated))

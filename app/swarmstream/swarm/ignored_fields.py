@@ -1,4 +1,4 @@
-"""The fields of a payload that nothing here acts on, each with what its author may want to know of it."""
+"""The fields of a payload without effect here, each with a hint for its author."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from swarmstream.errors import Location
 from swarmstream.spelling import meant
+from swarmstream.swarm.fields import Payload
 from swarmstream.swarm.payloads import (
     LLM_ARGS,
     AgentRequest,
     AgentSpec,
     McpConfig,
-    Payload,
     RunSpec,
     StreamOptions,
     SwarmRequest,
@@ -30,7 +30,7 @@ WITHOUT_EFFECT: Final = frozenset(
         "include_usage",
     ]
 )
-"""Known fields that ask for nothing that a run could do, or for what it does in any case."""
+"""Known fields that need no warning: they ask for nothing that a run could do, or for what it does in any case."""
 
 _NO_MARKETPLACE = "this server has no marketplace"
 _OF_HEAVY_SWARM = "only HeavySwarm reads it, which this server does not run"
@@ -59,12 +59,12 @@ HOSTED: Final[Mapping[str, str]] = {
     "director_model_name": _OF_HIERARCHY,
     "director_settings": _OF_HIERARCHY,
 }
-"""Fields that the hosted API documents and that have no function here, and why, or what does it here."""
+"""Fields of the hosted API without a function here, each with the reason, or with what does it here."""
 
 REFUSED: Final[Mapping[str, str]] = {
     "schedule": "this server starts runs at once; post the request when it is due",
 }
-"""Fields of a request whose neglect would do harm."""
+"""Fields of a request whose neglect would do harm, each with the reason of its refusal."""
 
 _OF_ANY_REQUEST = {
     "prompt": "task",
@@ -132,58 +132,61 @@ SYNONYMS: Final[Mapping[type[Payload], Mapping[str, str]]] = {
     StreamOptions: {"output": "include_output"},
     McpConfig: {"server_url": "url", "server": "url", "token": "authorization_token", "api_key": "authorization_token"},
 }
-"""What other programs call our fields: too far from our names for a misspelling."""
+"""Names that other programs have for our fields, too different to be found as misspellings."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A field that nothing acts on, or not on all of it."""
+class IgnoredField:
+    """A field without effect, or without effect in part."""
 
     at: Location
     hint: str = ""
-    """What to do about an unknown one, if we know; what became of a known one."""
+    """For an unknown field, what to write instead if that is known; for a known one, the reason."""
     is_known: bool = False
 
     @property
     def path(self) -> str:
-        """Where it stands: printable, at most `MAX_PATH` characters."""
+        """The location, printable and of at most `MAX_PATH` characters."""
         path = ".".join(str(part)[: MAX_PATH + 1] for part in self.at)
         shown = "".join(char if char.isprintable() else " " for char in path[: MAX_PATH + 1])
         return shown if len(shown) <= MAX_PATH else f"{shown[: MAX_PATH - 1]}…"
 
     @property
     def warning(self) -> str:
+        """The sentence for the client."""
         if self.is_known:
             return f"{self.path} {self.hint}"
         return f"unknown field {self.path}; {self.hint}" if self.hint else f"unknown field {self.path}"
 
 
-def unread_fields(request: RunSpec) -> Iterator[Unread]:
-    """The fields that no model here defines, in the payload's order; those that ask for nothing (false, empty) where
-    the hosted API has them are left out."""
-    yield from _unread(request, (), request)
+def unknown_fields(request: RunSpec) -> Iterator[IgnoredField]:
+    """Yield the fields that no payload class declares, in the payload's order.
+
+    A field of the hosted API that asks for nothing (false, empty) is left out.
+    """
+    yield from _unknown_fields(request, (), request)
 
 
-def _unread(payload: Payload, at: Location, request: RunSpec) -> Iterator[Unread]:
+def _unknown_fields(payload: Payload, at: Location, request: RunSpec) -> Iterator[IgnoredField]:
     extra: Mapping[str, Any] = payload.model_extra or {}
     for name, value in extra.items():
         if name in WITHOUT_EFFECT or (not value and (name in HOSTED or name in REFUSED)):
             continue
         if name in HOSTED:
-            yield Unread((*at, name), f"ignored: {HOSTED[name]}", is_known=True)
+            yield IgnoredField((*at, name), f"ignored: {HOSTED[name]}", is_known=True)
         else:
-            yield Unread((*at, name), _hint(name, payload, request))
+            yield IgnoredField((*at, name), _hint(name, payload, request))
     for name, value in vars(payload).items():
         if isinstance(value, Payload):
-            yield from _unread(value, (*at, name), request)
+            yield from _unknown_fields(value, (*at, name), request)
         elif isinstance(value, list):
             for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
                 if isinstance(item, Payload):
-                    yield from _unread(item, (*at, name, index), request)
+                    yield from _unknown_fields(item, (*at, name, index), request)
 
 
 def _hint(name: str, payload: Payload, request: RunSpec) -> str:
-    """The field that may be meant, or the place where this one belongs."""
+    """Return the field that is probably meant, or the place where this one belongs; empty if neither is known."""
     kind = type(payload)
     agents = "agent_config" if isinstance(request, AgentRequest) else "agents"
     synonym = SYNONYMS.get(kind, {}).get(name.lower())

@@ -1,40 +1,36 @@
-"""The payloads that clients post (docs/wire.md, section 2).
+"""The payloads that clients post (docs/wire.md, section 2)."""
 
-Optional fields accept `null` as "not given", numbers and booleans also as strings; unknown fields are kept aside to be
-named in `warnings`.
-"""
-
-import unicodedata
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
 
 from swarmstream.events import MAX_EVENT_ID
 from swarmstream.llm.base import DEFAULT_MAX_TOKENS
+from swarmstream.swarm.fields import (
+    Flag,
+    Items,
+    Loops,
+    ModelName,
+    Name,
+    Number,
+    OptionalName,
+    Payload,
+    Seconds,
+    Tokens,
+    WholeNumber,
+    without_controls,
+)
+from swarmstream.swarm.messages import MAX_PARTS, Messages
 
 _METADATA_BYTES = 4096
 
 MAX_COALESCE_MS = 10_000
-MAX_PARTS = 1000
-"""Of a message, and images of a task."""
 MAX_HEADERS = 64
 """Of an MCP server."""
-MAX_LOOPS = 1_000_000
-MAX_TOKENS = 1_000_000_000
-MAX_SECONDS = 1_000_000_000
-"""Thirty years."""
 MAX_COST_USD = 1_000_000_000
 MAX_FALLBACKS = 8
+MAX_EFFORT_LENGTH = 100
 
 LLM_ARGS = frozenset(
     [
@@ -56,11 +52,7 @@ OWN_ARGS = ("temperature", "max_tokens", "reasoning_effort", "thinking_tokens", 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """What some model knows as its `reasoning_effort`."""
 
-
-def _without_controls(name: str) -> str:
-    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
-        raise ValueError("must not contain control characters or line separators")
-    return name
+Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(without_controls)]
 
 
 def _few_headers(headers: Any) -> Any:
@@ -70,156 +62,8 @@ def _few_headers(headers: Any) -> Any:
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
-def _as_list(messages: Any) -> Any:
-    """A list of messages, also of one message by itself, or of `{"k": message}`."""
-    if not isinstance(messages, dict):
-        return messages
-    return [messages] if isinstance(messages.get("role"), str) else list(messages.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
-
-
-def _number(value: Any) -> Any:
-    """Pydantic's lax numbers would count true as 1."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic wants one
-    return value
-
-
 def _without_nulls(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-Name = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
-    AfterValidator(_without_controls),
-]
-OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(_without_controls)]
-ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_controls)]
-Flag = Annotated[bool, Field(strict=False)]
-"""`true` or what pydantic's lax mode takes for it, as FastAPI does: "true", "yes", 1, …"""
-WholeNumber = Annotated[int, BeforeValidator(_number), Field(strict=False)]
-"""A number or a string that is one: what programs have read from forms and from the environment."""
-Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
-Seconds = Annotated[Number, Field(gt=0, le=MAX_SECONDS)]
-Loops = Annotated[WholeNumber, Field(ge=1, le=MAX_LOOPS)]
-Tokens = Annotated[WholeNumber, Field(ge=1, le=MAX_TOKENS)]
-
-MAX_EFFORT_LENGTH = 100
-Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(_without_controls)]
-
-ItemT = TypeVar("ItemT")
-Items = Annotated[list[ItemT], Field(fail_fast=True)]
-"""A list that is given up at its first wrong item: a body holds half a million, and each would be a complaint."""
-
-
-class Payload(BaseModel):
-    """Base of everything a client posts: strict types, nulls dropped, unknown fields remembered."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_not_given(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {key: item for key, item in value.items() if item is not None}  # pyright: ignore[reportUnknownVariableType]
-
-
-class TextPart(Payload):
-    type: Literal["text"]
-    """Marks a part that is text."""
-    text: str
-    """What is said."""
-
-
-class ImageUrl(Payload):
-    url: str
-    """An http(s) URL, a `data:image/…` URL, or base64 of an image."""
-    detail: str | None = None
-    """How closely the model looks, as OpenAI has it: `auto`, `low` or `high`; null leaves it to the provider."""
-
-
-def _as_image_url(image: Any) -> Any:
-    return {"url": image} if isinstance(image, str) else image
-
-
-class ImagePart(Payload):
-    """An image; `image_url` may be the bare URL. What counts as one, see `swarmstream.swarm.images`."""
-
-    type: Literal["image_url"]
-    """Marks a part that is an image."""
-    image_url: Annotated[ImageUrl, BeforeValidator(_as_image_url, json_schema_input_type=ImageUrl | str)]
-    """The image, as an object or as its bare URL."""
-
-
-class InputAudio(Payload):
-    data: str
-    """The sound, as base64."""
-    format: str
-    """The format of the sound, such as `wav` or `mp3`."""
-
-
-class AudioPart(Payload):
-    """Sound, as base64."""
-
-    type: Literal["input_audio"]
-    """Marks a part that is sound."""
-    input_audio: InputAudio
-    """The sound with its format."""
-
-
-class RefusalPart(Payload):
-    """What a model said instead of an answer."""
-
-    type: Literal["refusal"]
-    """Marks a part that is a refusal."""
-    refusal: str
-    """The words in which the model refused."""
-
-
-ContentPart = Annotated[TextPart | ImagePart | AudioPart | RefusalPart, Field(discriminator="type")]
-"""Parts that name a file or hold a document are none: adapters would read files and reach hosts on their own."""
-
-
-class FunctionCall(Payload):
-    name: str
-    """The name of the tool."""
-    arguments: str
-    """The model's own text: JSON, if it could write that."""
-
-
-class ToolCall(Payload):
-    """A call that a model asked for in an earlier turn of the conversation."""
-
-    id: str
-    """What the message with the result gives as its `tool_call_id`."""
-    type: Literal["function"] = "function"
-    """The kind of tool; there is one."""
-    function: FunctionCall
-    """The tool that was called, and with what."""
-
-
-class Message(Payload):
-    """One message of a conversation, in OpenAI's chat format."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    """Who speaks: `tool` is the result of a tool call."""
-    content: str | Annotated[Items[ContentPart], Field(max_length=MAX_PARTS)] | None = None
-    """What is said, as text or as at most 1,000 parts; null where a message only calls tools."""
-    name: str | None = None
-    """The name of the speaker, which is handed on to the provider."""
-    refusal: str | None = None
-    """What a model said instead of an answer."""
-    tool_calls: Annotated[Items[ToolCall], Field(max_length=MAX_PARTS)] | None = None
-    """The tools that a message of role `assistant` called; at most 1,000."""
-    tool_call_id: str | None = None
-    """The call that a message of role `tool` answers; it has to stand in an earlier message."""
-
-
-Messages = Annotated[
-    Items[Message],
-    BeforeValidator(_as_list, json_schema_input_type=list[Message] | dict[str, Message] | Message),
-]
 
 
 class McpConfig(Payload):

@@ -7,9 +7,11 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from swarmstream.errors import InvalidTool, Location
-from swarmstream.json_schema.validator import JsonSchema, SchemaError, SchemaSteps, compiled
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.steps import SchemaSteps
+from swarmstream.json_schema.validator import JsonSchema, compile_schema
 from swarmstream.llm.base import JsonObject
-from swarmstream.tools.function_schema import is_name
+from swarmstream.tools.names import is_name
 
 _ANY_OBJECT: JsonObject = {"type": "object"}
 
@@ -23,16 +25,16 @@ class AnswerFormat:
     schema: JsonObject
     _check: JsonSchema
 
-    def complaint(self, answer: str) -> str | None:
+    def violation(self, answer: str) -> str | None:
         """What is wrong with an answer, in words for a model; None if nothing is."""
         try:
             value: JsonValue = from_json(answer.strip().encode(), allow_inf_nan=False)
         except ValueError as error:
             reason = "half a surrogate pair" if isinstance(error, UnicodeEncodeError) else str(error)
             return f"it is not JSON: {reason}"
-        return self._check.complaint(value)
+        return self._check.violation(value)
 
-    def in_words(self) -> str:
+    def instructions(self) -> str:
         """What a model is told that cannot be held to a schema."""
         return (
             "Answer with JSON only: no other words, no code fence. "
@@ -68,6 +70,6 @@ def answer_format(given: JsonObject, *, at: Location, steps: SchemaSteps | None 
 
 def _checked(request: JsonObject, schema: JsonObject, at: Location, steps: SchemaSteps | None) -> AnswerFormat:
     try:
-        return AnswerFormat(request, schema, compiled(schema, steps))
+        return AnswerFormat(request, schema, compile_schema(schema, steps))
     except SchemaError as error:
         raise InvalidTool(f"the response format cannot be used: {error}", location=at) from error

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
@@ -19,8 +18,8 @@ from swarmstream.llm.base import JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.docstring import description_in, parameters_in
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
+from swarmstream.tools.names import check_name
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PATH_LIMIT = 60
 _COMPLAINT_LIMIT = 200
 _MAX_COMPLAINTS = 3
@@ -78,29 +77,7 @@ class FunctionSchema:
             raise ToolError(f"the arguments do not fit: {_complaints(misfit)}") from misfit
 
 
-def is_name(name: str) -> bool:
-    """Whether models can be offered a tool by this name."""
-    return _NAME.fullmatch(name) is not None
-
-
-def checked_name(name: str) -> str:
-    """The name, if models can be offered a tool by it.
-
-    Raises:
-        ToolDefinitionError: they cannot.
-    """
-    if not is_name(name):
-        raise ToolDefinitionError(f"{quote(name)} cannot be a tool's name: 1 to 64 of a-z A-Z 0-9 _ -")
-    return name
-
-
-def openai_schema(name: str, description: str, parameters: JsonObject) -> JsonObject:
-    """A tool in the format of OpenAI's API. Without a description the key is absent: some providers refuse "" there."""
-    said: JsonObject = {"description": description} if description else {}
-    return {"type": "function", "function": {"name": name, **said, "parameters": parameters}}
-
-
-def schema_of(
+def function_schema(
     function: Callable[..., Any], *, name: str | None = None, description: str | None = None
 ) -> FunctionSchema:
     """The schema of a function, bound method, partial or object with `__call__`, async or not.
@@ -111,7 +88,7 @@ def schema_of(
         ToolDefinitionError: no model could be offered it, or no model's arguments could fit.
     """
     routine = _routine(function)
-    name = checked_name(name or getattr(routine, "__name__", None) or type(routine).__name__)
+    name = check_name(name or getattr(routine, "__name__", None) or type(routine).__name__)
     try:
         parameters = _offered(name, function)
         hints = _hints(routine, parameters)

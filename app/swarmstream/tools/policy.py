@@ -1,67 +1,54 @@
-"""What the agents of one caller may be given: tools by name, MCP servers by address."""
+"""The tools and MCP hosts that a caller's agents may be given."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from swarmstream.errors import ToolNotAllowed, UnknownTool, quote
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.settings import ENV_PREFIX, Settings
-from swarmstream.tools.errors import ToolLoadError
-from swarmstream.tools.functions import Tool
-from swarmstream.tools.toolbox import Toolbox, installed_tools, load_tools
+from swarmstream.tools.base import Tool
 
 
 @dataclass(frozen=True, slots=True)
-class ToolAccess:
-    """One caller's. By itself: the built-in tools, and no MCP server."""
+class AllowedTools:
+    """One caller's tools and MCP hosts; by default none."""
 
-    box: Toolbox = field(default_factory=Toolbox)
+    toolbox: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
+    """All tools of the server by name, those of other callers as well."""
     hosts: AllowedHosts = field(default_factory=lambda: AllowedHosts(()))
-    withheld: frozenset[str] = frozenset()
-    """The names of tools that are for other callers."""
+    denied: frozenset[str] = frozenset()
+    """The names of tools that only other callers may use."""
 
-    def named(self, name: str) -> Tool:
-        """The tool of this name.
+    def get(self, name: str) -> Tool:
+        """Return the tool of this name.
 
         Raises:
-            UnknownTool: there is none.
-            ToolNotAllowed: it is for other callers.
+            UnknownTool: the server has no such tool.
+            ToolNotAllowed: only other callers may use it.
         """
-        tool = self.box.get(name)
+        tool = self.toolbox.get(name)
         if tool is None:
             raise UnknownTool(f"this server has no tool {quote(name)}; it has {', '.join(self.names())}")
-        if name in self.withheld:
+        if name in self.denied:
             raise ToolNotAllowed(f"the tool {quote(name)} is not for this key")
         return tool
 
     def names(self) -> list[str]:
-        """All that this caller may use, in alphabetical order."""
-        return [name for name in self.box.names() if name not in self.withheld]
-
-
-def operators_tools(settings: Settings) -> ToolAccess:
-    """All that there is, as the settings say it.
-
-    Raises:
-        ToolLoadError: they cannot be followed.
-    """
-    box = Toolbox(load_tools(settings.tools, installed_tools()))
-    try:
-        return ToolAccess(box, AllowedHosts(settings.mcp_allowed_hosts))
-    except ValueError as error:
-        raise ToolLoadError(f"{ENV_PREFIX}MCP_ALLOWED_HOSTS: {error}") from error
+        """Return the names that this caller may use, in alphabetical order."""
+        return sorted(name for name in self.toolbox if name not in self.denied)
 
 
 class ToolPolicy:
-    """The operator's word on who may use what."""
+    """The operator's rules on which caller may use which tool."""
 
-    def __init__(self, box: Toolbox, hosts: AllowedHosts, keepers: Mapping[str, Collection[str]]) -> None:
-        """`keepers` has, for each tool that is not for everybody, the callers that it is for."""
+    def __init__(
+        self, toolbox: Mapping[str, Tool], hosts: AllowedHosts, allowed_keys: Mapping[str, Collection[str]]
+    ) -> None:
+        """`allowed_keys` has the owners that may use a tool, for each tool that is not for everybody."""
         self.hosts = hosts
-        self._box = box
-        self._keepers = keepers
+        self._toolbox = toolbox
+        self._allowed_keys = allowed_keys
 
-    def of(self, caller: str) -> ToolAccess:
-        """What this caller may use."""
-        withheld = frozenset(tool for tool, callers in self._keepers.items() if caller not in callers)
-        return ToolAccess(self._box, self.hosts, withheld)
+    def of(self, owner: str) -> AllowedTools:
+        """Return what this caller may use."""
+        denied = frozenset(tool for tool, owners in self._allowed_keys.items() if owner not in owners)
+        return AllowedTools(self._toolbox, self.hosts, denied)

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 from pydantic_core import from_json, to_json
 
 from swarmstream.errors import quote
+from swarmstream.tools.base import Tool
 from swarmstream.tools.builtin.arithmetic import calculate
 from swarmstream.tools.builtin.json_path import value_at
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool, tool
+from swarmstream.tools.functions import tool
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
 MAX_PATH_CHARACTERS: Final = 1_000

@@ -1,51 +1,52 @@
-"""Tools from MCP servers, over streamable HTTP."""
+"""The hub of MCP servers: it opens their tools for a turn, and remembers what they list.
+
+| step | bound | on failure |
+|---|---|---|
+| the host is checked against the allow-list | | the run is refused (`probe`), else a fault |
+| a session is opened, in a task of the turn | 32 at once in a process, 10 s each | a fault |
+| the tools are listed, unless they were within five minutes | 10 s, 128 tools, 512 kB of schemas | a fault |
+| a tool is called, in the present session | the server's `timeout`, 4 MiB | an error that the model reads |
+| a lost session is opened anew by the next call | five in a turn | an error that the model reads |
+| the turn ends: sessions are terminated | 1 s | |
+
+A fault costs an agent the server's tools, never its turn. A call is never sent twice: it may have had its effect.
+"""
 
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final
 
-from anyio import CapacityLimiter, create_task_group, get_cancelled_exc_class, to_thread
-from anyio.abc import TaskGroup
-from pydantic import JsonValue
+from anyio import create_task_group, get_cancelled_exc_class, to_thread
 from pydantic_core import to_json
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import McpHostRefused
-from swarmstream.lazy import LazyImport
-from swarmstream.network.allowed_hosts import AllowedHosts, origin_of
-from swarmstream.network.reach import NetworkPolicy, Resolve, addresses_of
-from swarmstream.tools.context import ToolContext
+from swarmstream.network.allowed_hosts import AllowedHosts
+from swarmstream.network.policy import NetworkPolicy, Resolve, resolve_host
+from swarmstream.tools.base import Tool
 from swarmstream.tools.errors import ToolError
-from swarmstream.tools.functions import Tool
+from swarmstream.tools.mcp.connection import ServerConnection, Sessions
 from swarmstream.tools.mcp.errors import McpUnavailable
-from swarmstream.tools.mcp.listing import MAX_TOOLS, LeftOut, RemoteTool, ToolListing, read_offer, text_of, told
+from swarmstream.tools.mcp.listing import MAX_TOOLS, SkippedTool, ToolListing, describe_skipped, read_listing
+from swarmstream.tools.mcp.remote_tool import mcp_tool
 from swarmstream.tools.mcp.server import McpServer
-
-if TYPE_CHECKING:
-    from swarmstream.tools.mcp.session import McpSession
 
 REMEMBERED_SECONDS: Final = 300.0
 MAX_REMEMBERED: Final = 64
-"""Lists of tools."""
+"""Listings."""
 MAX_LISTING_SECONDS: Final = 10.0
-MAX_LINKS: Final = 5
-"""To one server in one turn, one after the other."""
 MAX_OPENINGS: Final = 32
-"""Sessions that are begun at once in the process; the next one waits, within its time limit."""
-MAX_PROGRESS_EVENTS: Final = 100
-"""Of one call."""
-
-T = TypeVar("T")
+"""Sessions that are opened at once in the process; the next one waits, within its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class McpFault:
-    """What is missing of a server's tools. The message is for whoever reads the run; it names the origin only."""
+    """A server's tools that are missing. The message is for readers of the run; of the URL it names the origin only."""
 
     server: McpServer
     message: str
@@ -60,43 +61,41 @@ class McpTools:
 
 
 class McpHub:
-    """Which servers may be used, and what they were found to offer. One for a process."""
+    """The tools of MCP servers. One for a process."""
 
     def __init__(
         self,
         allowed: AllowedHosts,
         *,
-        resolve: Resolve = addresses_of,
+        resolve: Resolve = resolve_host,
         tls: SSLContext | None = None,
         listing_seconds: float = MAX_LISTING_SECONDS,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`tls` says whose certificates are trusted; `listing_seconds` is what a server has to tell its tools."""
-        self.reach = NetworkPolicy(allowed, resolve, tls, clock)
+        """`tls` has the certificates that are trusted; `listing_seconds` is the time to list a server's tools."""
+        self._allowed = allowed
+        self._sessions = Sessions(NetworkPolicy(allowed, resolve, tls, clock), MAX_OPENINGS)
         self._clock = clock
         self._listing_seconds = listing_seconds
-        self._offers: OrderedDict[bytes, tuple[float, ToolListing]] = OrderedDict()
-        """With the time that each is remembered until; the least recently asked for first."""
-        self.link_type = LazyImport(_link_type)
-        self.openings = CapacityLimiter(MAX_OPENINGS)
-        """Who begins a session holds one of these."""
+        self._listings: OrderedDict[bytes, tuple[float, ToolListing]] = OrderedDict()
+        """Each with the time until which it is remembered; the least recently used first."""
 
-    def admit(self, url: str) -> None:
-        """Raises `McpHostRefused` if this URL's host is not allowed, or the URL is not one of an MCP server."""
-        self.reach.allowed.check_url(url)
+    def check_url(self, url: str) -> None:
+        """Raise `McpHostRefused` if this URL's host is not allowed, or it cannot be the URL of an MCP server."""
+        self._allowed.check_url(url)
 
-    async def look(self, server: McpServer, *, seconds: float) -> None:
-        """Get to know a server's tools before a run begins. What fails otherwise, or takes too long, is for `session`
-        to tell.
+    async def probe(self, server: McpServer, *, seconds: float) -> None:
+        """List a server's tools before a run begins. Failures other than a refusal, and a server that takes too long,
+        are left for `session` to report.
 
         Raises:
-            McpHostRefused: its host is not allowed, nor is the address that it has, or it sends us elsewhere.
+            McpHostRefused: its host or its address is not allowed, or it redirects us.
         """
         refusal = None
         async with create_task_group() as tasks:
             with time_limit(self._clock, seconds):
                 try:
-                    await self._offer(_Connection(self, server, tasks))
+                    await self._listing(ServerConnection(self._sessions, server, tasks))
                 except McpUnavailable as fault:
                     refusal = fault.refusal
             tasks.cancel_scope.cancel()
@@ -104,15 +103,15 @@ class McpHub:
             raise refusal
 
     def session(self, servers: Sequence[McpServer]) -> AbstractAsyncContextManager[McpTools]:
-        """The servers' tools. Connections are closed and sessions ended when the block is left, within a second.
+        """Open the servers' tools. When the block is left, sessions are ended and connections closed, within a second.
 
         Nothing is raised: a server that is down, slow or refused is a fault.
         """
         return self._session(servers)
 
     async def close(self) -> None:
-        """Forget everything. Connections belong to sessions: none is left."""
-        self._offers.clear()
+        """Forget all listings. Connections belong to `session`, which closes them itself."""
+        self._listings.clear()
 
     @asynccontextmanager
     async def _session(self, servers: Sequence[McpServer]) -> AsyncGenerator[McpTools]:
@@ -122,7 +121,7 @@ class McpHub:
         failure: BaseException | None = None
         async with create_task_group() as tasks:
             try:
-                yield await self._opened([_Connection(self, server, tasks) for server in servers])
+                yield await self._open([ServerConnection(self._sessions, server, tasks) for server in servers])
             except get_cancelled_exc_class():
                 raise
             except BaseException as error:  # raised here, it would come out in a group
@@ -132,140 +131,72 @@ class McpHub:
         if failure is not None:
             raise failure
 
-    async def _opened(self, connections: "Sequence[_Connection]") -> McpTools:
-        found: dict[_Connection, ToolListing | McpUnavailable] = {}
+    async def _open(self, connections: Sequence[ServerConnection]) -> McpTools:
+        """List the tools of all servers at once."""
+        outcomes: dict[ServerConnection, ToolListing | McpUnavailable] = {}
 
-        async def ask(connection: _Connection) -> None:
+        async def list_tools(connection: ServerConnection) -> None:
             try:
-                found[connection] = await self._offer(connection)
+                outcomes[connection] = await self._listing(connection)
             except McpUnavailable as fault:
-                found[connection] = fault
+                outcomes[connection] = fault
 
         async with create_task_group() as tasks:
             for connection in connections:
-                tasks.start_soon(ask, connection, name="list the tools of an MCP server")
+                tasks.start_soon(list_tools, connection, name="list the tools of an MCP server")
         tools: dict[str, Tool] = {}
         faults: list[McpFault] = []
         for connection in connections:
-            offer = found[connection]
-            message = str(offer) if isinstance(offer, McpUnavailable) else _taken(connection, offer, tools)
+            outcome = outcomes[connection]
+            message = str(outcome) if isinstance(outcome, McpUnavailable) else _add_new(tools, outcome, connection)
             if message:
                 faults.append(McpFault(connection.server, f"the MCP server {connection.origin} {message}"))
         return McpTools(tuple(tools.values()), tuple(faults))
 
-    async def _offer(self, connection: "_Connection") -> ToolListing:
-        """What is remembered, else what the server says now; raises `McpUnavailable`."""
+    async def _listing(self, connection: ServerConnection) -> ToolListing:
+        """Return the listing that is remembered, else ask the server.
+
+        Raises:
+            McpUnavailable: the server is refused, or does not list its tools in time.
+        """
         key = _digest(connection.server)
-        until, offer = self._offers.get(key, (-math.inf, ToolListing()))
+        until, listing = self._listings.get(key, (-math.inf, ToolListing()))
         if self._clock.now() < until:
-            self._offers.move_to_end(key)
-            return offer
+            self._listings.move_to_end(key)
+            return listing
         try:
-            self.admit(connection.server.url)
+            self.check_url(connection.server.url)
             with time_limit(self._clock, self._listing_seconds) as scope:
-                listed = await connection.use(lambda link: link.tools(MAX_TOOLS))
-                offer = await to_thread.run_sync(read_offer, listed, abandon_on_cancel=True)
+                listed = await connection.use(lambda session: session.list_tools(MAX_TOOLS))
+                listing = await to_thread.run_sync(read_listing, listed, abandon_on_cancel=True)
         except McpHostRefused as error:
             raise McpUnavailable(f"is refused: {error.detail}", error) from error
         except ToolError as error:
             raise McpUnavailable("does not tell its tools") from error
         if scope.cancelled_caught:
             raise McpUnavailable(f"did not answer within {self._listing_seconds:g} s")
-        self._offers[key] = (self._clock.now() + REMEMBERED_SECONDS, offer)
-        self._offers.move_to_end(key)
-        while len(self._offers) > MAX_REMEMBERED:
-            self._offers.popitem(last=False)
-        return offer
+        self._remember(key, listing)
+        return listing
+
+    def _remember(self, key: bytes, listing: ToolListing) -> None:
+        self._listings[key] = (self._clock.now() + REMEMBERED_SECONDS, listing)
+        self._listings.move_to_end(key)
+        while len(self._listings) > MAX_REMEMBERED:
+            self._listings.popitem(last=False)
 
 
-class _Connection:
-    """One server's sessions in one turn: begun at the first need, and once more after one was lost."""
-
-    def __init__(self, hub: McpHub, server: McpServer, tasks: TaskGroup) -> None:
-        self.server = server
-        self.origin = _shown(server)
-        self._hub = hub
-        self._tasks = tasks
-        self._links: list[McpSession] = []
-
-    async def use(self, action: "Callable[[McpSession], Awaitable[T]]") -> T:
-        """Do something in the present session; never twice.
-
-        Raises:
-            LinkError: there is none; and whatever the action raises.
-        """
-        new_link = await self._hub.link_type.get()
-        if not self._links or self._links[-1].is_lost:
-            if len(self._links) == MAX_LINKS:
-                raise McpUnavailable("was lost too often")
-            link = new_link(self.server.url, self.server.headers, self._hub.reach)
-            self._links.append(link)
-            async with self._hub.openings:
-                self._tasks.start_soon(link.live, name=f"session with {self.origin}")
-                await link.ready()
-        else:
-            link = self._links[-1]
-            await link.ready()
-        return await action(link)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _McpTool(Tool):
-    """A server's tool."""
-
-    _remote: RemoteTool
-    _connection: _Connection
-
-    async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
-        self._remote.check_arguments(values)
-        left = MAX_PROGRESS_EVENTS
-
-        async def hear_progress(progress: float, total: float | None, message: str | None) -> None:
-            nonlocal left
-            if left > 0:
-                left -= 1
-                await context.report_progress(progress, total)
-
-        try:
-            result = await self._connection.use(lambda link: link.call(self._remote.original, values, hear_progress))
-        except McpUnavailable as error:
-            raise ToolError(f"the MCP server {self._connection.origin} {error}") from error
-        return text_of(self._remote, result)
-
-
-def _link_type() -> "type[McpSession]":
-    from swarmstream.tools.mcp.session import McpSession
-
-    return McpSession
-
-
-def _taken(connection: _Connection, offer: ToolListing, tools: dict[str, Tool]) -> str:
-    """Add what a server offers to the turn's tools; what had to be left out, if anything."""
-    taken: list[LeftOut] = []
-    for remote in offer.tools:
+def _add_new(tools: dict[str, Tool], listing: ToolListing, connection: ServerConnection) -> str:
+    """Add a server's tools to the turn's, and return which had to be left out, empty for none."""
+    taken: list[SkippedTool] = []
+    for remote in listing.tools:
         if remote.name in tools:
             taken.append((remote.original, "there is one of that name already"))
-            continue
-        tools[remote.name] = _McpTool(
-            name=remote.name,
-            description=remote.description,
-            parameters=remote.input_schema,
-            timeout_seconds=connection.server.timeout_seconds,
-            _remote=remote,
-            _connection=connection,
-        )
-    count = offer.left_out_count + len(taken)
-    return told([*offer.left_out, *taken], count) if count else ""
-
-
-def _shown(server: McpServer) -> str:
-    """As much of its URL as may be shown."""
-    try:
-        return origin_of(server.url)
-    except McpHostRefused:
-        return "without a URL"
+        else:
+            tools[remote.name] = mcp_tool(remote, connection)
+    count = listing.skipped_count + len(taken)
+    return describe_skipped([*listing.skipped, *taken], count) if count else ""
 
 
 def _digest(server: McpServer) -> bytes:
-    """Of the connection: what is remembered holds no secrets."""
+    """Return a key for a server with its headers, which are secrets and so not the key themselves."""
     return sha256(to_json([server.url, server.headers])).digest()

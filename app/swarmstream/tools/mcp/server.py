@@ -1,4 +1,4 @@
-"""An MCP server as a plan names it. Talking to it is `swarmstream.tools.mcp.hub`'s part."""
+"""An MCP server as a plan names it."""
 
 from dataclasses import dataclass, field
 

@@ -1,6 +1,6 @@
-"""The way out to one MCP server: HTTP to addresses that are allowed, with answers of a bounded size.
+"""The HTTP transport to one MCP server: to allowed addresses, with answers of a bounded size.
 
-What goes wrong comes back as an answer, too: a JSON-RPC error with a sentence of ours. An exception would end the whole
+A failure comes back as an answer, too: a JSON-RPC error with a sentence of ours. An exception would end the whole
 session, with all calls that are under way.
 """
 
@@ -17,94 +17,94 @@ from pydantic_core import from_json, to_json
 from swarmstream.clock import time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.checked import CheckedNetwork
-from swarmstream.network.reach import NetworkPolicy
+from swarmstream.network.policy import NetworkPolicy
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the answer to one request, whether it is a document or a stream."""
 CONNECT_SECONDS: Final = 8.0
-TELL_SECONDS: Final = 5.0
-"""For what the server need not answer."""
-MAX_TOLD: Final = 100
-"""Of those, in one session: a server could ask for any number."""
+NOTIFICATION_SECONDS: Final = 5.0
+"""For a message that the server need not answer."""
+MAX_NOTIFICATIONS: Final = 100
+"""In one session: a server could make the SDK send any number."""
 
 _HUNG_UP = "hung up before it had answered"
 _TOO_LARGE = f"answered with more than {MAX_ANSWER_BYTES // 2**20} MiB"
-_OPENING = {"initialize", "server/discover"}
-_KEPT = {"content-type", "mcp-session-id", "set-cookie"}
+_OPENING_METHODS = {"initialize", "server/discover"}
+_KEPT_HEADERS = {"content-type", "mcp-session-id", "set-cookie"}
 _NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError)
 
 
 class _Message(NamedTuple):
-    """What a request carries, as far as we need to know."""
+    """The fields of a JSON-RPC message that the transport needs."""
 
     id: Any = None
     method: str = ""
-    has_answer: bool = False
+    expects_answer: bool = False
 
 
 class McpTransport(httpx2.AsyncBaseTransport):
     """A transport that never raises, never follows a redirect and never takes an answer that is compressed."""
 
-    def __init__(self, reach: NetworkPolicy, tasks: TaskGroup) -> None:
-        """`tasks` is where things are told that nobody waits for."""
+    def __init__(self, network: NetworkPolicy, tasks: TaskGroup) -> None:
+        """`tasks` is where notifications are sent."""
         self.mark = secrets.token_hex(8)
-        """In the data of the errors that are ours: only we know it."""
+        """In the data of the errors that the transport makes; the server does not know it."""
         self.is_lost = False
-        """Whether the server may have forgotten the session, or is gone."""
+        """True if the server may have forgotten the session, or is gone."""
         self.refusal: McpHostRefused | None = None
-        """Why we did not go where the URL, or the server, wanted us to."""
-        self._clock = reach.clock
+        """The refusal of an address or a redirect, if there was one."""
+        self._clock = network.clock
         self._tasks = tasks
-        self._told = 0
+        self._notifications = 0
         self._ready = anyio.Event()
-        """The server knows that the session has begun, if it wants to be told."""
-        self._farewell: httpx2.Request | None = None
+        """Set once the server knows that the session has begun; requests wait for it."""
+        self._termination: httpx2.Request | None = None
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=reach.tls,
+            ssl_context=network.tls,
             max_connections=None,
             keepalive_expiry=60.0,
-            network_backend=CheckedNetwork(reach),
+            network_backend=CheckedNetwork(network),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
-            # A server has nothing to say here unasked, and an answer that broke off is not asked for again.
+            # No stream for messages of the server, and no second request for an answer that broke off.
             return httpx2.Response(405)
         message = _message(await request.aread())
-        if message.has_answer:
-            if message.method not in _OPENING:
+        if message.expects_answer:
+            if message.method not in _OPENING_METHODS:
                 await self._ready.wait()
-            return await self._ask(request, message)
-        if self._told < MAX_TOLD:
-            self._told += 1
-            self._tasks.start_soon(self._tell, request, message.method, name="tell an MCP server")
+            return await self._answer(request, message)
+        if self._notifications < MAX_NOTIFICATIONS:
+            self._notifications += 1
+            self._tasks.start_soon(self._notify, request, message.method, name="notify an MCP server")
         return httpx2.Response(202)
 
     async def aclose(self) -> None:
         await self._pool.aclose()
 
-    async def take_leave(self) -> None:
-        """End the session, if the server has given us one."""
-        if self._farewell is not None:
-            farewell, self._farewell = self._farewell, None
-            await self._tell(farewell)
+    async def terminate(self) -> None:
+        """End the session on the server, if it has given us one."""
+        if self._termination is not None:
+            termination, self._termination = self._termination, None
+            await self._notify(termination)
 
     def begin(self) -> None:
-        """The session has begun, and nothing had to be told."""
+        """Let requests pass: the session has begun without a notification."""
         self._ready.set()
 
-    async def _tell(self, request: httpx2.Request, method: str = "") -> None:
+    async def _notify(self, request: httpx2.Request, method: str = "") -> None:
         try:
-            with time_limit(self._clock, TELL_SECONDS):
+            with time_limit(self._clock, NOTIFICATION_SECONDS):
                 await (await self._send(request)).aclose()
         except (McpHostRefused, *_NETWORK_ERRORS):
-            pass  # the next request will tell
+            pass  # the next request fails, too, and reports it
         finally:
             if method == "notifications/initialized":
                 self._ready.set()
 
-    async def _ask(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
-        """The server's answer, or ours if there is none."""
+    async def _answer(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
+        """Return the server's answer, or an error of ours if there is none."""
         try:
             return await self._exchange(request, message)
         except McpHostRefused as error:
@@ -126,7 +126,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
                 await answer.aclose()
 
     async def _read(self, request: httpx2.Request, message: _Message, answer: httpcore2.Response) -> httpx2.Response:
-        """The answer as the SDK may have it."""
+        """Return the answer in a form that is safe for the SDK."""
         headers = httpx2.Headers(answer.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if 300 <= answer.status < 400:
@@ -136,26 +136,26 @@ class McpTransport(httpx2.AsyncBaseTransport):
             return self._fault(message, "compressed its answer, which it was not asked to do")
         if answer.status in {400, 404} and "mcp-session-id" in request.headers:
             self.is_lost = True
-        kept = [(name, value) for name, value in headers.items() if name in _KEPT and name != "content-type"]
+        kept = [(name, value) for name, value in headers.items() if name in _KEPT_HEADERS and name != "content-type"]
         if answer.status == 200 and kind == "text/event-stream":
-            self._remember(request, headers)
+            self._prepare_termination(request, headers)
             events = _Events(self, message, answer)
             return httpx2.Response(200, headers=[*kept, ("content-type", kind)], stream=events)
-        body = await _document(answer) if kind == "application/json" else b""
+        body = await _read_body(answer) if kind == "application/json" else b""
         if body is None:
             return self._fault(message, _TOO_LARGE)
         content = _json_rpc(body, message.id)
         if content is None:
             status = f"HTTP status {answer.status}" if answer.status >= 400 else "something that is not MCP"
             return self._fault(message, f"answered with {status}")
-        self._remember(request, headers)
+        self._prepare_termination(request, headers)
         return httpx2.Response(answer.status, headers=[*kept, ("content-type", kind)], content=content)
 
-    def _remember(self, request: httpx2.Request, headers: httpx2.Headers) -> None:
-        """How to take leave of a session that this answer may have opened."""
-        if (session_id := headers.get("mcp-session-id")) and self._farewell is None:
+    def _prepare_termination(self, request: httpx2.Request, headers: httpx2.Headers) -> None:
+        """Prepare the end of the session that this answer may have opened."""
+        if (session_id := headers.get("mcp-session-id")) and self._termination is None:
             kept = {name: value for name, value in request.headers.items() if name != "content-length"}
-            self._farewell = httpx2.Request("DELETE", request.url, headers={**kept, "mcp-session-id": session_id})
+            self._termination = httpx2.Request("DELETE", request.url, headers={**kept, "mcp-session-id": session_id})
 
     async def _send(self, request: httpx2.Request) -> httpcore2.Response:
         url = httpcore2.URL(
@@ -182,7 +182,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(502, json=self.error(message, problem))
 
     def error(self, message: _Message, problem: str) -> dict[str, Any]:
-        """What answers a message when the server does not."""
+        """Return a JSON-RPC error of ours as the answer to a message."""
         return {
             "jsonrpc": "2.0",
             "id": message.id,
@@ -191,11 +191,13 @@ class McpTransport(httpx2.AsyncBaseTransport):
 
 
 class _Events(httpx2.AsyncByteStream):
-    """A stream of events, cut where it gets too long. Only whole events are passed on: what follows half a one would be
-    taken for the rest of it."""
+    """A stream of events, cut where it gets too long.
 
-    def __init__(self, gate: McpTransport, message: _Message, answer: httpcore2.Response) -> None:
-        self._gate = gate
+    Only whole events are passed on: an error of ours after half an event would be read as its rest.
+    """
+
+    def __init__(self, transport: McpTransport, message: _Message, answer: httpcore2.Response) -> None:
+        self._transport = transport
         self._message = message
         self._answer = answer
 
@@ -203,34 +205,34 @@ class _Events(httpx2.AsyncByteStream):
         size = 0
         held = bytearray()
         try:
-            async for part in cast("AsyncIterator[bytes]", self._answer.aiter_stream()):
-                size += len(part)
+            async for chunk in cast("AsyncIterator[bytes]", self._answer.aiter_stream()):
+                size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
                     yield self._fault(_TOO_LARGE)
                     return
                 searched = max(0, len(held) - 3)
-                held += part
+                held += chunk
                 if end := _end_of_events(held, searched):
                     yield bytes(held[:end])
                     del held[:end]
         except _NETWORK_ERRORS:
             pass
-        # Whoever has got an answer reads no further.
-        self._gate.is_lost = True
+        # The SDK stops reading once it has its answer, so this one has none.
+        self._transport.is_lost = True
         yield self._fault(_HUNG_UP)
 
     async def aclose(self) -> None:
         await self._answer.aclose()
 
     def _fault(self, problem: str) -> bytes:
-        return b"data: " + to_json(self._gate.error(self._message, problem)) + b"\n\n"
+        return b"data: " + to_json(self._transport.error(self._message, problem)) + b"\n\n"
 
 
-async def _document(answer: httpcore2.Response) -> bytes | None:
-    """The whole body; None if it is too large."""
+async def _read_body(answer: httpcore2.Response) -> bytes | None:
+    """Return the whole body; None if it is too large."""
     body = bytearray()
-    async for part in cast("AsyncIterator[bytes]", answer.aiter_stream()):
-        body += part
+    async for chunk in cast("AsyncIterator[bytes]", answer.aiter_stream()):
+        body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             return None
     return bytes(body)
@@ -243,7 +245,7 @@ def _message(body: bytes) -> _Message:
 
 
 def _json_rpc(body: bytes, request_id: Any) -> bytes | None:
-    """The answer to this request; None if it is none."""
+    """Return the body if it answers this request; None otherwise."""
     try:
         answer: Any = from_json(body)
     except ValueError:
@@ -257,6 +259,6 @@ def _json_rpc(body: bytes, request_id: Any) -> bytes | None:
 
 
 def _end_of_events(held: bytearray, start: int) -> int:
-    """Where the last whole event ends; 0 if there is none."""
+    """Return the length of all whole events."""
     ends = (held.rfind(blank, start) + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if blank in held[start:])
     return max(ends, default=0)

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
-from swarmstream.json_schema.cost import measured
-from swarmstream.json_schema.validator import MAX_NESTING, SchemaError, compiled
+from swarmstream.json_schema.errors import SchemaError
+from swarmstream.json_schema.size import size_and_depth
+from swarmstream.json_schema.validator import MAX_NESTING, compile_schema
 from swarmstream.llm.providers.demo.number import Bounds, Numbers, bounds
 from swarmstream.llm.providers.demo.pattern import UnknownPattern, text_like
 from swarmstream.llm.providers.demo.work import MAX_WORK, NoValueError, Work
@@ -81,7 +82,7 @@ _Schema = dict[str, Any]
 def document(schema: _Schema, work: Work | None = None) -> str | None:
     """JSON text of a document that fits; None where none was found. `work` counts what the search took."""
     try:
-        check = compiled(schema)
+        check = compile_schema(schema)
     except SchemaError:
         return None
     work = work or Work()
@@ -412,7 +413,7 @@ def _common(ours: Sequence[Any], theirs: Sequence[Any], work: Work) -> list[Any]
 
 def _identity(option: Any, work: Work) -> object:
     """Equal for options that are, and quick to compare."""
-    size, _ = measured(option, size_limit=work.left // _AN_OPTION, depth_limit=MAX_NESTING)
+    size, _ = size_and_depth(option, size_limit=work.left // _AN_OPTION, depth_limit=MAX_NESTING)
     work.add(_AN_OPTION * size)
     is_scalar = not isinstance(option, list | dict)
     return (isinstance(option, bool), option) if is_scalar else json.dumps(option, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Where connections may go."""
+"""The policy for outgoing connections to addresses that clients choose."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.network.allowed_hosts import AllowedHosts
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses that a host has now; raises `OSError` if it has none."""
+"""Resolve a host and a port to addresses. Raises `OSError` if the host has none."""
 
 
-async def addresses_of(host: str, port: int) -> list[str]:
-    """As the system resolves names."""
+async def resolve_host(host: str, port: int) -> list[str]:
+    """Resolve a host with the system's resolver: distinct addresses in its order."""
     found = await anyio.getaddrinfo(host, port, type=SocketKind.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicy:
-    """Where connections may go, and who is believed about where they have come to."""
+    """The rules of outgoing connections: where they may go, and which certificates are trusted."""
 
     allowed: AllowedHosts
-    resolve: Resolve = addresses_of
+    resolve: Resolve = resolve_host
     tls: SSLContext | None = None
-    """None: whoever the usual authorities vouch for, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`."""
+    """None: the usual authorities, or those in `SSL_CERT_FILE` or `SSL_CERT_DIR`."""
     clock: Clock = SYSTEM_CLOCK

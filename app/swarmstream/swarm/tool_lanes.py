@@ -1,0 +1,31 @@
+"""The lanes by which an agent's models take its tools."""
+
+from dataclasses import replace
+
+from swarmstream.errors import Location, UnsupportedOption, quote
+from swarmstream.llm.model_ref import ModelRef
+from swarmstream.llm.traits import EFFORT, NO_EFFORT
+from swarmstream.swarm.plan import Agent
+
+
+def with_tool_lanes(agent: Agent, at: Location) -> Agent:
+    """Return the agent with each model by a lane on which it takes tools, if the agent has any.
+
+    Raises:
+        UnsupportedOption: a model takes them on litellm's lane only, which the operator does not allow.
+    """
+    if not agent.has_tools:
+        return agent
+    models: list[ModelRef] = []
+    for index, model in enumerate(agent.models):
+        effort = agent.sampling.fields(model).fields.get(EFFORT)
+        by_lane = model.for_tools(effort)
+        if by_lane is None:
+            otherwise = f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "at_rest" else ""
+            raise UnsupportedOption(
+                f"{quote(model.name)} takes tools through litellm only{otherwise}, and litellm is ruled out here "
+                "(SWARMSTREAM_LANE, or the alias's lane)",
+                location=(*at, "fallbacks", index - 1) if index else (*at, "model_name"),
+            )
+        models.append(by_lane)
+    return replace(agent, models=tuple(models))
