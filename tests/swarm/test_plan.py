@@ -125,7 +125,7 @@ def test_each_kind_of_swarm_has_its_stages(fields: dict[str, Any], swarm_type: s
     compiled = swarm_of({"agents": agents("A", "B", "C"), **fields})
     assert compiled.swarm_type == swarm_type
     assert names(compiled) == stages
-    assert compiled.plan.hears_only_last_loop == (swarm_type == "ConcurrentWorkflow")
+    assert compiled.plan.hears == ("previous_loop" if swarm_type == "ConcurrentWorkflow" else "everything")
 
 
 @pytest.mark.parametrize("asked", ["MixtureOfAgents", "HierarchicalSwarm", "auto", "sequentialworkflow", " "])
@@ -219,30 +219,30 @@ def test_an_empty_one_among_several_tasks_is_refused(tasks: list[str], index: in
 def test_a_task_is_what_the_conversation_opens_with() -> None:
     plan = swarm_of({"task": " write\n"}).plan
     assert plan.openings == (({"role": "user", "content": " write\n"},),)
-    assert not plan.indexed
+    assert plan.given_as == "task"
 
 
 def test_task_wins_over_messages_and_tasks() -> None:
     compiled = swarm_of({"task": "go", "messages": [HI], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "go"},),)
-    assert not compiled.plan.indexed
+    assert compiled.plan.given_as == "task"
     assert compiled.warnings == ("messages ignored: task wins", "tasks ignored: task wins")
-    assert not swarm_of({"task": "go", "tasks": ["one"]}).plan.indexed
+    assert swarm_of({"task": "go", "tasks": ["one"]}).plan.given_as == "task"
 
 
 @pytest.mark.parametrize("task", [None, "", "  "])
 def test_messages_win_over_tasks(task: str | None) -> None:
     compiled = swarm_of({"task": task, "messages": [HI, {"role": "assistant", "content": "ho"}], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}),)
-    assert not compiled.plan.indexed
+    assert compiled.plan.given_as == "task"
     assert compiled.warnings == ("tasks ignored: messages wins",)
 
 
 def test_several_tasks_open_a_conversation_each() -> None:
     plan = swarm_of({"task": None, "tasks": ["one", "two"]}).plan
     assert plan.openings == (({"role": "user", "content": "one"},), ({"role": "user", "content": "two"},))
-    assert plan.indexed
-    assert swarm_of({"task": None, "tasks": ["one"]}).plan.indexed
+    assert plan.given_as == "tasks"
+    assert swarm_of({"task": None, "tasks": ["one"]}).plan.given_as == "tasks"
 
 
 @pytest.mark.parametrize("fields", [{}, {"task": ""}, {"task": " "}, {"task": None, "history": []}, {"history": {}}])

@@ -13,6 +13,7 @@ from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from swarmstream.engine.model_calls import Recorder
 from swarmstream.engine.replay import RecoveredTurns
 from swarmstream.engine.run_calls import RunCalls
+from swarmstream.engine.transcript import Transcript
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
 from swarmstream.llm.base import ChatMessage
@@ -43,22 +44,19 @@ class Execution:
 
     async def run(self) -> bool:
         """Whether the plan was carried out to its end; False when a turn failed and `on_error` is `"fail"`."""
-        for task_index, opening in enumerate(self.plan.openings):
-            said: list[Said] = []
+        for task_index, opening in self.plan.conversations():
+            transcript = Transcript(self.plan.hears)
             for loop in range(1, self.plan.loops + 1):
-                heard = len(said)
+                transcript.begin_loop()
                 for number, stage in enumerate(self.plan.stages, start=1):
                     await self.before_stage()
-                    index = task_index if self.plan.indexed else None
-                    speakers = [
-                        self._turn(agent, number, loop, index, place) for place, agent in enumerate(stage.agents)
+                    turns = [
+                        self._turn(agent, number, loop, task_index, place) for place, agent in enumerate(stage.agents)
                     ]
-                    results = await self._run_stage(speakers, opening, said)
+                    results = await self._run_stage(turns, opening, transcript.entries)
                     if self.on_error == "fail" and any(result.failure for result in results):
                         return False
-                    said += [Said(result.agent, result.output, result.failure) for result in results]
-                if self.plan.hears_only_last_loop:
-                    del said[:heard]
+                    transcript.add_stage(Said(result.agent, result.output, result.failure) for result in results)
         return True
 
     async def _run_stage(

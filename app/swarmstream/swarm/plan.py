@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from swarmstream.errors import (
     DuplicateAgent,
@@ -28,6 +28,10 @@ from swarmstream.swarm.payloads import AgentRequest, AgentSpec, ImagePart, Messa
 from swarmstream.tools.functions import Tool
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.tools.policy import ToolAccess
+
+Hears: TypeAlias = Literal["everything", "previous_loop", "previous_stage", "nothing"]
+"""The earlier turns of its conversation that an agent reads: all; those since the loop before its own began; those of
+the stage before; none. Agents of one stage never read each other."""
 
 _MAX_WARNINGS = 20
 _MAX_WARNING_LENGTH = 200
@@ -60,10 +64,14 @@ class Plan:
     openings: tuple[tuple[ChatMessage, ...], ...]
     """The messages that each conversation begins with: one for every task."""
     loops: int = 1
-    indexed: bool = False
-    """Whether the client gave `tasks`, so that turns say which one they work on."""
-    hears_only_last_loop: bool = False
-    """Whether siblings of the loops before the last are forgotten (ConcurrentWorkflow)."""
+    hears: Hears = "everything"
+    given_as: Literal["task", "tasks"] = "task"
+    """`tasks`: each opening is one of a list, and turns carry its index."""
+
+    def conversations(self) -> Iterator[tuple[int | None, tuple[ChatMessage, ...]]]:
+        """Yield each opening with its index among the client's `tasks`, which is None where it gave one task."""
+        for index, opening in enumerate(self.openings):
+            yield (index if self.given_as == "tasks" else None), opening
 
     @property
     def turns(self) -> int:
@@ -94,7 +102,7 @@ class SwarmType:
     name: str
     description: str
     stages: Callable[[SwarmRequest, dict[str, Agent]], tuple[Stage, ...]]
-    hears_only_last_loop: bool = False
+    hears: Hears = "everything"
 
 
 def _one_after_another(_: SwarmRequest, agents: dict[str, Agent]) -> tuple[Stage, ...]:
@@ -135,7 +143,7 @@ SWARM_TYPES = {
             "ConcurrentWorkflow",
             "All agents work on the task at once, none hearing the others.",
             _side_by_side,
-            hears_only_last_loop=True,
+            hears="previous_loop",
         ),
     )
 }
@@ -183,8 +191,8 @@ def compile_swarm(
         stages=swarm_type.stages(request, agents),
         openings=_openings(request),
         loops=request.max_loops,
-        indexed=_source(request) == "tasks",
-        hears_only_last_loop=swarm_type.hears_only_last_loop,
+        hears=swarm_type.hears,
+        given_as="tasks" if _source(request) == "tasks" else "task",
     )
     _within(limits, plan)
     compiler.unread.extend(_ignored(request, swarm_type))
