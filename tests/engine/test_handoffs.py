@@ -15,26 +15,14 @@ from swarmstream.errors import ProviderAuth
 from swarmstream.events import TurnEnded, TurnStarted
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.swarm.plan import Stage
+from tests.clients.runs import answer_of, named, run, swarm_of
 from tests.clients.sse import ServerEvent
-from tests.engine.test_stages import Notes, carry_out
-from tests.engine.test_tool_calls import (
-    answer_of,
-    by_agent,
-    call,
-    calling,
-    in_turn,
-    named,
-    offered,
-    performed,
-    refusing,
-    results,
-    run,
-    saying,
-    swarm_of,
-    under_way,
-)
+from tests.engine.carrying_out import carry_out
+from tests.fakes.answers import by_agent, call, calling, in_turn, offered, refusing, results, saying
 from tests.fakes.clock import DrivenClock
+from tests.fakes.recorder import KeptEvents
 from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.fakes.tools import performed, under_way
 from tests.fakes.upstream import Exchange
 
 pytestmark = pytest.mark.anyio
@@ -272,7 +260,7 @@ async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
             scope.cancel()
             await anyio.sleep_forever()
 
-    notes = Notes()
+    notes = KeptEvents()
     with anyio.CancelScope() as scope:
         await Execution(
             compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), notes, "fail", before_stage

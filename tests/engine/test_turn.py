@@ -1,7 +1,5 @@
 """One agent's turn when its model misbehaves (docs/engine.md, "When the model misbehaves")."""
 
-from typing import Any
-
 import anyio
 import pytest
 
@@ -19,56 +17,14 @@ from swarmstream.errors import (
     ProviderUnreachable,
     UpstreamTruncated,
 )
-from swarmstream.events import ReasoningDelta, TextDelta, TurnEnded, TurnFailed
+from swarmstream.events import ReasoningDelta, TextDelta
 from swarmstream.llm.base import ChatMessage, Finished, ModelCall, OnDeltas, Reasoning, TokenCount, ToolCallDelta
-from tests.engine.test_stages import Notes
+from tests.engine.carrying_out import end_of, failure_of, soon, take_turn
 from tests.fakes.clock import DrivenClock
+from tests.fakes.recorder import KeptEvents
 from tests.fakes.scripted_model import Line, ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio
-
-
-async def take_turn(
-    model: ScriptedModel,
-    timeouts: TurnTimeouts | None = None,
-    *,
-    lasts: float = 0.0,
-    clock: DrivenClock | None = None,
-    **agent: Any,
-) -> Notes:
-    """What happens in a turn of agent A, and of its fallbacks; it `lasts` so many seconds, neither more nor less."""
-    compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", **agent}])
-    turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
-    clock = clock or DrivenClock()
-    notes = Notes(clock)
-    speaker = TurnRunner({"scripted": model}, timeouts or TurnTimeouts(), clock=clock)
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), notes)
-            if lasts:
-                await clock.advance(lasts - 0.001)
-                assert not isinstance(notes.events[-1], TurnEnded), "it ends too early"
-                await clock.advance(0.001)
-    assert model.open == 0, "every stream was closed"
-    assert clock.pending == [], "nothing waits any more"
-    return notes
-
-
-def end_of(notes: Notes) -> TurnEnded:
-    end = notes.events[-1]
-    assert isinstance(end, TurnEnded)
-    return end
-
-
-def failure_of(notes: Notes) -> TurnFailed:
-    failed = notes.events[-2]
-    assert isinstance(failed, TurnFailed)
-    return failed
-
-
-def soon(error: type[ModelError]) -> ModelError:
-    """An error after which the provider asks to come back at once: what is tried again is, without a pause."""
-    return error("no", retry_after_seconds=0)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +182,7 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A-")
     compiled = swarm()
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
-    notes = Notes()
+    notes = KeptEvents()
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             messages: list[ChatMessage] = []
