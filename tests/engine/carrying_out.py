@@ -4,6 +4,7 @@ from typing import Any
 
 import anyio
 
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.stages import Execution
 from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
@@ -18,10 +19,14 @@ from tests.fakes.scripted_model import ScriptedModel, swarm
 async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any = "fail") -> tuple[bool, list[Event]]:
     notes = KeptEvents()
     execution = Execution(
-        compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), notes, on_error, anyio.lowlevel.checkpoint
+        compiled.plan,
+        TurnRunner({"scripted": model}, TurnTimeouts()),
+        RunContext(notes),
+        on_error,
+        anyio.lowlevel.checkpoint,
     )
     with anyio.fail_after(30):
-        succeeded = await execution.run()
+        succeeded = await execution.carry_out()
     return succeeded, notes.events
 
 
@@ -41,7 +46,7 @@ async def take_turn(
     speaker = TurnRunner({"scripted": model}, timeouts or TurnTimeouts(), clock=clock)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), notes)
+            tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), RunContext(notes))
             if lasts:
                 await clock.advance(lasts - 0.001)
                 assert not isinstance(notes.events[-1], TurnEnded), "it ends too early"

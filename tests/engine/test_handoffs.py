@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.stages import Execution
 from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import TurnRunner
@@ -248,12 +249,12 @@ async def test_there_are_at_most_eight_in_a_row() -> None:
 
 
 async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
-    """`before_stage` is where a run waits that nobody reads: no receiver starts meanwhile."""
+    """`before_turn` is where a run waits that nobody reads: no receiver starts meanwhile."""
     compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", "handoffs": [{"agent_name": "B"}]}])
     model = ScriptedModel({"A": [ToolCallDelta(0, "c", "handoff", '{"agent": "B"}')], "default": [ProviderAuth("no")]})
     waits = 0
 
-    async def before_stage() -> None:
+    async def before_turn() -> None:
         nonlocal waits
         waits += 1
         if waits == 2:
@@ -263,6 +264,6 @@ async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
     notes = KeptEvents()
     with anyio.CancelScope() as scope:
         await Execution(
-            compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), notes, "fail", before_stage
-        ).run()
+            compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), RunContext(notes), "fail", before_turn
+        ).carry_out()
     assert [event.agent for event in notes.events if isinstance(event, TurnStarted)] == ["A"]

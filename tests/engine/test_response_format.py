@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.llm.model_ref import ModelRef
@@ -147,7 +148,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> KeptEvents:
     notes = KeptEvents()
     with anyio.fail_after(30):
         messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], said=())
-        await TurnRunner({"scripted": model}, TurnTimeouts()).take_turn(turn, messages, notes)
+        await TurnRunner({"scripted": model}, TurnTimeouts()).take_turn(turn, messages, RunContext(notes))
     return notes
 
 

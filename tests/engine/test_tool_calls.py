@@ -13,9 +13,9 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.engine.model_calls import ModelCalls
-from swarmstream.engine.timeouts import TurnTimeouts
-from swarmstream.engine.tool_calls import ToolUse
+from swarmstream.engine.timeouts import Deadline, TurnTimeouts
+from swarmstream.engine.tool_calls import ToolCalls
+from swarmstream.engine.toolsets import ClientTools, without_taken
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from swarmstream.events import ToolEnded
 from swarmstream.llm.base import Finished, ToolCallDelta
@@ -28,7 +28,7 @@ from tests.fakes.answers import by_agent, call, calling, calls, in_turn, offered
 from tests.fakes.clock import DrivenClock
 from tests.fakes.local_models import local_models
 from tests.fakes.recorder import KeptEvents
-from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.fakes.scripted_model import ScriptedModel
 from tests.fakes.tools import TOOLS, add, fail, inside, late, marks, none_under_way, performed, under_way
 from tests.fakes.upstream import Exchange, Script, provider
 
@@ -590,16 +590,17 @@ async def test_a_callers_tool_comes_before_the_servers(tmp_path: Path) -> None:
     assert asked["id"] == "call_w"
 
 
-async def test_no_name_is_offered_twice() -> None:
-    """A tool of an MCP server may be named as one of the caller's: the caller's counts."""
-    notes, agent = KeptEvents(), swarm().plan.stages[0].agents[0]
-    use = ToolUse("A", 1, notes, ModelCalls(agent, 1, notes, {}, TurnTimeouts()))
-    use.add([tool(add), tool(fail)])
-    use.add_callers([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
-    assert [schema["function"] for schema in use.schemas() if "Theirs." in str(schema)] == [
+def test_no_name_is_offered_twice() -> None:
+    """A tool of an MCP server may be named as one of the client's: the client's counts."""
+    client_tools = ClientTools([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
+    mcp_tools, taken = without_taken([tool(add), tool(fail)], [client_tools])
+    assert taken == ["add"]
+    clock = DrivenClock()
+    tools = ToolCalls("A", 1, KeptEvents(), Deadline(1, clock), clock, [mcp_tools, client_tools])
+    assert [schema["function"] for schema in tools.schemas() if "Theirs." in str(schema)] == [
         {"name": "add", "description": "Theirs."}
     ]
-    assert len(use.schemas()) == 2
+    assert len(tools.schemas()) == 2
 
 
 async def test_a_callers_tool_in_a_swarm_is_one_outputs_content(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from swarmstream.clock import sleep
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.errors import (
@@ -186,7 +187,9 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             messages: list[ChatMessage] = []
-            tasks.start_soon(TurnRunner({"scripted": model}, TurnTimeouts()).take_turn, turn, messages, notes)
+            tasks.start_soon(
+                TurnRunner({"scripted": model}, TurnTimeouts()).take_turn, turn, messages, RunContext(notes)
+            )
             await notes.until(TextDelta)
             tasks.cancel_scope.cancel()
     assert (end_of(notes).status, end_of(notes).output) == ("cancelled", "a")

@@ -9,10 +9,12 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
+from swarmstream.engine.failures import as_failure
 from swarmstream.engine.replay import RecoveredTurns, recovered_turns
 from swarmstream.engine.run_calls import RunCalls
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import TurnRunner, as_failure
+from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     BudgetExceeded,
     InternalError,
@@ -200,14 +202,13 @@ class Run:
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         job = self.job
-        self.calls.resume(self._past.calls, on_limit=self.stop)
-        execution = Execution(
-            job.plan, speaker, self, job.on_error, self.presence.while_unread, self._budget(), self.calls, self._past
-        )
+        self.calls.resume(self._past.model_calls, on_limit=self.stop)
+        context = RunContext(self, self._budget(), self.calls)
+        execution = Execution(job.plan, speaker, context, job.on_error, self.presence.while_unread, self._past)
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
             with self._scope, time_limit(self._clock, timeout - has_had):
-                succeeded = await execution.run()
+                succeeded = await execution.carry_out()
             if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
                 # The budget may have cut the last answer of all: nothing was left to be cancelled.
                 reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
