@@ -170,7 +170,7 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
         TextDelta(0, "B", 2, "t", 4),  # the second and the third said nothing
         TurnRestarted(0, "B", 2, 2, 9),
     ]
-    assert recovered_turns(enumerate(events, start=1)).calls == 2 + 2 + 3 + 1
+    assert recovered_turns(enumerate(events, start=1)).model_calls == 2 + 2 + 3 + 1
 
 
 def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:

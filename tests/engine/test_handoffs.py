@@ -8,33 +8,22 @@ import anyio
 import pytest
 
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import TurnEnded, TurnStarted
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.swarm.plan import Stage
+from tests.clients.runs import answer_of, named, run, swarm_of
 from tests.clients.sse import ServerEvent
-from tests.engine.test_stages import Notes, carry_out
-from tests.engine.test_tool_calls import (
-    answer_of,
-    by_agent,
-    call,
-    calling,
-    in_turn,
-    named,
-    offered,
-    performed,
-    refusing,
-    results,
-    run,
-    saying,
-    swarm_of,
-    under_way,
-)
+from tests.engine.carrying_out import carry_out
+from tests.fakes.answers import by_agent, call, calling, in_turn, offered, refusing, results, saying
 from tests.fakes.clock import DrivenClock
+from tests.fakes.recorder import KeptEvents
 from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.fakes.tools import performed, under_way
 from tests.fakes.upstream import Exchange
 
 pytestmark = pytest.mark.anyio
@@ -260,19 +249,21 @@ async def test_there_are_at_most_eight_in_a_row() -> None:
 
 
 async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
-    """`before_stage` is where a run waits that nobody reads: no receiver starts meanwhile."""
+    """`before_turn` is where a run waits that nobody reads: no receiver starts meanwhile."""
     compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", "handoffs": [{"agent_name": "B"}]}])
     model = ScriptedModel({"A": [ToolCallDelta(0, "c", "handoff", '{"agent": "B"}')], "default": [ProviderAuth("no")]})
     waits = 0
 
-    async def before_stage() -> None:
+    async def before_turn() -> None:
         nonlocal waits
         waits += 1
         if waits == 2:
             scope.cancel()
             await anyio.sleep_forever()
 
-    notes = Notes()
+    notes = KeptEvents()
     with anyio.CancelScope() as scope:
-        await Execution(compiled.plan, TurnRunner({"scripted": model}, TurnClocks()), notes, "fail", before_stage).run()
+        await Execution(
+            compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), RunContext(notes), "fail", before_turn
+        ).carry_out()
     assert [event.agent for event in notes.events if isinstance(event, TurnStarted)] == ["A"]

@@ -9,26 +9,11 @@ import anyio
 import pytest
 
 from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from tests.clients.runs import answer_of, named, outline, run
 from tests.clients.sse import ServerEvent
-from tests.engine.test_tool_calls import (
-    answer_of,
-    call,
-    calling,
-    calls,
-    forever,
-    in_turn,
-    inside,
-    named,
-    offered,
-    outline,
-    refusing,
-    results,
-    run,
-    saying,
-    says,
-    under_way,
-)
+from tests.fakes.answers import call, calling, calls, in_turn, offered, refusing, results, saying, says
 from tests.fakes.clock import DrivenClock
+from tests.fakes.tools import forever, inside, under_way
 from tests.fakes.upstream import Exchange, Script
 
 pytestmark = pytest.mark.anyio

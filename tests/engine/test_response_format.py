@@ -8,14 +8,16 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.run_context import RunContext
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.swarm.prompts import prompt
+from tests.clients.runs import answer_of, named, run
 from tests.conftest import client, serving
-from tests.engine.test_stages import Notes
-from tests.engine.test_tool_calls import answer_of, call, calling, in_turn, named, offered, run, saying
-from tests.engine.test_turn import end_of, failure_of
+from tests.engine.carrying_out import end_of, failure_of
+from tests.fakes.answers import call, calling, in_turn, offered, saying
+from tests.fakes.recorder import KeptEvents
 from tests.fakes.scripted_model import ScriptedModel, swarm
 from tests.fakes.upstream import provider
 
@@ -137,16 +139,16 @@ async def test_what_the_caller_has_to_answer_first_is_held_to_no_format(tmp_path
     assert events[-1].data["status"] == "success"
 
 
-async def _without_schemas(model: ScriptedModel, **agent: Any) -> Notes:
+async def _without_schemas(model: ScriptedModel, **agent: Any) -> KeptEvents:
     """What happens in a turn whose model cannot be held to a schema."""
     compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", "response_format": SCHEMA, **agent}])
     own = compiled.plan.stages[0].agents[0]
     refs: tuple[ModelRef, ...] = tuple(replace(ref, takes_schemas=ref.name == "takes") for ref in own.models)
     turn = Turn(replace(own, models=refs), number=1, stage=1, loop=1, task_index=None)
-    notes = Notes()
+    notes = KeptEvents()
     with anyio.fail_after(30):
         messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], transcript=())
-        await TurnRunner({"scripted": model}, TurnClocks()).take_turn(turn, messages, notes)
+        await TurnRunner({"scripted": model}, TurnTimeouts()).take_turn(turn, messages, RunContext(notes))
     return notes
 
 

@@ -13,8 +13,9 @@ from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.functions import tool
 from swarmstream.tools.threads import MAX_THREADS
+from tests.clients.runs import named, run
 from tests.conftest import client
-from tests.engine.test_tool_calls import call, calls, named, offered, results, run, says
+from tests.fakes.answers import call, calls, offered, results, says
 from tests.fakes.clock import DrivenClock
 from tests.fakes.local_models import local_models
 from tests.fakes.upstream import Exchange, provider

@@ -1,58 +1,13 @@
 """Plans carried out: who speaks when, and who hears whom (docs/engine.md, "Hand-off")."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
-import anyio
 import pytest
 
-from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import TurnClocks, TurnRunner
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
-from swarmstream.swarm.compile import Compiled
+from tests.engine.carrying_out import carry_out
 from tests.fakes.scripted_model import ScriptedModel, swarm
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass
-class Notes:
-    """A recorder that keeps everything."""
-
-    clock: Clock = SYSTEM_CLOCK
-    events: list[Event] = field(default_factory=list[Event])
-    _written: anyio.Event = field(default_factory=anyio.Event)
-
-    def now_ms(self) -> int:
-        return int(self.clock.now() * 1000)
-
-    def say(self, delta: Event) -> None:
-        self.record(delta)
-
-    def record(self, event: Event) -> None:
-        self.events.append(event)
-        self._written.set()
-        self._written = anyio.Event()
-
-    async def commit(self, event: Event) -> None:
-        self.record(event)
-
-    async def until(self, kind: type[Event]) -> None:
-        """Wait until such an event is there."""
-        while not any(isinstance(event, kind) for event in self.events):
-            await self._written.wait()
-
-
-async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any = "fail") -> tuple[bool, list[Event]]:
-    notes = Notes()
-    execution = Execution(
-        compiled.plan, TurnRunner({"scripted": model}, TurnClocks()), notes, on_error, anyio.lowlevel.checkpoint
-    )
-    with anyio.fail_after(30):
-        succeeded = await execution.run()
-    return succeeded, notes.events
 
 
 def said(events: list[Event]) -> list[tuple[str, str]]:

@@ -3,315 +3,42 @@
 import asyncio
 import json
 import random
-import sys
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import httpx
 import pytest
-from anyio import from_thread
 
-from swarmstream.engine.model_calls import ModelCalls
-from swarmstream.engine.timeouts import TurnClocks
-from swarmstream.engine.tool_calls import ToolUse
+from swarmstream.engine.timeouts import Deadline, TurnTimeouts
+from swarmstream.engine.tool_calls import ToolCalls
+from swarmstream.engine.toolsets import ClientTools, without_taken
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from swarmstream.events import ToolEnded
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.tools.base import MAX_OUTPUT_BYTES
-from swarmstream.tools.context import ToolContext
 from swarmstream.tools.functions import tool
-from tests.clients.sse import ServerEvent, check_stream, events_of
+from tests.clients.runs import AGENT, SWARM, answer_of, named, outline, run, swarm_of
+from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import client
-from tests.engine.test_stages import Notes
-from tests.engine.test_turn import end_of, failure_of, soon, take_turn
+from tests.engine.carrying_out import end_of, failure_of, soon, take_turn
+from tests.fakes.answers import by_agent, call, calling, calls, in_turn, offered, refusing, results, saying, says
 from tests.fakes.clock import DrivenClock
 from tests.fakes.local_models import local_models
-from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.fakes.recorder import KeptEvents
+from tests.fakes.scripted_model import ScriptedModel
+from tests.fakes.tools import TOOLS, add, fail, inside, late, marks, none_under_way, performed, under_way
 from tests.fakes.upstream import Exchange, Script, provider
 
 pytestmark = pytest.mark.anyio
-
-AGENT = "/v1/agent/completions"
-SWARM = "/v1/swarm/completions"
 
 
 @pytest.fixture(params=["direct", "litellm"])
 def lane(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-# --- Tools ------------------------------------------------------------------------------------------------------------
-
-performed: Counter[str] = Counter()
-"""How often each tool was begun, by what the test called it."""
-inside: Counter[str] = Counter()
-"""How many calls are under way."""
-marks: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
-
-
-@contextmanager
-def noted(what: str) -> Generator[None]:
-    performed[what] += 1
-    inside[what] += 1
-    try:
-        yield
-    finally:
-        inside[what] -= 1
-
-
-def add(a: int, b: int) -> int:
-    """Add two integers and return the result."""
-    performed["add"] += 1
-    return a + b
-
-
-async def meet(mine: str, theirs: str) -> str:
-    """Say that I am here, and wait for another one."""
-    marks[mine].set()
-    await marks[theirs].wait()
-    return f"{mine} met {theirs}"
-
-
-_barrier = threading.Barrier(2)
-
-
-def meet_in_threads() -> str:
-    """Wait for another call."""
-    _barrier.wait(5)
-    return "in the event loop" if threading.current_thread() is threading.main_thread() else "in a thread"
-
-
-async def where() -> str:
-    """Tell where this runs."""
-    return "in the event loop" if threading.current_thread() is threading.main_thread() else "in a thread"
-
-
-def fail(message: str) -> str:
-    """Fail."""
-    performed[message] += 1
-    raise ValueError(message)
-
-
-async def leave(message: str) -> str:
-    """Try to stop the server."""
-    performed[message] += 1
-    sys.exit(3)
-
-
-def leave_in_a_thread(message: str) -> str:
-    """Try to stop the server."""
-    performed[message] += 1
-    sys.exit(3)
-
-
-def much(kilobytes: int) -> str:
-    """Say much."""
-    return "x" * 1024 * kilobytes
-
-
-@tool(timeout_seconds=45)
-async def slow() -> str:
-    """Take too long."""
-    with noted("slow"):
-        await anyio.sleep_forever()
-    return "never"
-
-
-async def forever(what: str) -> str:
-    """Take forever."""
-    with noted(what):
-        await anyio.sleep_forever()
-    return "never"
-
-
-def forever_in_a_thread(what: str) -> str:
-    """Take forever, but look whether anybody waits."""
-    with noted(what):
-        while True:
-            from_thread.check_cancelled()
-            threading.Event().wait(0.005)
-
-
-async def report(context: ToolContext, rows: Annotated[int, "How many."]) -> str:
-    """Read rows and say how far that is."""
-    for row in range(1, rows + 1):
-        await context.report_progress(row, rows)
-    await context.write_event_to_stream("rows", {"count": rows, "by": context.agent})
-    return f"{rows} rows"
-
-
-def report_from_a_thread(context: ToolContext) -> str:
-    """Write from a thread."""
-    from_thread.run(context.write_event_to_stream, "thread", [1, "ü"])
-    return "written"
-
-
-late: list[str] = []
-
-
-async def write_later(context: ToolContext) -> str:
-    """Go on writing when it is over."""
-
-    async def write() -> None:
-        await marks["the call is over"].wait()
-        try:
-            await context.write_event_to_stream("late")
-        except RuntimeError as error:
-            late.append(str(error))
-        marks["late"].set()
-
-    marks["writer"].set()
-    _writers.append(asyncio.ensure_future(write()))
-    return "done"
-
-
-_writers: list[asyncio.Future[None]] = []
-
-TOOLS = {
-    "tools": tuple(
-        f"{__name__}:{name}"
-        for name in (
-            *("add", "meet", "meet_in_threads", "where", "fail", "leave", "leave_in_a_thread", "much", "slow"),
-            *("forever", "forever_in_a_thread", "report", "report_from_a_thread", "write_later"),
-        )
-    )
-}
-
-# --- What the provider says -------------------------------------------------------------------------------------------
-
-
-def call(name: str, arguments: Any = "{}", *, index: int = 0, call_id: str | None = None) -> dict[str, Any]:
-    """A whole tool call as a provider sends it."""
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    function = {"name": name, "arguments": text}
-    return {"index": index, "id": call_id or f"call_{name}_{index}", "type": "function", "function": function}
-
-
-async def calls(exchange: Exchange, *tool_calls: dict[str, Any], text: str = "") -> None:
-    """An answer that says something and calls tools."""
-    await exchange.open()
-    if text:
-        await exchange.say(text)
-    await exchange.delta(tool_calls=list(tool_calls))
-    await exchange.finish("tool_calls")
-
-
-async def says(exchange: Exchange, *texts: str) -> None:
-    await exchange.open()
-    await exchange.say(*texts)
-    await exchange.finish()
-
-
-def calling(*tool_calls: dict[str, Any], text: str = "") -> Script:
-    return lambda exchange: calls(exchange, *tool_calls, text=text)
-
-
-def saying(*texts: str) -> Script:
-    return lambda exchange: says(exchange, *texts)
-
-
-def refusing(status: int) -> Script:
-    return lambda exchange: exchange.refuse(status, b"{}")
-
-
-def in_turn(*answers: Script) -> Script:
-    """One answer after the other; the last one ever after."""
-    waiting = list(answers)
-
-    async def script(exchange: Exchange) -> None:
-        await (waiting.pop(0) if len(waiting) > 1 else waiting[0])(exchange)
-
-    return script
-
-
-def by_agent(**scripts: Script) -> Script:
-    """Whatever the agent of that system prompt is to say."""
-
-    async def script(exchange: Exchange) -> None:
-        await scripts[exchange.system](exchange)
-
-    return script
-
-
-def results(exchange: Exchange) -> list[str]:
-    """What the tools answered, as the model is told."""
-    return [message["content"] for message in exchange.body["messages"] if message["role"] == "tool"]
-
-
-def offered(exchange: Exchange) -> list[str]:
-    return [tool["function"]["name"] for tool in exchange.body.get("tools", [])]
-
-
-# --- What the client does ---------------------------------------------------------------------------------------------
-
-Listener = Callable[[ServerEvent], None]
-
-
-def swarm_of(*agents: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A swarm of agents that tell the provider their names."""
-    return {"agents": [{"system_prompt": agent["agent_name"], **agent} for agent in agents], **fields}
-
-
-async def run(
-    script: Script,
-    tmp_path: Path,
-    agent: dict[str, Any] | None = None,
-    *,
-    settings: dict[str, Any] | None = None,
-    on: Listener | None = None,
-    meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
-    **fields: Any,
-) -> tuple[list[ServerEvent], list[Exchange]]:
-    """The events of a run of one agent, or of a swarm, and what their provider was asked. `on` is told of each event
-    as it comes; `meanwhile` goes on beside it."""
-    path = SWARM if agent is None else AGENT
-    config = {} if agent is None else {"agent_config": {"agent_name": "A", **agent}}
-    payload = {**config, "task": "go", "stream": True, **fields}
-    events: list[ServerEvent] = []
-    async with (
-        provider(script) as upstream,
-        local_models(upstream, tmp_path, **{**TOOLS, **(settings or {})}) as url,
-        client(url) as http,
-    ):
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as tasks:
-                if meanwhile is not None:
-                    tasks.start_soon(meanwhile)
-                async with http.stream("POST", path, json=payload) as response:
-                    assert response.status_code == 200, (await response.aread()).decode()
-                    async for event in events_of(response):
-                        events.append(event)
-                        if on is not None:
-                            on(event)
-            await upstream.idle()
-    check_stream(events)
-    return events, upstream.exchanges
-
-
-async def answer_of(script: Script, tmp_path: Path, payload: dict[str, Any], **settings: Any) -> httpx.Response:
-    """The answer to a request that does not stream."""
-    path = AGENT if "agent_config" in payload else SWARM
-    async with (
-        provider(script) as upstream,
-        local_models(upstream, tmp_path, **TOOLS, **settings) as url,
-        client(url) as http,
-    ):
-        with anyio.fail_after(30):
-            return await http.post(path, json={"task": "go", **payload})
-
-
-def named(events: list[ServerEvent], *names: str) -> list[ServerEvent]:
-    return [event for event in events if event.event in names]
-
-
-def outline(events: list[ServerEvent]) -> list[str]:
-    """The events between the first two and the last two."""
-    return [event.event for event in events[2:-2]]
 
 
 # --- The loop ---------------------------------------------------------------------------------------------------------
@@ -705,12 +432,12 @@ async def test_the_turns_time_is_over_while_a_tool_runs(name: str, tmp_path: Pat
     assert error["code"] == "turn_timeout"
     assert (end["status"], end["output"]) == ("failed", "Hm. ")
     assert len(exchanges) == 1
-    await _left_alone("timed")
+    await none_under_way("timed")
 
 
 async def test_a_tool_that_is_done_in_time_is_heard_although_the_turn_has_a_clock() -> None:
     model = ScriptedModel({"A": [[CALCULATE], ["two"]]})
-    end = end_of(await take_turn(model, TurnClocks(turn_seconds=5), **ACTS))
+    end = end_of(await take_turn(model, TurnTimeouts(turn_seconds=5), **ACTS))
     assert (end.output, end.status) == ("two", "success")
 
 
@@ -729,18 +456,7 @@ async def test_the_runs_time_is_over_while_tools_run(tmp_path: Path) -> None:
     assert [event.data["is_error"] for event in named(events, "tool_end")] == [True, True]
     assert named(events, "error")[0].data["active_agents"] == ["A"]
     assert named(events, "agent_end")[0].data["status"] == "cancelled"
-    await _left_alone("r")
-
-
-async def _left_alone(what: str) -> None:
-    await under_way(what, 0)
-
-
-async def under_way(what: str, count: int = 1) -> None:
-    """Wait until so many calls are under way."""
-    with anyio.fail_after(30):
-        while inside[what] != count:  # noqa: ASYNC110  # a thread tells by nothing else how far it is
-            await anyio.sleep(0.005)
+    await none_under_way("r")
 
 
 @pytest.mark.parametrize("policy", ["cancel", "continue"])
@@ -761,7 +477,7 @@ async def test_a_client_that_hangs_up_while_tools_run(policy: str, tmp_path: Pat
                 await anext(event async for event in events_of(response) if event.event == "tool_start")
             await anyio.wait_all_tasks_blocked()
             marks["client is gone"].set()
-            await _left_alone(what)
+            await none_under_way(what)
             answer = await http.get(response.headers["location"])
     events = [line for line in answer.text.splitlines() if line.startswith("event: ")]
     assert events[-2:] == ["event: usage", "event: end"]
@@ -875,16 +591,17 @@ async def test_a_callers_tool_comes_before_the_servers(tmp_path: Path) -> None:
     assert asked["id"] == "call_w"
 
 
-async def test_no_name_is_offered_twice() -> None:
-    """A tool of an MCP server may be named as one of the caller's: the caller's counts."""
-    notes, agent = Notes(), swarm().plan.stages[0].agents[0]
-    use = ToolUse("A", 1, notes, ModelCalls(agent, 1, notes, {}, TurnClocks()))
-    use.add([tool(add), tool(fail)])
-    use.add_callers([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
-    assert [schema["function"] for schema in use.schemas() if "Theirs." in str(schema)] == [
+def test_no_name_is_offered_twice() -> None:
+    """A tool of an MCP server may be named as one of the client's: the client's counts."""
+    client_tools = ClientTools([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
+    mcp_tools, taken = without_taken([tool(add), tool(fail)], [client_tools])
+    assert taken == ["add"]
+    clock = DrivenClock()
+    tools = ToolCalls("A", 1, KeptEvents(), Deadline(1, clock), clock, [mcp_tools, client_tools])
+    assert [schema["function"] for schema in tools.schemas() if "Theirs." in str(schema)] == [
         {"name": "add", "description": "Theirs."}
     ]
-    assert len(use.schemas()) == 2
+    assert len(tools.schemas()) == 2
 
 
 async def test_a_callers_tool_in_a_swarm_is_one_outputs_content(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.engine.test_tool_calls import call
+from tests.fakes.answers import call
 from tests.fakes.upstream import Exchange
 
 DELTAS = 12

@@ -403,9 +403,9 @@ def test_who_passed_the_word_first_was_answered_first() -> None:
 
     events = [started("A", 1), started("B", 2), ended("B", 2), ended("A", 1), started("X", 3), started("X", 4)]
     past = recovered_turns(enumerate(events, start=1))
-    taken = [past.take("X", stage=1, loop=1, task_index=None, handed_by=turn) for turn in (1, 2)]
+    taken = [past.find("X", stage=1, loop=1, task_index=None, handed_by=turn) for turn in (1, 2)]
     assert [turn and turn.started.turn for turn in taken] == [4, 3]
-    assert past.take("X", stage=1, loop=1, task_index=None, handed_by=None) is None
+    assert past.find("X", stage=1, loop=1, task_index=None, handed_by=None) is None
 
 
 async def test_a_run_that_was_taken_up_can_be_cancelled(tmp_path: Path) -> None:

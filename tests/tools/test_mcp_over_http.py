@@ -8,8 +8,9 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from swarmstream.llm.providers.demo.model import DemoModel
+from tests.clients.runs import named, run
 from tests.conftest import client, serving
-from tests.engine.test_tool_calls import call, calls, named, offered, results, run, says
+from tests.fakes.answers import call, calls, offered, results, says
 from tests.fakes.clock import DrivenClock
 from tests.fakes.mcp_server import Asked, listening, official, rogue
 from tests.fakes.upstream import Exchange

@@ -19,10 +19,11 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from swarmstream.engine.call import Reply
-from swarmstream.engine.final_answer import last_word
+from swarmstream.engine.final_answer import answer_without_tools
 from swarmstream.engine.model_calls import ModelCalls
-from swarmstream.engine.tool_calls import ToolUse
+from swarmstream.engine.reply import Reply
+from swarmstream.engine.tool_calls import ToolCalls
+from swarmstream.engine.toolsets import ServerTools
 from swarmstream.errors import PlanFailed, quote
 from swarmstream.llm.base import ChatMessage, JsonObject
 from swarmstream.swarm.response_format import AnswerFormat
@@ -83,17 +84,17 @@ class _DoneTool(Tool):
         return "the subtask is done"
 
 
-class Autonomy:
+class AutonomousTurn:
     """One turn of an agent that decides by itself how often it calls its model, within bounds."""
 
-    def __init__(self, speech: ModelCalls, tools: ToolUse, messages: Sequence[ChatMessage]) -> None:
-        self._speech = speech
+    def __init__(self, calls: ModelCalls, tools: ToolCalls, messages: Sequence[ChatMessage]) -> None:
+        self._calls = calls
         self._tools = tools
         self._messages = list(messages)
         self._calls_left = MAX_CALLS
 
-    async def pursue(self, answer_format: AnswerFormat | None) -> list[ChatMessage]:
-        """Plan, execute, sum up; the messages that the summary answered.
+    async def run(self, answer_format: AnswerFormat | None) -> list[ChatMessage]:
+        """Plan, execute, sum up; return the messages that the summary answered.
 
         Raises:
             PlanFailed: the model did not come up with a plan.
@@ -102,20 +103,20 @@ class Autonomy:
         subtasks = await self._plan()
         for subtask in _in_order(subtasks):
             await self._work_on(subtask)
-        self._tell(_SUM_UP)
-        return await last_word(self._speech, self._messages, answer_format)
+        self._instruct(_SUM_UP)
+        return await answer_without_tools(self._calls, self._messages, answer_format)
 
     async def _plan(self) -> list[Subtask]:
         planning = _plan_tool()
-        tools = self._tools.only([planning])
-        self._tell(_PLAN_FIRST)
+        tools = self._tools.with_toolsets([ServerTools([planning])])
+        self._instruct(_PLAN_FIRST)
         for _ in range(MAX_PLAN_TRIES):
-            reply = await self._ask(tools)
+            reply = await self._call(tools)
             if planning.subtasks:
                 self._tools.write("plan", {"subtasks": cast(list[JsonValue], planning.subtasks)})
                 return planning.subtasks
             if not reply.tool_calls:
-                self._tell(_PLAN_EXPECTED)
+                self._instruct(_PLAN_EXPECTED)
         raise PlanFailed(f"the model did not come up with a plan in {MAX_PLAN_TRIES} tries")
 
     async def _work_on(self, subtask: Subtask) -> None:
@@ -124,31 +125,31 @@ class Autonomy:
         self._tools.write("subtask_end", {"id": subtask["id"], "title": subtask["title"], "status": status})
 
     async def _execute(self, subtask: Subtask) -> str:
-        """How it ended: `done`, or `unfinished` where the bound on calls came first."""
+        """Return the subtask's status: `done`, or `unfinished` where the bound on calls came first."""
         done = _done_tool()
-        tools = self._tools.having([done])
-        self._tell(f"Work on subtask {subtask['id']} now: {subtask['title']}. Call subtask_done when it is done.")
+        tools = self._tools.with_toolsets([ServerTools([done]), *self._tools.toolsets])
+        self._instruct(f"Work on subtask {subtask['id']} now: {subtask['title']}. Call subtask_done when it is done.")
         was_reminded = False
         for _ in range(min(MAX_CALLS_PER_SUBTASK, self._calls_left)):
-            reply = await self._ask(tools)
+            reply = await self._call(tools)
             if done.results or (was_reminded and not reply.tool_calls):
                 return "done"
             if not reply.tool_calls:
                 was_reminded = True
-                self._tell(_DONE_EXPECTED)
+                self._instruct(_DONE_EXPECTED)
         return "unfinished"
 
-    async def _ask(self, tools: ToolUse) -> Reply:
-        """One call, whose tools are run; the conversation goes on behind it."""
+    async def _call(self, tools: ToolCalls) -> Reply:
+        """Call the model, run the tools that it calls, and extend the conversation by both."""
         self._calls_left -= 1
-        reply = await self._speech.ask(self._messages, tools.schemas())
+        reply = await self._calls.call(self._messages, tools.schemas())
         if reply.tool_calls:
             self._messages += await tools.answer(reply)
         elif reply.text:
             self._messages.append({"role": "assistant", "content": reply.text})
         return reply
 
-    def _tell(self, text: str) -> None:
+    def _instruct(self, text: str) -> None:
         self._messages.append({"role": "user", "content": text})
 
 

@@ -1,4 +1,4 @@
-"""What a run had come to when its process ended: the turns that need not, and those that have to, be taken again."""
+"""The turns of a run that an interrupted process took or began, as its events tell."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ from swarmstream.events import (
 
 @dataclass(slots=True)
 class RecoveredTurn:
-    """A turn that was begun in an earlier process."""
+    """A turn that began in an earlier process."""
 
     started: TurnStarted
     handed_by: int | None
-    """The turn that passed the word to it."""
+    """The number of the turn that handed off to it."""
     next_event_id: int
-    """What it said from this event on does not count, should it have been interrupted."""
+    """Readers discard the turn's events from this one on, should the turn begin anew."""
     attempts: int = 1
     ended: TurnEnded | None = None
     failure: str | None = None
@@ -31,60 +31,61 @@ class RecoveredTurn:
 
 
 @dataclass(slots=True)
-class Recovery:
-    """The turns so far, by number; none for a run that begins now."""
+class RecoveredTurns:
+    """The turns so far, by number; empty for a run that begins now."""
 
     turns: dict[int, RecoveredTurn] = field(default_factory=dict[int, RecoveredTurn])
-    calls: int = 0
-    """Of models, as far as the events tell: of a call's attempts one, and those that left neither words nor tools only
-    where others came after them."""
+    model_calls: int = 0
+    """At least so many were made. Events show one of a call's attempts, and a call that left neither text nor tools
+    only where another followed it."""
 
     @property
     def next_number(self) -> int:
-        """Of a turn that was never begun."""
+        """The number of the next turn that never began."""
         return max(self.turns, default=0) + 1
 
-    def take(
+    def find(
         self, agent: str, *, stage: int, loop: int, task_index: int | None, handed_by: int | None
     ) -> RecoveredTurn | None:
-        """The turn of this agent at this place of the plan."""
+        """Return the turn of this agent at this place of the plan."""
         wanted = (agent, stage, loop, task_index, handed_by)
         for turn in self.turns.values():
-            its = turn.started
-            if (its.agent, its.stage, its.loop, its.task_index, turn.handed_by) == wanted:
+            started = turn.started
+            if (started.agent, started.stage, started.loop, started.task_index, turn.handed_by) == wanted:
                 return turn
         return None
 
 
-def recovered_turns(entries: Iterable[tuple[int, Event]]) -> Recovery:
-    """The turns in a run's events."""
-    past = Recovery()
-    words: dict[tuple[str, int, int, int | None], list[int]] = {}
-    """The turns that passed the word, by the receiver's name and place, until it takes it. Siblings may pass it to the
-    same name: who was first to pass it is first to be answered."""
+def recovered_turns(entries: Iterable[tuple[int, Event]]) -> RecoveredTurns:
+    """Return the turns in a run's events, which come with their numbers."""
+    recovered = RecoveredTurns()
+    turns = recovered.turns
+    handoffs: dict[tuple[str, int, int, int | None], list[int]] = {}
+    """The turns that handed off, by the receiver's name and place, until the receiver begins. Siblings may hand off to
+    one name: the first that did is the first to be answered."""
     calls = _CallCount()
     for number, event in entries:
         calls.observe(event)
         match event:
             case TurnStarted():
-                passed = words.get((event.agent, event.stage, event.loop, event.task_index))
-                handed_by = passed.pop(0) if passed else None
-                past.turns[event.turn] = RecoveredTurn(event, handed_by, next_event_id=number + 1)
+                givers = handoffs.get((event.agent, event.stage, event.loop, event.task_index))
+                handed_by = givers.pop(0) if givers else None
+                turns[event.turn] = RecoveredTurn(event, handed_by, next_event_id=number + 1)
             case TurnRestarted():
-                turn = past.turns[event.turn]
+                turn = turns[event.turn]
                 turn.attempts, turn.next_event_id, turn.failure = event.attempt, number + 1, None
             case TurnFailed():
-                past.turns[event.turn].failure = event.failure.code
+                turns[event.turn].failure = event.failure.code
             case TurnEnded():
-                turn = past.turns[event.turn]
+                turn = turns[event.turn]
                 turn.ended = event
                 if event.handed_to is not None:
-                    its = turn.started
-                    words.setdefault((event.handed_to, its.stage, its.loop, its.task_index), []).append(event.turn)
+                    place = (event.handed_to, turn.started.stage, turn.started.loop, turn.started.task_index)
+                    handoffs.setdefault(place, []).append(event.turn)
             case _:
                 pass
-    past.calls = calls.count
-    return past
+    recovered.model_calls = calls.count
+    return recovered
 
 
 class _CallCount:
@@ -93,7 +94,7 @@ class _CallCount:
     def __init__(self) -> None:
         self.count = 0
         self._steps: dict[int, int] = {}
-        """The call that each turn has come to."""
+        """The present call of each turn, from 1."""
         self._acting: set[int] = set()
         """The turns whose last event is a tool's beginning: more of them belong to the same call."""
 
@@ -103,16 +104,16 @@ class _CallCount:
                 self._steps[event.turn] = 1
                 self.count += 1
             case TextDelta():
-                self._come_to(event.turn, event.step)
+                self._advance(event.turn, event.step)
             case ToolStarted() if event.turn not in self._acting:
-                self._come_to(event.turn, self._steps[event.turn] + 1)
+                self._advance(event.turn, self._steps[event.turn] + 1)
                 self._acting.add(event.turn)
             case ToolEnded():
                 self._acting.discard(event.turn)
             case _:
                 pass
 
-    def _come_to(self, turn: int, step: int) -> None:
+    def _advance(self, turn: int, step: int) -> None:
         more = step - self._steps[turn]
         if more > 0:
             self._steps[turn] = step

@@ -1,6 +1,6 @@
 """What the operator grants, as the settings say it."""
 
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.runs.supervisor import RunLimits
 from swarmstream.settings import Settings
 from swarmstream.swarm.limits import PlanLimits
@@ -20,7 +20,7 @@ def run_limits(settings: Settings) -> RunLimits:
         disconnect_grace_seconds=settings.disconnect_grace_seconds,
         max_calls=settings.max_calls,
         max_prompt_bytes=settings.max_prompt_bytes,
-        clocks=TurnClocks(
+        timeouts=TurnTimeouts(
             first_token_seconds=settings.first_token_seconds,
             idle_seconds=settings.idle_seconds,
             turn_seconds=settings.turn_seconds,

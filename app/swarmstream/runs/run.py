@@ -9,10 +9,12 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.replay import Recovery, recovered_turns
+from swarmstream.engine.failures import as_failure
+from swarmstream.engine.replay import RecoveredTurns, recovered_turns
 from swarmstream.engine.run_calls import RunCalls
+from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import TurnRunner, as_failure
+from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     BudgetExceeded,
     InternalError,
@@ -68,7 +70,7 @@ class Run:
         self._stopped_by: RunError | None = None
         self._is_suspended = False
         self._is_withdrawn = False
-        self._past = Recovery()
+        self._past = RecoveredTurns()
         self.calls = calls or RunCalls(owner=job.owner)
         self.presence = Presence(
             needs_reader=self._needs_reader, leave=self._leave, grace_seconds=grace_seconds, clock=clock
@@ -79,11 +81,11 @@ class Run:
     def now_ms(self) -> int:
         return int((self._now() - self._began) * 1000)
 
-    def say(self, delta: TextDelta | ReasoningDelta) -> None:
+    def append_delta(self, delta: TextDelta | ReasoningDelta) -> None:
         if not self._is_silent:
             self._log.append(delta)  # the summary learns nothing of it
 
-    def record(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         if self._is_silent:
             return
         if isinstance(event, _SHOWN_WHEN_SAFE):
@@ -96,7 +98,7 @@ class Run:
         if self._is_silent:
             return
         if self.job.on_disconnect == "cancel" and not isinstance(event, RunEnded):
-            self.record(event)  # no other process goes on with this run: it is enough that it is written soon
+            self.append(event)  # no other process goes on with this run: it is enough that it is written soon
             return
         self.summary.observe(event)
         try:
@@ -157,8 +159,8 @@ class Run:
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
         self._log = await journal.submit(self._record, self)
-        self.record(_description(self._record, self.job, self.calls.max_calls))
-        self.record(RunStarted(self.now_ms()))
+        self.append(_description(self._record, self.job, self.calls.max_calls))
+        self.append(RunStarted(self.now_ms()))
 
     async def kept(self) -> None:
         """Return once the first two events are safe: who is told of the run finds it, whatever happens then.
@@ -205,14 +207,13 @@ class Run:
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         job = self.job
-        self.calls.resume(self._past.calls, on_limit=self.stop)
-        execution = Execution(
-            job.plan, speaker, self, job.on_error, self.presence.while_unread, self._budget(), self.calls, self._past
-        )
+        self.calls.resume(self._past.model_calls, on_limit=self.stop)
+        context = RunContext(self, self._budget(), self.calls)
+        execution = Execution(job.plan, speaker, context, job.on_error, self.presence.while_unread, self._past)
         try:
             has_had = self.now_ms() / 1000  # before a crash, if there was one
             with self._scope, time_limit(self._clock, timeout - has_had):
-                succeeded = await execution.run()
+                succeeded = await execution.carry_out()
             if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
                 # The budget may have cut the last answer of all: nothing was left to be cancelled.
                 reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
@@ -236,7 +237,7 @@ class Run:
         self.presence.end()
         now_ms = self.now_ms()
         if reason is not None and self.summary.stopped is None:
-            self.record(
+            self.append(
                 RunFailed(
                     now_ms,
                     failure=as_failure(reason),
@@ -246,7 +247,7 @@ class Run:
                 )
             )
         if self.summary.usage is None:  # else a crash came between it and the end
-            self.record(self.summary.total(now_ms))
+            self.append(self.summary.total(now_ms))
         unforced: EndStatus = "success" if succeeded else "failed"
         await self.commit(
             RunEnded(

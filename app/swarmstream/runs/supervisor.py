@@ -15,7 +15,7 @@ import anyio
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.engine.prompt_room import DEFAULT_BYTES, PromptRoom
 from swarmstream.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     NotFound,
@@ -53,7 +53,7 @@ class RunLimits:
     """Of models, in one run."""
     max_prompt_bytes: int = DEFAULT_BYTES
     """Of prompts on their way to models, all runs together."""
-    clocks: TurnClocks = field(default_factory=TurnClocks)
+    timeouts: TurnTimeouts = field(default_factory=TurnTimeouts)
 
 
 class Supervisor:
@@ -70,7 +70,7 @@ class Supervisor:
         self.journal = journal
         self._clock = clock
         self._recovery: Recovery | None = None
-        self._speaker = TurnRunner(models, limits.clocks, mcp, clock)
+        self._speaker = TurnRunner(models, limits.timeouts, mcp, clock)
         self._limits = limits
         self._room = PromptRoom(limits.max_prompt_bytes)
         self._live: dict[str, Run] = {}
