@@ -145,8 +145,8 @@ class ModelCalls:
 
     async def ready(self) -> None:
         """Prepare the models, outside all clocks, and begin the turn's time."""
-        for lane in {model.lane for model in self._agent.models}:
-            await self._models[lane].ready()
+        for backend in {model.backend for model in self._agent.models}:
+            await self._models[backend].ready()
         self.ends = self.clock.now() + self._seconds
 
     async def ask(
@@ -241,7 +241,7 @@ class ModelCalls:
 
         try:
             with clock:
-                await self._models[call.model.lane].stream(asked, hear)
+                await self._models[call.model.backend].stream(asked, hear)
         except ModelError as error:
             without_frames(error)  # the adapter has logged what there is to know
             if isinstance(error, _REFUSALS) and not call.heard and call.count is None:
@@ -256,7 +256,7 @@ class ModelCalls:
     async def _reserve(self, model: ModelRef) -> None:
         """Take the call's share of the run's budget, if there is one, and room for its prompt; waits for others to
         leave something over."""
-        wanted = self._agent.sampling.max_tokens_of(model)
+        wanted = self._agent.sampling.max_tokens_for(model)
         try:
             with time_limit(self.clock, self.ends - self.clock.now()) as scope:
                 self._size = await self._calls.measure(self._asked)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from swarmstream.errors import UnknownModel, quote
 from swarmstream.llm.model_table import provider_of, speaks_openai
-from swarmstream.settings import Backend, Settings
+from swarmstream.settings import BackendName, Settings
 
 DEMO_PREFIX = "demo/"
 
@@ -43,7 +43,7 @@ class Alias(BaseModel):
     api_base: str | None = None
     api_key_env: str | None = None
     """The variable that holds the key to send; with an `api_base` and without this, none is sent."""
-    lane: Backend | None = None
+    lane: BackendName | None = None
     """Which way to the model, whatever the setting says."""
     price: AliasPrice | None = None
 
@@ -60,7 +60,7 @@ class AliasError(Exception):
     """The operator's aliases cannot be used; the message names the setting."""
 
 
-def aliases_of(settings: Settings) -> dict[str, Alias]:
+def load_aliases(settings: Settings) -> dict[str, Alias]:
     """The operator's aliases; the short form wins over the file.
 
     Raises:

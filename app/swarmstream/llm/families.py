@@ -18,7 +18,7 @@ _ALWAYS_THINKS = Traits(refuses=_SAMPLING | _PENALTIES, takes_budget=False)
 _THINKS_IF_ASKED = Traits(
     refuses=_PENALTIES, refuses_thinking=_SAMPLING, thinks_unasked=False, can_rest=True, takes_budget=False
 )
-_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="at_rest")
+_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="without_reasoning")
 _CLAUDE = Traits(refuses=_PENALTIES | {"seed", "logprobs", "top_logprobs"})
 _CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_budget=False)
 
@@ -30,7 +30,7 @@ _OPENAIS: tuple[tuple[str, Traits], ...] = (
     ("gpt-5*-search*", _ALWAYS_THINKS),
     ("gpt-5.[1-9][0-9]*", _THINKS_UNLESS_ASKED),
     ("gpt-5.[123]*", _THINKS_IF_ASKED),
-    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="at_rest")),
+    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="without_reasoning")),
     ("gpt-5.[5-9]*", _THINKS_UNLESS_ASKED),
     ("gpt-5", _ALWAYS_THINKS),
     ("gpt-5-*", _ALWAYS_THINKS),

@@ -10,7 +10,7 @@ from swarmstream.errors import AppError, NoCredentials, UnknownModel, quote
 from swarmstream.llm import model_table
 from swarmstream.llm.aliases import DEMO_PREFIX, Alias
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef, Price
-from swarmstream.settings import Backend
+from swarmstream.settings import BackendName
 
 DEMO_MODEL = f"{DEMO_PREFIX}swarm"
 _RESOLVED_NAMES = 1024
@@ -18,7 +18,7 @@ _FREE = Price(input=0.0, output=0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PublicAlias:
     """An alias as clients may know it: no address, no key, no variable's name."""
 
     name: str
@@ -39,7 +39,7 @@ class Registry:
         default_model: str,
         environ: Mapping[str, str],
         aliases: Mapping[str, Alias] | None = None,
-        lane: Backend | Literal["auto"] = "auto",
+        backend: BackendName | Literal["auto"] = "auto",
         holder: str = "this server",
         hint: str = "",
     ):
@@ -47,7 +47,7 @@ class Registry:
         self._default_model = default_model
         self._environ = environ
         self._aliases = dict(aliases or {})
-        self._lane: Backend | Literal["auto"] = lane
+        self._backend: BackendName | Literal["auto"] = backend
         self._holder = holder
         self._hint = hint
         self._lately = lru_cache(maxsize=_RESOLVED_NAMES)(self._resolve)
@@ -67,14 +67,14 @@ class Registry:
     def _resolve_alias(self, name: str, alias: Alias) -> ModelRef:
         target = alias.model
         if target.startswith(DEMO_PREFIX):
-            return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), lane="demo", price=_FREE)
+            return ModelRef(name=name, target=target.removeprefix(DEMO_PREFIX), backend="demo", price=_FREE)
         provider = model_table.provider_of(target, environ=self._environ)
         self._check_credentials(name, provider, alias)
         endpoint = self._endpoint(name, provider, alias)
         return ModelRef(
             name=name,
             target=target if target.startswith(f"{provider}/") else f"{provider}/{target}",
-            lane="direct" if endpoint else "litellm",
+            backend="direct" if endpoint else "litellm",
             api_base=alias.api_base,
             api_key_env=alias.api_key_env,
             endpoint=endpoint,
@@ -82,7 +82,7 @@ class Registry:
             max_output_tokens=model_table.max_output_tokens(target, provider),
             takes_schemas=model_table.takes_schemas(target, provider),
             traits=model_table.traits(target, provider, environ=self._environ, api_base=alias.api_base),
-            lane_is_fixed=(alias.lane or self._lane) == "direct",
+            direct_only=(alias.lane or self._backend) == "direct",
         )
 
     def names(self) -> list[str]:
@@ -91,10 +91,10 @@ class Registry:
         candidates = {DEMO_MODEL, *aliases, *model_table.models_with_key(self._environ)}
         return sorted(name for name in candidates if self._resolves(name))
 
-    def offers(self) -> list[Offer]:
+    def public_aliases(self) -> list[PublicAlias]:
         """The operator's aliases, in their order, which is the one that globs are tried in."""
         return [
-            Offer(name, alias.model, is_glob=_is_glob(name), is_callable=self._is_callable(name, alias))
+            PublicAlias(name, alias.model, is_glob=_is_glob(name), is_callable=self._is_callable(name, alias))
             for name, alias in self._aliases.items()
         ]
 
@@ -126,13 +126,13 @@ class Registry:
 
     def _endpoint(self, name: str, provider: str, alias: Alias) -> ChatEndpoint | None:
         """Where the direct lane posts to; None for litellm's lane. An alias's lane wins over the setting."""
-        lane = alias.lane or self._lane
-        if lane == "litellm":
+        backend = alias.lane or self._backend
+        if backend == "litellm":
             return None
         endpoint = model_table.chat_endpoint(
             alias.model, provider, environ=self._environ, api_base=alias.api_base, api_key_env=alias.api_key_env
         )
-        if lane == "direct" and endpoint is None:
+        if backend == "direct" and endpoint is None:
             raise UnknownModel(
                 f"the model {quote(name)} of {provider} can only be called through litellm, which it must not be here"
             )

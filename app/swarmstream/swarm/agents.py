@@ -357,7 +357,9 @@ def on_lanes_for_tools(agent: Agent, at: Location) -> Agent:
         effort = agent.sampling.fields(model).fields.get(EFFORT)
         by_lane = model.for_tools(effort)
         if by_lane is None:
-            otherwise = f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "at_rest" else ""
+            otherwise = (
+                f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "without_reasoning" else ""
+            )
             raise UnsupportedOption(
                 f"{quote(model.name)} takes tools through litellm only{otherwise}, and litellm is ruled out here "
                 "(SWARMSTREAM_LANE, or the alias's lane)",
@@ -375,7 +377,7 @@ def model_warnings(agents: Iterable[Agent]) -> Iterator[str]:
         agent = pending.pop(0)
         pending += agent.handoffs
         for model in agent.models:
-            for sentence in agent.sampling.fields(model).changes(quote(model.name)):
+            for sentence in agent.sampling.fields(model).warnings(quote(model.name)):
                 if sentence not in said:
                     said.add(sentence)
                     yield sentence

@@ -72,7 +72,7 @@ class Plan:
     def prompt_bytes(self) -> int:
         """What the prompts of its widest stage take at once, without what its agents will have said by then."""
         sizes = PromptSizes()
-        opening = max((sizes.of(opening).bytes for opening in self.openings), default=0)
+        opening = max((sizes.measure(opening).bytes for opening in self.openings), default=0)
         return max((sum(opening + _own_bytes(agent) for agent in stage.agents) for stage in self.stages), default=0)
 
 

@@ -92,7 +92,7 @@ class Answer:
             self._connection = None
 
 
-class Connections:
+class ConnectionPool:
     """Posts requests. Make it and use it in one event loop.
 
     TLS certificates are always verified, against `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set (OpenSSL), else
@@ -238,7 +238,7 @@ class _Connection(asyncio.Protocol):
         "route",
     )
 
-    def __init__(self, owner: Connections, route: _Route) -> None:
+    def __init__(self, owner: ConnectionPool, route: _Route) -> None:
         self.route = route
         self.has_answered = False
         """Whether a byte of the present answer has come."""

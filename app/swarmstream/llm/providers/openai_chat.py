@@ -13,7 +13,7 @@ import msgspec
 
 from swarmstream.errors import ModelError, ProviderError, UpstreamInvalid
 from swarmstream.llm.base import Delta, Echo, Finished, Reasoning, TokenCount, ToolCallDelta
-from swarmstream.llm.http.status import first_line, reported
+from swarmstream.llm.http.status import first_line, stream_error
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class ChatStream:
     def _deltas(self, chunk: _Chunk) -> Iterator[Delta]:
         if chunk.error:
             logger.warning("the provider reports in its stream: %s", first_line(chunk.error))
-            raise _Reported(reported(chunk.error))
+            raise _Reported(stream_error(chunk.error))
         if chunk.choices is None and chunk.usage is None:
             raise _no_chunk()
         for choice in chunk.choices or ():

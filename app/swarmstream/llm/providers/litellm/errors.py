@@ -8,7 +8,7 @@ import httpx
 from pydantic import ValidationError
 
 from swarmstream.errors import ModelError, ProviderRejected, ProviderUnreachable, UpstreamInvalid, UpstreamTruncated
-from swarmstream.llm.http.status import refused, reported, retry_after_seconds
+from swarmstream.llm.http.status import retry_after_seconds, status_error, stream_error
 
 
 def hung_up(error: Exception) -> bool:
@@ -36,9 +36,9 @@ def translate(error: Exception, *, begun: bool, heard: bool, now: datetime) -> M
     causes = list(_causes(error))
     status = None if begun else _http_status(causes)
     if status is not None:
-        return refused(status, _retry_after_seconds(causes, now), str(error))
+        return status_error(status, _retry_after_seconds(causes, now), str(error))
     if type(error).__name__ == "UnsupportedParamsError":  # litellm's own refusal; it says 500 or 400
-        return refused(400, None, str(error))
+        return status_error(400, None, str(error))
     if any(isinstance(cause, json.JSONDecodeError | UnicodeDecodeError | ValidationError) for cause in causes):
         return UpstreamInvalid("the provider's stream could not be read")
     if any(_is_transport(cause) for cause in causes):
@@ -49,11 +49,11 @@ def translate(error: Exception, *, begun: bool, heard: bool, now: datetime) -> M
         return UpstreamInvalid("the provider reported an error in the middle of its answer")
     for cause in causes:
         if _is_stream_error(cause):
-            return reported(getattr(cause, "body", None))
+            return stream_error(getattr(cause, "body", None))
     if any(isinstance(cause, ImportError) for cause in causes):
         return ProviderRejected("this server lacks a package that litellm needs for this model")
     own_status = getattr(error, "status_code", None)
-    return refused(own_status if isinstance(own_status, int) else 500, None)
+    return status_error(own_status if isinstance(own_status, int) else 500, None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -95,7 +95,7 @@ class LiteLLMModel:
             del _users[loop]
             await _close_clients(litellm, loop)
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         await self.ready()
         await checkpoint_if_cancelled()  # litellm would make half a request and then drop it
         begun = heard = False
@@ -107,23 +107,23 @@ class LiteLLMModel:
         litellm: Any = self._litellm
         images = AsyncExitStack()
         try:
-            stream = told = await self._open(litellm, call, hear, images)
+            stream = told = await self._open(litellm, call, on_deltas, images)
             frames.watch(stream)
-            hear((Opened(),))
+            on_deltas((Opened(),))
             async for chunk in stream:
                 if not begun:
                     begun = True
                     told = _unwrapped(stream)
                 if deltas := list(_deltas(chunk, thoughts)):
                     heard = True
-                    hear(deltas)
+                    on_deltas(deltas)
                     await checkpoint()
             if echo := thoughts.echo():
-                hear((Echo(echo),))
+                on_deltas((Echo(echo),))
             # Before the finish, which may be a failure: what a cut answer consumed is known all the same.
             if count := _token_count(told):
-                hear((count,))
-            hear((_finish(told, frames, heard=heard),))
+                on_deltas((count,))
+            on_deltas((_finish(told, frames, heard=heard),))
             self._note_reuse(call.model, told)
         except ModelError:
             raise
@@ -138,7 +138,7 @@ class LiteLLMModel:
             # Figures from before a refusal are of nothing: some protocols begin with them.
             is_refused = frames.failure is not None and not heard
             if count := frames.count or (None if is_refused else _token_count(told)):
-                hear((count,))
+                on_deltas((count,))
             raise failure from error
         finally:
             with CancelScope(shield=True):
@@ -147,26 +147,26 @@ class LiteLLMModel:
                     # Without this its connection stays open, and the provider goes on generating and billing.
                     await stream.aclose()
 
-    async def _open(self, litellm: Any, call: ModelCall, hear: OnDeltas, images: AsyncExitStack) -> Any:
+    async def _open(self, litellm: Any, call: ModelCall, on_deltas: OnDeltas, images: AsyncExitStack) -> Any:
         """The provider's stream. Where its adapter wants the bytes of images, they are fetched, and are in use until
         `images` is closed."""
         if call.model.target.partition("/")[0] not in _WANT_IMAGES:
             try:
-                return await self._ask(litellm, call, call.messages, hear)
+                return await self._ask(litellm, call, call.messages, on_deltas)
             except Exception as error:
                 if not wants_images(error):
                     raise
         messages = await images.enter_async_context(self._images.inlined(call.messages))
-        return await self._ask(litellm, call, messages, hear)
+        return await self._ask(litellm, call, messages, on_deltas)
 
-    async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], hear: OnDeltas) -> Any:
+    async def _ask(self, litellm: Any, call: ModelCall, messages: Sequence[ChatMessage], on_deltas: OnDeltas) -> Any:
         """The provider's stream, with summaries of its thinking where it gives them."""
         arguments = self._arguments(call, messages)
         refused: set[str] = set()
         while True:
             asked = self._summaries.asked(litellm, arguments, refused)
             try:
-                stream = await self._post(litellm, call, {**arguments, **asked}, hear)
+                stream = await self._post(litellm, call, {**arguments, **asked}, on_deltas)
             except Exception as error:
                 if (name := refused_of(asked, *refusal_of(error))) is None:
                     raise
@@ -175,9 +175,9 @@ class LiteLLMModel:
             else:
                 self._summaries.remember(arguments, refused)
                 return stream
-            hear((Repeated(),))
+            on_deltas((Repeated(),))
 
-    async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], hear: OnDeltas) -> Any:
+    async def _post(self, litellm: Any, call: ModelCall, arguments: dict[str, Any], on_deltas: OnDeltas) -> Any:
         """The provider's stream. Where an earlier answer has left a connection for reuse and it proves to be closed at
         once, the request is made once more, as `swarmstream.llm.http.pool` does it."""
         asked = self._clock.now()
@@ -188,7 +188,7 @@ class LiteLLMModel:
             if host not in self._reusable or not hung_up(error) or self._clock.now() - asked > REOPEN_SECONDS:
                 raise
             self._reusable.discard(host)
-        hear((Repeated(),))
+        on_deltas((Repeated(),))
         return await _opened(litellm, arguments)
 
     def _note_reuse(self, model: ModelRef, stream: Any) -> None:
