@@ -22,7 +22,7 @@ from pydantic_settings import SettingsError
 from swarmstream import __version__
 from swarmstream.errors import AppError, NoCredentials
 from swarmstream.llm.aliases import Alias, AliasError, key_variables, load_aliases
-from swarmstream.llm.model_table import secret_variables
+from swarmstream.llm.credentials import secret_variables
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.secret_files import OPEN_FILE, SecretFileError, read_secret_files

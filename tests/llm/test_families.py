@@ -11,7 +11,7 @@ import pytest
 from swarmstream.errors import ProviderRejected, UnsupportedOption
 from swarmstream.llm.aliases import Alias
 from swarmstream.llm.base import Sampling
-from swarmstream.llm.families import traits_of
+from swarmstream.llm.families import family_traits
 from swarmstream.llm.http.status import named_fields, status_error
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.registry import Registry
@@ -182,7 +182,7 @@ def sampled(model: str, **asked: Any) -> dict[str, Any]:
     own = {name: asked.pop(name, None) for name in ("temperature", "reasoning_effort", "thinking_tokens")}
     return (
         Sampling(max_tokens=None, llm_args=asked, **own)
-        .fields(ModelRef(model, model, "direct", traits=traits_of(model)))
+        .fields(ModelRef(model, model, "direct", traits=family_traits(model)))
         .fields
     )
 

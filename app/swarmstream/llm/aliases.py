@@ -8,7 +8,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from swarmstream.errors import UnknownModel, quote
-from swarmstream.llm.model_table import provider_of, speaks_openai
+from swarmstream.llm.model_table import speaks_openai
+from swarmstream.llm.provider_names import find_provider
 from swarmstream.settings import BackendName, Settings
 
 DEMO_PREFIX = "demo/"
@@ -17,7 +18,7 @@ DEMO_PREFIX = "demo/"
 def _callable(target: str) -> str:
     if not target.startswith(DEMO_PREFIX):
         try:
-            provider_of(target, environ={})
+            find_provider(target, environ={})
         except UnknownModel as error:
             raise ValueError(error.detail) from None
     return target
@@ -51,7 +52,7 @@ class Alias(BaseModel):
     def _can_go_its_way(self) -> Self:
         if self.lane != "direct" or self.model.startswith(DEMO_PREFIX):
             return self
-        if not speaks_openai(self.model, provider_of(self.model, environ={})):
+        if not speaks_openai(self.model, find_provider(self.model, environ={})):
             raise ValueError(f"{quote(self.model)} can only be called through litellm, its lane cannot be direct")
         return self
 
