@@ -28,7 +28,9 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.llm.base import Delta, ModelCall, Sampling
-from swarmstream.llm.http.pool import Answer, ConnectionPool
+from swarmstream.llm.http.connection import Connection
+from swarmstream.llm.http.exchange import Exchange, Response
+from swarmstream.llm.http.pool import ConnectionPool
 from swarmstream.llm.http.proxy import Disconnected
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
 from swarmstream.llm.providers.direct import DirectModel
@@ -251,7 +253,7 @@ async def connections() -> AsyncGenerator[ConnectionPool]:
         yield its
 
 
-async def post(connections: ConnectionPool, url: str) -> Answer:
+async def post(connections: ConnectionPool, url: str) -> Response:
     return await connections.post(url, [b"{}"], HEADERS)
 
 
@@ -978,7 +980,7 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
         await ask(its, provider.http)
         provider.talk = answering(whole())
         try:
-            answer = await its.post(provider.http, [b"{}"], HEADERS, repeating=lambda: repeated.append(True))
+            answer = await its.post(provider.http, [b"{}"], HEADERS, on_repeat=lambda: repeated.append(True))
             answer.close()
         except Disconnected:
             assert requests == 1
@@ -988,9 +990,7 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
 
 def ended() -> int:
     """How many connections there are, in use or waiting for the collector."""
-    return sum(
-        type(each).__name__ == "_Connection" and "connections" in type(each).__module__ for each in gc.get_objects()
-    )
+    return sum(type(each) in (Connection, Exchange) for each in gc.get_objects())
 
 
 async def _cancelled(connections: ConnectionPool, url: str) -> None:

@@ -7,7 +7,8 @@ from urllib.parse import urljoin, urlsplit
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
 from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Repeated
-from swarmstream.llm.http.pool import Answer, ConnectionPool
+from swarmstream.llm.http.exchange import Response
+from swarmstream.llm.http.pool import ConnectionPool
 from swarmstream.llm.http.status import first_line, retry_after_seconds, status_error
 from swarmstream.llm.model_ref import ChatEndpoint
 from swarmstream.llm.providers.openai_chat import ChatStream
@@ -71,7 +72,7 @@ class DirectModel:
             _log(call, failure, cause or failure)
             raise failure from cause
 
-    async def _open(self, call: ModelCall, on_deltas: OnDeltas) -> Answer:
+    async def _open(self, call: ModelCall, on_deltas: OnDeltas) -> Response:
         """The provider's answer, once it has begun and promises a stream."""
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
@@ -99,17 +100,17 @@ class DirectModel:
         request = {"model": endpoint.model, "stream": True, **dict(endpoint.extra), **fields}
         return self._shared.encode(request, call.messages)
 
-    async def _post(self, endpoint: ChatEndpoint, body: RequestBody, on_deltas: OnDeltas) -> Answer:
+    async def _post(self, endpoint: ChatEndpoint, body: RequestBody, on_deltas: OnDeltas) -> Response:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
 
-        def repeating() -> None:
+        def on_repeat() -> None:
             on_deltas((Repeated(),))
 
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._connections.post(url, body.pieces, headers, repeating=repeating)
+            answer = await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
             if answer.status not in (307, 308):
                 return answer
             elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
@@ -117,7 +118,7 @@ class DirectModel:
                 return answer
             answer.close()
             url = elsewhere
-        return await self._connections.post(url, body.pieces, headers, repeating=repeating)
+        return await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
 
     def _headers(self, endpoint: ChatEndpoint) -> dict[str, str]:
         headers = {
@@ -143,7 +144,7 @@ def _within_its_origin(url: str, location: str) -> str | None:
         return None
 
 
-def _refusal(answer: Answer, said: str, clock: Clock) -> ModelError:
+def _refusal(answer: Response, said: str, clock: Clock) -> ModelError:
     if 200 <= answer.status < 300:
         return ProviderError("the provider compressed its answer, which we had asked it not to do")
     if 300 <= answer.status < 400:
@@ -151,7 +152,7 @@ def _refusal(answer: Answer, said: str, clock: Clock) -> ModelError:
     return status_error(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)), said)
 
 
-async def _words(answer: Answer, clock: Clock) -> str:
+async def _words(answer: Response, clock: Clock) -> str:
     """What a provider says when it refuses, as far as it comes at once."""
     words = bytearray()
 
@@ -167,7 +168,7 @@ async def _words(answer: Answer, clock: Clock) -> str:
     return words[:_MAX_REFUSAL_BYTES].decode(errors="replace")
 
 
-def _unfinished(answer: Answer) -> ModelError:
+def _unfinished(answer: Response) -> ModelError:
     if "event-stream" not in answer.headers.get("content-type", "event-stream").lower():
         return ProviderError("the provider answered with something that is no stream of tokens")
     return UpstreamTruncated("the provider's answer was cut off")
