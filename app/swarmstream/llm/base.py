@@ -129,7 +129,7 @@ class TokenCount:
     reasoning_tokens: int = 0
 
     @classmethod
-    def of(
+    def from_figures(
         cls, input_tokens: object, output_tokens: object, cached: object = None, reasoning: object = None
     ) -> "TokenCount | None":
         """What a provider's figures come to; None where one of the first two is no figure, as if it had given none."""

@@ -201,7 +201,7 @@ def _adapter(stream: Any) -> Any:
 def _count(usage: dict[str, Any]) -> TokenCount | None:
     given: dict[str, Any] = usage.get("input_tokens_details") or {}
     said: dict[str, Any] = usage.get("output_tokens_details") or {}
-    return TokenCount.of(
+    return TokenCount.from_figures(
         usage.get("input_tokens"),
         usage.get("output_tokens"),
         given.get("cached_tokens"),

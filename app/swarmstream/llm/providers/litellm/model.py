@@ -355,7 +355,7 @@ def _token_count(stream: Any) -> TokenCount | None:
         if usage := getattr(chunk, "usage", None):
             prompt = getattr(usage, "prompt_tokens_details", None)
             completion = getattr(usage, "completion_tokens_details", None)
-            count = TokenCount.of(
+            count = TokenCount.from_figures(
                 usage.prompt_tokens,
                 usage.completion_tokens,
                 getattr(prompt, "cached_tokens", None),
