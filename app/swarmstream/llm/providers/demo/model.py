@@ -77,12 +77,12 @@ class DemoModel:
 
 def _document(schema: dict[str, Any]) -> str:
     # Imported here: few ask for it, and what it needs takes time.
-    from swarmstream.llm.providers.demo.document import document
+    from swarmstream.llm.providers.demo.document.find import find_document
 
-    made = document(schema)
-    if made is None:
+    document = find_document(schema)
+    if document is None:
         raise InvalidOutput("the demo model found no small document that fits this schema; a real one may")
-    return made
+    return document
 
 
 def _action(call: ModelCall) -> tuple[str, ToolCallDelta] | None:
