@@ -21,8 +21,8 @@ from pydantic_settings import SettingsError
 
 from swarmstream import __version__
 from swarmstream.errors import AppError, NoCredentials
-from swarmstream.llm.aliases import Alias, AliasError, aliases_of, key_variables
-from swarmstream.llm.model_table import secret_variables
+from swarmstream.llm.aliases import Alias, AliasError, key_variables, load_aliases
+from swarmstream.llm.credentials import secret_variables
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.secret_files import OPEN_FILE, SecretFileError, read_secret_files
@@ -396,7 +396,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 def _aliases(settings: Settings) -> dict[str, Alias]:
     try:
-        return aliases_of(settings)
+        return load_aliases(settings)
     except AliasError as error:
         _refuse(f"These aliases cannot be used: {error}")
 

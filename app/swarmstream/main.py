@@ -22,7 +22,7 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import create_journal
-from swarmstream.llm.aliases import aliases_of
+from swarmstream.llm.aliases import load_aliases
 from swarmstream.llm.base import ChatModel
 from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.llm.registry import Registry
@@ -55,12 +55,12 @@ def create_app(
     """A server made of these parts; those not given are made here.
 
     `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
-    `models` are the adapters by lane; with `preload`, litellm is imported before the first request and not by the
+    `models` are the adapters by backend; with `preload`, litellm is imported before the first request and not by the
     first call; with `dev`, pages that this machine serves may call, if it alone reaches the server.
     """
     environ = os.environ if environ is None else environ
     registry = Registry(
-        default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
+        default_model=settings.default_model, environ=environ, aliases=load_aliases(settings), backend=settings.lane
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
     tools = tool_grants(settings)

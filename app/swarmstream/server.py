@@ -30,7 +30,7 @@ from swarmstream.dev_key import DevKey, dev_key
 from swarmstream.errors import AppError
 from swarmstream.journal.base import DirectoryInUse, Journal
 from swarmstream.journal.opening import create_journal
-from swarmstream.llm.aliases import aliases_of, key_variables
+from swarmstream.llm.aliases import key_variables, load_aliases
 from swarmstream.llm.registry import Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.main import create_app
@@ -171,7 +171,7 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
     if key is not None:
         settings = settings.model_copy(update={"api_keys": settings.api_keys or (SecretStr(key.value),)})
     secrets = {key.get_secret_value() for key in settings.api_keys}
-    secrets |= secret_values(os.environ, also=key_variables(aliases_of(settings)))
+    secrets |= secret_values(os.environ, also=key_variables(load_aliases(settings)))
     configure_logging(level=settings.log_level, layout=settings.log_format, secrets=secrets)
     for sentence in misspelt_settings(os.environ):
         logger.warning("%s", sentence)
@@ -198,8 +198,8 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
         registry = Registry(
             default_model=settings.default_model,
             environ=os.environ,
-            aliases=aliases_of(settings),
-            lane=settings.lane,
+            aliases=load_aliases(settings),
+            backend=settings.lane,
         )
         registry.resolve(settings.default_model)
     except AppError as error:

@@ -39,7 +39,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Backend = Literal["direct", "litellm"]
+BackendName = Literal["direct", "litellm"]
 
 
 class Settings(BaseSettings):
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         8000, description="The port to listen on; 0 lets the system choose."
     )
     default_model: str = Field("gpt-6-luna", description="The model of agents that name none.")
-    lane: Backend | Literal["auto"] = Field(
+    lane: BackendName | Literal["auto"] = Field(
         "auto",
         description="Which way to models: `direct`, `litellm`, or `auto`, which is `direct` wherever that can be.",
     )

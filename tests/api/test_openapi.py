@@ -214,11 +214,11 @@ class _Buggy(ScriptedModel):
 
     called = anyio.Event()
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         if call.model.target == "bug":
             raise RuntimeError("a bug")
         self.called.set()
-        await super().stream(call, hear)
+        await super().stream(call, on_deltas)
 
 
 async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Buggy) -> list[httpx.Response]:

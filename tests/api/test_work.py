@@ -188,7 +188,7 @@ def test_a_message_that_siblings_share_is_encoded_once_and_forgotten_with_them()
     task = {"role": "user", "content": "x" * LONG_MESSAGE}
     system = {"role": "system", "content": "be brief"}
     shared = SharedMessages()
-    bodies = [shared.body({"model": "m", "n": n}, [system, task, system, system]) for n in range(2)]
+    bodies = [shared.encode({"model": "m", "n": n}, [system, task, system, system]) for n in range(2)]
     for number, body in enumerate(bodies):
         written = orjson.loads(b"".join(body.pieces))
         assert written == {"model": "m", "n": number, "messages": [system, task, system, system]}
@@ -198,7 +198,7 @@ def test_a_message_that_siblings_share_is_encoded_once_and_forgotten_with_them()
     bodies.clear()
     del body  # pyright: ignore[reportPossiblyUnboundVariable]
     assert shared.count == 0
-    assert len(shared.body({"model": "m"}, [system]).pieces) == 1
+    assert len(shared.encode({"model": "m"}, [system]).pieces) == 1
 
 
 async def test_a_call_waits_until_there_is_room_for_its_prompt() -> None:
@@ -257,7 +257,7 @@ async def test_prompts_of_all_siblings_have_to_fit_and_another_key_has_room_of_i
 
 def test_an_image_is_not_counted_by_its_letters() -> None:
     parts = [{"type": "text", "text": "word" * 10}, {"type": "image_url", "image_url": {"url": "x" * 100_000}}]
-    size = PromptSizes().of([{"role": "user", "content": parts}])
+    size = PromptSizes().measure([{"role": "user", "content": parts}])
     assert IMAGE_TOKENS <= size.tokens < IMAGE_TOKENS + 30
     assert size.bytes > 100_000
 

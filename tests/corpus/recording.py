@@ -34,10 +34,10 @@ class Stage:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         def later(deltas: Any) -> None:
             self._clock.stall(LINE_SECONDS)
-            hear(deltas)
+            on_deltas(deltas)
 
         await self.model.stream(call, later)
 

@@ -14,7 +14,7 @@ from swarmstream.errors import ProviderRejected
 from swarmstream.events import TurnEnded, Usage
 from swarmstream.journal.codec import pack, unpack
 from swarmstream.llm.base import Sampling
-from swarmstream.llm.http.status import refused
+from swarmstream.llm.http.status import status_error
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.traits import Traits
 from tests.clients.sse import check_stream, events_of
@@ -232,7 +232,7 @@ def test_a_refused_value_is_left_out_for_that_value_alone() -> None:
     ],
 )
 def test_fields_that_are_refused_together_are_not_taken_from_others(said: str) -> None:
-    refused_together = refused(400, None, said)
+    refused_together = status_error(400, None, said)
     assert isinstance(refused_together, ProviderRejected)
     memory = RefusedFields(DrivenClock())
     its = sampling(temperature=0.5, thinking_tokens=3000)

@@ -92,11 +92,11 @@ class Slow(ScriptedModel):
         self._clock = clock
         self._line = line
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         for delta in self._line:
             await sleep(self._clock, 8)
             assert not isinstance(delta, ModelError)
-            hear((delta,))
+            on_deltas((delta,))
         await anyio.sleep_forever()
 
 
@@ -152,7 +152,7 @@ async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
 
 async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> None:
     class Late(ScriptedModel):
-        async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+        async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
             self.calls.append(call)
             clock.stall(10)  # the loop is busy when the turn ends
             raise ProviderError("no")

@@ -31,7 +31,7 @@ class ScriptedModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         self.calls.append(call)
         name = call.model.target
         scenes = self._scenes[name]
@@ -39,17 +39,17 @@ class ScriptedModel:
         self.open += 1
         try:
             if not scene or not isinstance(scene[0], ModelError):
-                hear((Opened(),))
+                on_deltas((Opened(),))
             for line in scene:
                 if isinstance(line, ModelError):
                     raise line
                 if isinstance(line, str) and self._order:
                     await self._turn_of(name)
-                hear((line,))
+                on_deltas((line,))
                 if isinstance(line, str) and self._order:
                     self._next()
             if not any(isinstance(line, Finished) for line in scene):
-                hear((Finished("stop"), TokenCount(input_tokens=10, output_tokens=len(scene))))
+                on_deltas((Finished("stop"), TokenCount(input_tokens=10, output_tokens=len(scene))))
         finally:
             self.open -= 1
 
@@ -91,7 +91,7 @@ class AnyModel:
     default_model = "default"
 
     def resolve(self, name: str) -> ModelRef:
-        return ModelRef(name=name, target=name, lane="scripted", price=Price(input=1.0, output=2.0))
+        return ModelRef(name=name, target=name, backend="scripted", price=Price(input=1.0, output=2.0))
 
 
 def swarm(flow: str = "A", **fields: object) -> Compiled:

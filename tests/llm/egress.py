@@ -50,7 +50,7 @@ async def _hosts(target: str, environ: dict[str, str], image: str | None) -> lis
     content: Any = "?"
     if image is not None:
         content = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": image}}]
-    ref = ModelRef(name=target, target=target, lane="litellm")
+    ref = ModelRef(name=target, target=target, backend="litellm")
     call = ModelCall(ref, [{"role": "user", "content": content}], Sampling(7, None, None, None, {}))
     model = LiteLLMModel(environ, images=ImageFetcher(NetworkPolicy(AllowedHosts(["*"]), resolve=_ours)))
     _asked.clear()

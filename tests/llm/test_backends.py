@@ -64,7 +64,7 @@ def call(base_url: str, *, sampling: Sampling | None = None, **endpoint: Any) ->
     ref = ModelRef(
         name="local",
         target="openai/local",
-        lane="direct",
+        backend="direct",
         api_base=base_url,
         api_key_env="LOCAL_KEY",
         endpoint=ChatEndpoint(**fields),
@@ -282,14 +282,14 @@ async def test_a_failing_listener_ends_the_stream_and_the_provider_is_hung_up_on
         await exchange.say("a", "b")
         await anyio.sleep_forever()
 
-    def hear(deltas: Sequence[Delta]) -> None:
+    def on_deltas(deltas: Sequence[Delta]) -> None:
         if "a" in deltas:
             raise UpstreamInvalid("enough")
 
     async with provider(script) as upstream:
         with anyio.fail_after(30):
             with pytest.raises(UpstreamInvalid):
-                await lane.stream(call(upstream.base_url), hear)
+                await lane.stream(call(upstream.base_url), on_deltas)
             await upstream.exchanges[0].closed_by_client.wait()
 
 

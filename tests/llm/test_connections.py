@@ -28,7 +28,9 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.llm.base import Delta, ModelCall, Sampling
-from swarmstream.llm.http.pool import Answer, Connections
+from swarmstream.llm.http.connection import Connection
+from swarmstream.llm.http.exchange import Exchange, Response
+from swarmstream.llm.http.pool import ConnectionPool
 from swarmstream.llm.http.proxy import Disconnected
 from swarmstream.llm.model_ref import ChatEndpoint, ModelRef
 from swarmstream.llm.providers.direct import DirectModel
@@ -236,8 +238,8 @@ def once(*packets: bytes) -> Talk:
 
 
 @asynccontextmanager
-async def connected(**environ: str) -> AsyncGenerator[Connections]:
-    connections = Connections(environ)
+async def connected(**environ: str) -> AsyncGenerator[ConnectionPool]:
+    connections = ConnectionPool(environ)
     try:
         yield connections
     finally:
@@ -246,16 +248,16 @@ async def connected(**environ: str) -> AsyncGenerator[Connections]:
 
 
 @pytest.fixture
-async def connections() -> AsyncGenerator[Connections]:
+async def connections() -> AsyncGenerator[ConnectionPool]:
     async with connected() as its:
         yield its
 
 
-async def post(connections: Connections, url: str) -> Answer:
+async def post(connections: ConnectionPool, url: str) -> Response:
     return await connections.post(url, [b"{}"], HEADERS)
 
 
-async def ask(connections: Connections, url: str) -> list[bytes]:
+async def ask(connections: ConnectionPool, url: str) -> list[bytes]:
     """The parts of an answer's body as they came."""
     parts: list[bytes] = []
 
@@ -290,7 +292,7 @@ async def modelled(**environ: str) -> AsyncGenerator[DirectModel]:
 async def say(model: DirectModel, url: str) -> str:
     """What a model says."""
     endpoint = ChatEndpoint(url=url, model="m", key_env="LOCAL_KEY")
-    its = ModelRef(name="m", target="openai/m", lane="direct", endpoint=endpoint)
+    its = ModelRef(name="m", target="openai/m", backend="direct", endpoint=endpoint)
     deltas: list[Delta] = []
     sampling = Sampling(None, None, None, None, {})
     await model.stream(ModelCall(its, [{"role": "user", "content": "go"}], sampling), deltas.extend)
@@ -788,7 +790,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     ],
 )
 async def test_a_connection_is_used_again_after_a_complete_answer(
-    connections: Connections, packets: list[bytes]
+    connections: ConnectionPool, packets: list[bytes]
 ) -> None:
     async with peer(answering(*packets)) as provider:
         for _ in range(3):
@@ -824,7 +826,7 @@ async def test_a_connection_is_not_used_again_before_its_answer_has_ended() -> N
         assert len(provider.lines) == 2
 
 
-async def test_a_connection_is_only_used_for_the_same_scheme_host_and_port(connections: Connections) -> None:
+async def test_a_connection_is_only_used_for_the_same_scheme_host_and_port(connections: ConnectionPool) -> None:
     async with peer(answering(whole())) as provider, peer(answering(whole())) as other:
         for url in (provider.http, other.http, f"http://localhost:{provider.port}", provider.http):
             await ask(connections, url)
@@ -839,7 +841,7 @@ async def test_a_connection_is_only_used_for_the_same_scheme_host_and_port(conne
     ],
 )
 async def test_a_connection_is_not_used_again_when_the_provider_says_so(
-    connections: Connections, answer: bytes
+    connections: ConnectionPool, answer: bytes
 ) -> None:
     async with peer(answering(answer)) as provider:
         assert await ask(connections, provider.http) == [b"hello"]
@@ -847,7 +849,7 @@ async def test_a_connection_is_not_used_again_when_the_provider_says_so(
         assert len(provider.lines) == 2
 
 
-async def test_a_cut_answer_fails_and_its_connection_is_not_used_again(connections: Connections) -> None:
+async def test_a_cut_answer_fails_and_its_connection_is_not_used_again(connections: ConnectionPool) -> None:
     async with peer(once(whole().replace(b"hello", b"hel"))) as provider:
         for _ in range(2):
             with pytest.raises(Disconnected):
@@ -856,7 +858,7 @@ async def test_a_cut_answer_fails_and_its_connection_is_not_used_again(connectio
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"], ids=["head", "body"])
-async def test_a_cancelled_call_hangs_up(connections: Connections, begun: bytes) -> None:
+async def test_a_cancelled_call_hangs_up(connections: ConnectionPool, begun: bytes) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(begun)
@@ -886,7 +888,7 @@ async def test_a_failed_answer_hangs_up() -> None:
         await provider.idle()
 
 
-async def test_an_answer_that_is_let_go_of_before_its_end_hangs_up(connections: Connections) -> None:
+async def test_an_answer_that_is_let_go_of_before_its_end_hangs_up(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole().replace(b"hello", b"hel"))
@@ -898,7 +900,7 @@ async def test_an_answer_that_is_let_go_of_before_its_end_hangs_up(connections: 
         await provider.idle()
 
 
-async def test_a_kept_connection_that_the_provider_closed_is_not_used(connections: Connections) -> None:
+async def test_a_kept_connection_that_the_provider_closed_is_not_used(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole())
@@ -920,14 +922,14 @@ async def closes_on_the_second(line: Line) -> None:
     await line.request()
 
 
-async def test_a_kept_connection_found_closed_is_replaced_by_a_new_one(connections: Connections) -> None:
+async def test_a_kept_connection_found_closed_is_replaced_by_a_new_one(connections: ConnectionPool) -> None:
     async with peer(closes_on_the_second) as provider:
         for _ in range(3):
             assert await ask(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 3
 
 
-async def test_a_kept_connection_found_closed_is_replaced_once(connections: Connections) -> None:
+async def test_a_kept_connection_found_closed_is_replaced_once(connections: ConnectionPool) -> None:
     async with peer(closes_on_the_second) as provider:
         await ask(connections, provider.http)
         provider.talk = once()
@@ -936,7 +938,7 @@ async def test_a_kept_connection_found_closed_is_replaced_once(connections: Conn
         assert len(provider.lines) == 2
 
 
-async def test_a_new_connection_found_closed_is_not_replaced(connections: Connections) -> None:
+async def test_a_new_connection_found_closed_is_not_replaced(connections: ConnectionPool) -> None:
     async with peer(once()) as provider:
         with pytest.raises(Disconnected):
             await ask(connections, provider.http)
@@ -944,7 +946,9 @@ async def test_a_new_connection_found_closed_is_not_replaced(connections: Connec
 
 
 @pytest.mark.parametrize("byte", [b"H", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-async def test_nothing_is_asked_twice_once_a_byte_of_the_answer_has_come(connections: Connections, byte: bytes) -> None:
+async def test_nothing_is_asked_twice_once_a_byte_of_the_answer_has_come(
+    connections: ConnectionPool, byte: bytes
+) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole())
@@ -971,12 +975,12 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
         await line.request()
         await clock.advance(seconds)
 
-    its = Connections({}, clock=clock)
+    its = ConnectionPool({}, clock=clock)
     async with peer(talk) as provider:
         await ask(its, provider.http)
         provider.talk = answering(whole())
         try:
-            answer = await its.post(provider.http, [b"{}"], HEADERS, repeating=lambda: repeated.append(True))
+            answer = await its.post(provider.http, [b"{}"], HEADERS, on_repeat=lambda: repeated.append(True))
             answer.close()
         except Disconnected:
             assert requests == 1
@@ -986,24 +990,22 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
 
 def ended() -> int:
     """How many connections there are, in use or waiting for the collector."""
-    return sum(
-        type(each).__name__ == "_Connection" and "connections" in type(each).__module__ for each in gc.get_objects()
-    )
+    return sum(type(each) in (Connection, Exchange) for each in gc.get_objects())
 
 
-async def _cancelled(connections: Connections, url: str) -> None:
+async def _cancelled(connections: ConnectionPool, url: str) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask, connections, url)
         await settled()
         tasks.cancel_scope.cancel()
 
 
-async def _failing(connections: Connections, url: str) -> None:
+async def _failing(connections: ConnectionPool, url: str) -> None:
     with contextlib.suppress(OSError):
         await ask(connections, url)
 
 
-async def _refused_by_its_reader(connections: Connections, url: str) -> None:
+async def _refused_by_its_reader(connections: ConnectionPool, url: str) -> None:
     def take(part: bytes) -> bool:
         raise LookupError
 
@@ -1013,7 +1015,7 @@ async def _refused_by_its_reader(connections: Connections, url: str) -> None:
     answer.close()
 
 
-async def _left_alone(connections: Connections, url: str) -> None:
+async def _left_alone(connections: ConnectionPool, url: str) -> None:
     (await post(connections, url)).close()
 
 
@@ -1039,7 +1041,7 @@ async def test_no_connection_that_has_ended_waits_for_the_collector(
     authority: Authority,
     scheme: str,
     packets: list[bytes],
-    way: Callable[[Connections, str], Awaitable[object]],
+    way: Callable[[ConnectionPool, str], Awaitable[object]],
 ) -> None:
     tls = authority.tls if scheme == "https" else None
     gc.collect()
@@ -1057,7 +1059,7 @@ async def test_no_connection_that_has_ended_waits_for_the_collector(
         gc.enable()
 
 
-async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections: Connections) -> None:
+async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections: ConnectionPool) -> None:
     calls = 50
     asked = 0
     all_asked = anyio.Event()
@@ -1081,7 +1083,7 @@ async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections
         assert len(provider.lines) == calls
 
 
-async def test_close_hangs_up_on_what_is_kept_and_what_is_going_on(connections: Connections) -> None:
+async def test_close_hangs_up_on_what_is_kept_and_what_is_going_on(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole())
@@ -1109,7 +1111,7 @@ async def test_a_model_that_is_closed_hangs_up() -> None:
         await provider.idle()
 
 
-async def test_bytes_that_come_unasked_close_a_kept_connection(connections: Connections) -> None:
+async def test_bytes_that_come_unasked_close_a_kept_connection(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole(), whole(b"unasked", status="408 Request Timeout"))
@@ -1123,7 +1125,7 @@ async def test_bytes_that_come_unasked_close_a_kept_connection(connections: Conn
         assert len(provider.lines) == 2
 
 
-async def test_bytes_behind_an_answer_are_no_part_of_it(connections: Connections) -> None:
+async def test_bytes_behind_an_answer_are_no_part_of_it(connections: ConnectionPool) -> None:
     async with peer(answering(whole() + whole(b"unasked", status="408 Request Timeout"))) as provider:
         assert await ask(connections, provider.http) == [b"hello"]
 
@@ -1133,14 +1135,14 @@ async def test_bytes_behind_an_answer_are_no_part_of_it(connections: Connections
     [b"\x15\x03 no HTTP", whole(b""), whole(b"")[:20]],
     ids=["garbage", "an answer", "the beginning of an answer"],
 )
-async def test_bytes_behind_an_answer_close_its_connection(connections: Connections, behind: bytes) -> None:
+async def test_bytes_behind_an_answer_close_its_connection(connections: ConnectionPool, behind: bytes) -> None:
     async with peer(answering(whole() + behind)) as provider:
         for _ in range(2):
             await ask(connections, provider.http)
         assert len(provider.lines) == 2
 
 
-async def test_a_connection_closed_before_its_answer_is_let_go_of_is_not_kept(connections: Connections) -> None:
+async def test_a_connection_closed_before_its_answer_is_let_go_of_is_not_kept(connections: ConnectionPool) -> None:
     async with peer(once(whole())) as provider:
         answer = await post(connections, provider.http)
         await provider.idle()
@@ -1154,7 +1156,7 @@ async def test_a_connection_closed_before_its_answer_is_let_go_of_is_not_kept(co
 # --- What an answer may look like -----------------------------------------------------------------------------------
 
 
-async def test_interim_answers_come_before_the_answer(connections: Connections) -> None:
+async def test_interim_answers_come_before_the_answer(connections: ConnectionPool) -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlocation: /\r\ncontent-type: a/b\r\n\r\n"
     answer = whole(b"hello", "retry-after: 1")
     async with peer(answering(*interim, answer, b"".join((*interim, answer)))) as provider:
@@ -1163,7 +1165,7 @@ async def test_interim_answers_come_before_the_answer(connections: Connections) 
     assert (its.status, its.headers) == (200, {"retry-after": "1"})
 
 
-async def test_interim_answers_may_come_in_one_packet_with_the_answer(connections: Connections) -> None:
+async def test_interim_answers_may_come_in_one_packet_with_the_answer(connections: ConnectionPool) -> None:
     async with peer(answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + whole())) as provider:
         for _ in range(2):
             assert await ask(connections, provider.http) == [b"hello"]
@@ -1182,7 +1184,7 @@ async def test_an_answer_of_http_1_0_that_ends_too_early_is_cut() -> None:
         await fails(model, provider.http, UpstreamTruncated)
 
 
-async def test_chunks_may_have_extensions_and_trailers(connections: Connections) -> None:
+async def test_chunks_may_have_extensions_and_trailers(connections: ConnectionPool) -> None:
     body = b'2;a=b;c="d"\r\nhe\r\n3;e\r\nllo\r\n0;last\r\nx-checksum: 1\r\ntrailer: 2\r\n\r\n'
     async with peer(answering(CHUNKED + body)) as provider:
         for _ in range(2):
@@ -1190,7 +1192,7 @@ async def test_chunks_may_have_extensions_and_trailers(connections: Connections)
         assert len(provider.lines) == 1
 
 
-async def test_trailers_are_no_headers(connections: Connections) -> None:
+async def test_trailers_are_no_headers(connections: ConnectionPool) -> None:
     async with peer(answering(CHUNKED, b"0\r\ncontent-type: text/html\r\n\r\n")) as provider:
         answer = await post(connections, provider.http)
         await answer.read(lambda _: False)
@@ -1206,7 +1208,7 @@ async def test_trailers_are_no_headers(connections: Connections) -> None:
         pytest.param(whole(b"hello", "upgrade: h2", "connection: upgrade, keep-alive"), id="upgrade"),
     ],
 )
-async def test_an_answer_is_the_same_in_one_packet_and_byte_by_byte(connections: Connections, answer: bytes) -> None:
+async def test_an_answer_is_the_same_in_one_packet_and_byte_by_byte(connections: ConnectionPool, answer: bytes) -> None:
     single = [bytes([byte]) for byte in answer]
     async with peer(answering(answer)) as provider:
         assert await ask(connections, provider.http) == [b"hello"]
@@ -1227,7 +1229,7 @@ async def test_a_large_body_comes_whole(authority: Authority, scheme: str) -> No
         assert len(provider.lines) == 1
 
 
-async def test_the_body_goes_on_as_it_comes_not_when_it_is_complete(connections: Connections) -> None:
+async def test_the_body_goes_on_as_it_comes_not_when_it_is_complete(connections: ConnectionPool) -> None:
     heard = anyio.Event()
 
     async def talk(line: Line) -> None:
@@ -1257,7 +1259,7 @@ async def test_the_body_goes_on_as_it_comes_not_when_it_is_complete(connections:
     ],
     ids=["a field", "fields", "a reason", "interim answers"],
 )
-async def test_a_head_without_end_is_refused(connections: Connections, beginning: bytes, more: bytes) -> None:
+async def test_a_head_without_end_is_refused(connections: ConnectionPool, beginning: bytes, more: bytes) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(beginning, *[more] * 66)
@@ -1269,13 +1271,13 @@ async def test_a_head_without_end_is_refused(connections: Connections, beginning
         await provider.idle()
 
 
-async def test_a_head_may_have_60_kib(connections: Connections) -> None:
+async def test_a_head_may_have_60_kib(connections: ConnectionPool) -> None:
     head = whole(b"", f"x-filler: {'x' * 60 * KIB}").replace(b"content-length: 0", b"content-length: 5")
     async with peer(answering(head[: 40 * KIB], head[40 * KIB :], b"hello")) as provider:
         assert await ask(connections, provider.http) == [b"hello"]
 
 
-async def test_trailers_without_end_are_refused(connections: Connections) -> None:
+async def test_trailers_without_end_are_refused(connections: ConnectionPool) -> None:
     async with peer(once(CHUNKED, b"0\r\nx-filler: ", *[b"x" * 16 * KIB] * 16, b"\r\n\r\n")) as provider:
         with pytest.raises(Disconnected, match="too large"):
             await ask(connections, provider.http)

@@ -14,11 +14,11 @@ from swarmstream.errors import InvalidOutput
 from swarmstream.json_schema.validator import compile_schema
 from swarmstream.llm.base import Delta, ModelCall, Sampling
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.llm.providers.demo.document import document
+from swarmstream.llm.providers.demo.document.find import find_document
+from swarmstream.llm.providers.demo.document.number import Numbers, bounds
+from swarmstream.llm.providers.demo.document.pattern import UnknownPattern, text_like
+from swarmstream.llm.providers.demo.document.work import MAX_WORK, NoValueError, Work
 from swarmstream.llm.providers.demo.model import DemoModel
-from swarmstream.llm.providers.demo.number import Numbers, bounds
-from swarmstream.llm.providers.demo.pattern import UnknownPattern, text_like
-from swarmstream.llm.providers.demo.work import MAX_WORK, NoValueError, Work
 from tests.conftest import client, serving
 
 LINKED = {
@@ -118,7 +118,7 @@ SCHEMAS: dict[str, tuple[dict[str, Any], object]] = {
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_a_document_fits_its_schema(kind: str) -> None:
     schema, expected = SCHEMAS[kind]
-    made = document(schema)
+    made = find_document(schema)
     assert made is not None
     value = json.loads(made)
     assert value == expected
@@ -141,7 +141,7 @@ TOO_HARD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("schema", TOO_HARD)
 def test_where_none_is_found_the_search_ends(schema: dict[str, Any]) -> None:
-    assert document(schema) is None
+    assert find_document(schema) is None
 
 
 COSTLY: dict[str, dict[str, Any]] = {
@@ -214,11 +214,11 @@ class Calls:
 
 @pytest.mark.parametrize("kind", COSTLY)
 def test_a_search_ends_when_its_work_is_done(kind: str) -> None:
-    document({})  # what is imported late is not counted
+    find_document({})  # what is imported late is not counted
     work, calls = Work(), Calls()
     sys.setprofile(calls)
     try:
-        made = document(COSTLY[kind], work)
+        made = find_document(COSTLY[kind], work)
     finally:
         sys.setprofile(None)
     assert made is None
@@ -227,10 +227,10 @@ def test_a_search_ends_when_its_work_is_done(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["lists of large constants", "lists of constants of many parts"])
 def test_no_document_is_made_that_is_large(kind: str) -> None:
-    document({})
+    find_document({})
     tracemalloc.start()
     try:
-        made = document(COSTLY[kind])
+        made = find_document(COSTLY[kind])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -331,7 +331,7 @@ async def test_the_event_loop_does_not_search() -> None:
     )
     heard: list[Delta] = []
     calls = Calls()
-    document({})  # what is imported late is not counted
+    find_document({})  # what is imported late is not counted
     sys.setprofile(calls)  # of this thread alone
     try:
         with anyio.fail_after(60), pytest.raises(InvalidOutput):

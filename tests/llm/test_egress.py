@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from swarmstream.errors import UnknownModel
-from swarmstream.llm import model_table
+from swarmstream.llm.provider_names import find_provider
 from tests.llm.egress import OUR_FETCHER
 from tests.llm.test_registry import PROVIDERS
 
@@ -80,7 +80,7 @@ def _probe(provider: str) -> str:
 
 def _is_refused(name: str) -> bool:
     try:
-        model_table.provider_of(name, environ=EVERYTHING)
+        find_provider(name, environ=EVERYTHING)
     except UnknownModel:
         return True
     return False

@@ -272,7 +272,7 @@ def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "us
     endpoint = None
     if protocol == "direct":
         endpoint = ChatEndpoint(url=f"{base}/chat/completions", model="m", key_env="KEY")
-    ref = ModelRef(name=target, target=target, lane="x", api_base=base, api_key_env="KEY", endpoint=endpoint)
+    ref = ModelRef(name=target, target=target, backend="x", api_base=base, api_key_env="KEY", endpoint=endpoint)
     tools = [] if protocol in ("chat", "direct") else [TOOL]
     return ModelCall(ref, list(messages), Sampling(4000, None, None, None, {}), tools)
 
@@ -322,7 +322,7 @@ async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: d
         async with provider(protocols.anthropic(frames)) as upstream:
             base = upstream.base_url.removesuffix("/v1")
             target = "anthropic/claude-3-haiku-20240307"
-            ref = ModelRef(name=target, target=target, lane="litellm", api_base=base, api_key_env="KEY")
+            ref = ModelRef(name=target, target=target, backend="litellm", api_base=base, api_key_env="KEY")
             asked = ModelCall(
                 ref, [{"role": "user", "content": "go"}], Sampling(4000, None, None, None, {}), (), schema
             )

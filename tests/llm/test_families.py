@@ -11,12 +11,12 @@ import pytest
 from swarmstream.errors import ProviderRejected, UnsupportedOption
 from swarmstream.llm.aliases import Alias
 from swarmstream.llm.base import Sampling
-from swarmstream.llm.families import traits_of
-from swarmstream.llm.http.status import named_fields, refused
+from swarmstream.llm.families import family_traits
+from swarmstream.llm.http.status import named_fields, status_error
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.registry import Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.settings import Backend
+from swarmstream.settings import BackendName
 from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
@@ -41,11 +41,11 @@ def compiled(
     *,
     environ: dict[str, str] | None = None,
     aliases: dict[str, Alias] | None = None,
-    lane: Backend | None = None,
+    lane: BackendName | None = None,
     enabled: Sequence[str] = (),
     **agent: Any,
 ) -> Compiled:
-    registry = Registry(default_model="gpt-6-luna", environ=environ or OPENAI, aliases=aliases, lane=lane or "auto")
+    registry = Registry(default_model="gpt-6-luna", environ=environ or OPENAI, aliases=aliases, backend=lane or "auto")
     spec = {"agent_name": "A", "model_name": model, **agent}
     request = AgentRequest.model_validate({"agent_config": spec, "task": "go", "tools_enabled": list(enabled)})
     return compile_agent(request, registry, PlanLimits(), AllowedTools(hosts=AllowedHosts(["*"])))
@@ -57,13 +57,13 @@ def model_of(its: Compiled) -> ModelRef:
 
 @pytest.mark.parametrize("kind", TOOLS)
 def test_openais_reasoning_models_take_tools_of_every_kind_through_litellm(kind: str) -> None:
-    assert model_of(compiled(**TOOLS[kind])).lane == "litellm"
-    assert model_of(compiled("gpt-4.1", **TOOLS[kind])).lane == "direct"
+    assert model_of(compiled(**TOOLS[kind])).backend == "litellm"
+    assert model_of(compiled("gpt-4.1", **TOOLS[kind])).backend == "direct"
 
 
 def test_tools_that_the_agent_route_enables_count_as_well() -> None:
-    assert model_of(compiled(enabled=["calculator"])).lane == "litellm"
-    assert model_of(compiled()).lane == "direct"
+    assert model_of(compiled(enabled=["calculator"])).backend == "litellm"
+    assert model_of(compiled()).backend == "direct"
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_tools_that_the_agent_route_enables_count_as_well() -> None:
 )
 def test_the_lane_of_a_call_with_tools_depends_on_model_and_effort(model: str, effort: str | None, lane: str) -> None:
     its = compiled(model, reasoning_effort=effort, **TOOLS["the caller's"])
-    assert model_of(its).lane == lane
+    assert model_of(its).backend == lane
     if lane == "direct":
         assert its.plan.stages[0].agents[0].sampling.fields(model_of(its)).fields.get("reasoning_effort") == effort
 
 
 def test_fallbacks_go_where_they_take_tools_too() -> None:
     its = compiled("gpt-4.1", fallbacks=["gpt-6-sol", "gpt-4o"], **TOOLS["the caller's"])
-    assert [model.lane for model in its.plan.stages[0].agents[0].models] == ["direct", "litellm", "direct"]
+    assert [model.backend for model in its.plan.stages[0].agents[0].models] == ["direct", "litellm", "direct"]
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_fallbacks_go_where_they_take_tools_too() -> None:
 )
 def test_only_openais_and_azures_own_servers_insist_on_it(environ: dict[str, str], alias: Alias, lane: str) -> None:
     its = compiled("mine", environ=environ, aliases={"mine": alias}, **TOOLS["the caller's"])
-    assert model_of(its).lane == lane
+    assert model_of(its).backend == lane
 
 
 @pytest.mark.parametrize(
     ("aliases", "lane"), [({}, "direct"), ({"gpt-6-luna": Alias(model="gpt-6-luna", lane="direct")}, None)]
 )
 def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
-    aliases: dict[str, Alias], lane: Backend | None
+    aliases: dict[str, Alias], lane: BackendName | None
 ) -> None:
     with pytest.raises(UnsupportedOption) as caught:
         compiled(aliases=aliases, lane=lane, **TOOLS["the server's"])
@@ -124,7 +124,7 @@ def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
     )
     assert caught.value.location == ("agent_config", "model_name")
     its = compiled(aliases=aliases, lane=lane, reasoning_effort="none", **TOOLS["the server's"])
-    assert model_of(its).lane == "direct"
+    assert model_of(its).backend == "direct"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def sampled(model: str, **asked: Any) -> dict[str, Any]:
     own = {name: asked.pop(name, None) for name in ("temperature", "reasoning_effort", "thinking_tokens")}
     return (
         Sampling(max_tokens=None, llm_args=asked, **own)
-        .fields(ModelRef(model, model, "direct", traits=traits_of(model)))
+        .fields(ModelRef(model, model, "direct", traits=family_traits(model)))
         .fields
     )
 
@@ -237,11 +237,11 @@ def test_a_refusal_names_fields_that_a_call_can_do_without(
     text = orjson.dumps(said).decode()
     assert named_fields(text) == (named, is_about_field)
     for status in (400, 422):
-        failure = refused(status, None, text)
+        failure = status_error(status, None, text)
         assert isinstance(failure, ProviderRejected)
         assert failure.named == named
     for status in (401, 404, 429, 500):
-        assert not getattr(refused(status, None, text), "named", ())
+        assert not getattr(status_error(status, None, text), "named", ())
 
 
 def test_a_refusal_of_tools_on_chat_completions_says_where_they_are_taken() -> None:
@@ -249,7 +249,9 @@ def test_a_refusal_of_tools_on_chat_completions_says_where_they_are_taken() -> N
         "Function tools with reasoning_effort are not supported for gpt-6-luna in /v1/chat/completions. To use "
         "function tools, use /v1/responses or set reasoning_effort to 'none'."
     )
-    failure = refused(400, None, orjson.dumps({"error": {"message": message, "param": "reasoning_effort"}}).decode())
+    failure = status_error(
+        400, None, orjson.dumps({"error": {"message": message, "param": "reasoning_effort"}}).decode()
+    )
     assert isinstance(failure, ProviderRejected)
     assert failure.named == (), "asked without the effort, it refuses again"
     assert failure.detail == (

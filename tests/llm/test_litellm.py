@@ -34,7 +34,7 @@ async def litellm() -> AsyncGenerator[LiteLLMModel]:
 
 
 def call(target: str, base: str, messages: list[dict[str, Any]] | None = None) -> ModelCall:
-    ref = ModelRef(name=target, target=target, lane="litellm", api_base=base, api_key_env="KEY")
+    ref = ModelRef(name=target, target=target, backend="litellm", api_base=base, api_key_env="KEY")
     return ModelCall(ref, messages or [{"role": "user", "content": "go"}], Sampling(7, None, None, None, {}))
 
 

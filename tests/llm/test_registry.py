@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from swarmstream.errors import AppError, NoCredentials, UnknownModel
-from swarmstream.llm.aliases import Alias, AliasError, AliasPrice, aliases_of, read_aliases
+from swarmstream.llm.aliases import Alias, AliasError, AliasPrice, load_aliases, read_aliases
 from swarmstream.llm.model_ref import ChatEndpoint, Price, PriceTier
 from swarmstream.llm.registry import Registry
-from swarmstream.settings import Backend, Settings
+from swarmstream.settings import BackendName, Settings
 from tests.conftest import client, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +30,9 @@ def registry(environ: dict[str, str] | None = None) -> Registry:
 
 
 def aliased(
-    aliases: dict[str, Alias], environ: dict[str, str] | None = None, lane: Backend | Literal["auto"] = "auto"
+    aliases: dict[str, Alias], environ: dict[str, str] | None = None, backend: BackendName | Literal["auto"] = "auto"
 ) -> Registry:
-    return Registry(default_model="gpt-4.1-mini", environ=environ or {}, aliases=aliases, lane=lane)
+    return Registry(default_model="gpt-4.1-mini", environ=environ or {}, aliases=aliases, backend=backend)
 
 
 def local(name: str, **fields: Any) -> Alias:
@@ -86,12 +86,12 @@ def test_an_alias_is_for_a_model_and_not_for_an_alias() -> None:
 
 def test_an_alias_may_stand_for_the_demo_model() -> None:
     ref = aliased({"gpt-*": Alias(model="demo/swarm")}).resolve("gpt-4")
-    assert (ref.lane, ref.target, ref.price) == ("demo", "swarm", Price(input=0.0, output=0.0))
+    assert (ref.backend, ref.target, ref.price) == ("demo", "swarm", Price(input=0.0, output=0.0))
 
 
 def test_an_api_base_of_its_own_needs_no_credentials_of_the_provider() -> None:
     ref = aliased({"house": local("llama")}).resolve("house")
-    assert (ref.lane, ref.target) == ("direct", "openai/llama")
+    assert (ref.backend, ref.target) == ("direct", "openai/llama")
     assert (ref.api_base, ref.api_key_env) == ("http://localhost:8000/v1", None)
 
 
@@ -143,7 +143,7 @@ def test_aliases_come_from_a_toml_file_in_its_order(tmp_path: Path) -> None:
         ("claude-*", local("local", api_key_env="HOUSE_KEY", price=price)),
         ("*", Alias(model="demo/swarm")),
     ]
-    assert aliased(aliases).resolve("whatever").lane == "demo"
+    assert aliased(aliases).resolve("whatever").backend == "demo"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_short_form_of_aliases_wins_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     path.write_text('[a]\nmodel = "openai/file"\n[b]\nmodel = "openai/file"\n')
     short = {"a": "openai/short", "c": "openai/short"}
-    aliases = aliases_of(Settings.model_construct(models_file=path, model_aliases=short))
+    aliases = load_aliases(Settings.model_construct(models_file=path, model_aliases=short))
     assert {name: alias.model for name, alias in aliases.items()} == {
         "a": "openai/short",
         "b": "openai/file",
@@ -309,7 +309,7 @@ def test_another_providers_key_is_not_enough() -> None:
 
 def test_the_demo_model_needs_nothing() -> None:
     ref = registry().resolve("demo/swarm")
-    assert (ref.lane, ref.target) == ("demo", "swarm")
+    assert (ref.backend, ref.target) == ("demo", "swarm")
 
 
 # --- Names that mislead ---------------------------------------------------------------------------------------------
@@ -370,15 +370,15 @@ AZURE = {"AZURE_API_KEY": "key", "AZURE_API_BASE": "https://mine.openai.azure.co
 def endpoint(name: str, environ: dict[str, str], aliases: dict[str, Alias] | None = None) -> ChatEndpoint:
     """Where the direct lane posts to for this name."""
     ref = aliased(aliases or {}, environ).resolve(name)
-    assert ref.lane == "direct"
+    assert ref.backend == "direct"
     assert ref.endpoint is not None
     return ref.endpoint
 
 
 def lane(name: str, environ: dict[str, str], aliases: dict[str, Alias] | None = None) -> str:
     ref = aliased(aliases or {}, environ).resolve(name)
-    assert (ref.endpoint is not None) == (ref.lane == "direct")
-    return ref.lane
+    assert (ref.endpoint is not None) == (ref.backend == "direct")
+    return ref.backend
 
 
 @pytest.mark.parametrize(
@@ -646,13 +646,13 @@ def test_a_server_may_be_told_never_to_call_directly() -> None:
     models = aliased({"house": local("x")}, {"OPENAI_API_KEY": "key"}, "litellm")
     for name in ("gpt-4.1-mini", "house"):
         ref = models.resolve(name)
-        assert (ref.lane, ref.endpoint) == ("litellm", None)
+        assert (ref.backend, ref.endpoint) == ("litellm", None)
 
 
 def test_a_server_may_be_told_to_call_directly_only() -> None:
     models = aliased({}, {"OPENAI_API_KEY": "key", "ANTHROPIC_API_KEY": "key"}, "direct")
-    assert models.resolve("gpt-4.1-mini").lane == "direct"
-    assert models.resolve("demo/swarm").lane == "demo"
+    assert models.resolve("gpt-4.1-mini").backend == "direct"
+    assert models.resolve("demo/swarm").backend == "demo"
     for name in ("claude-sonnet-4-5", "gpt-5-pro"):
         detail = refused(UnknownModel, name, models)
         assert f'"{name}"' in detail
@@ -676,7 +676,7 @@ def test_an_aliass_lane_wins_over_the_servers() -> None:
     }
     for own in ("auto", "direct", "litellm"):
         server = aliased(models, {"GROQ_API_KEY": "key"}, own)
-        assert [server.resolve(name).lane for name in models] == ["direct", "litellm", "litellm"]
+        assert [server.resolve(name).backend for name in models] == ["direct", "litellm", "litellm"]
 
 
 @pytest.mark.parametrize("model", ["claude-99", "ollama/llama3", "gpt-5-pro", "azure/o1", "baseten/abcd1234"])
@@ -832,7 +832,7 @@ def test_the_default_model_has_a_price_and_a_size_in_the_locked_tables() -> None
     model = Settings.model_fields["default_model"].default
     models = registry(EVERY_KEY)
     ref = models.resolve(model)
-    assert ref.lane == "direct"
+    assert ref.backend == "direct"
     assert ref.price is not None
     assert (ref.price.input, ref.price.output) == (0.1, 0.5)
     assert ref.max_output_tokens == 128_000

@@ -14,7 +14,7 @@ from swarmstream.llm.base import Delta, ModelCall, Sampling
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.litellm.setup import import_litellm
-from swarmstream.llm.providers.litellm.thinking import MAX_REMEMBERED, REMEMBERED_SECONDS, Summaries, refused_of
+from swarmstream.llm.providers.litellm.thinking import MAX_REMEMBERED, REMEMBERED_SECONDS, Summaries, refused_argument
 from tests.clients.sse import ServerEvent, check_stream, events_of
 from tests.conftest import client, serving
 from tests.fakes import protocols
@@ -324,10 +324,10 @@ async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of
     here = {"model": "openai/responses/gpt-6", "api_base": "http://here"}
     there = {**here, "api_base": "http://there"}
     summaries.remember(here, ["reasoning_effort"])
-    assert set(summaries.asked(litellm, here)) == {"include"}
-    assert set(summaries.asked(litellm, there)) == {"include", "reasoning_effort"}
+    assert set(summaries.arguments(litellm, here)) == {"include"}
+    assert set(summaries.arguments(litellm, there)) == {"include", "reasoning_effort"}
     await clock.advance(REMEMBERED_SECONDS)
-    assert set(summaries.asked(litellm, here)) == {"include", "reasoning_effort"}
+    assert set(summaries.arguments(litellm, here)) == {"include", "reasoning_effort"}
     for number in range(MAX_REMEMBERED + 10):
         summaries.remember({"model": f"openai/{number}"}, ["include"])
     assert len(summaries) == MAX_REMEMBERED
@@ -349,9 +349,9 @@ async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of
 )
 def test_a_refusal_is_of_summaries_where_the_provider_says_so_in_words_of_its_own(message: str, is_about: bool) -> None:
     words = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
-    assert refused_of(["thinking"], 400, words) == ("thinking" if is_about else None)
-    assert refused_of(["reasoning_effort", "include"], 400, words) is None
-    assert refused_of(["thinking"], 500, words) is None
+    assert refused_argument(["thinking"], 400, words) == ("thinking" if is_about else None)
+    assert refused_argument(["reasoning_effort", "include"], 400, words) is None
+    assert refused_argument(["thinking"], 500, words) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from swarmstream.llm.model_table import secret_variables
+from swarmstream.llm.credentials import secret_variables
 from swarmstream.secret_files import SecretFileError, read_secret_files
 from tests.clients.process import OPENAI_KEY, server_process
 from tests.conftest import KEY, OTHER_KEY, client

@@ -47,7 +47,7 @@ async def models_available(_: Caller, models: Models) -> ModelsAvailable:
     names = models.names()
     details = [
         ModelDetail(name=offer.name, target=offer.target, is_glob=offer.is_glob, has_credentials=offer.is_callable)
-        for offer in models.offers()
+        for offer in models.public_aliases()
     ]
     return ModelsAvailable(count=len(names), models=names, details=details)
 

@@ -39,7 +39,7 @@ class Allowance:
             self.prompt = await self._calls.measure(asked.messages)
             if self._budget is not None:
                 tokens = input_tokens(self.prompt, asked.tools)
-                self._reservation = await self._budget.reserve(tokens, sampling.max_tokens_of(model), model.price)
+                self._reservation = await self._budget.reserve(tokens, sampling.max_tokens_for(model), model.price)
             self._prompt_bytes = await self._calls.begin(self.prompt)
         except BaseException:
             self.release(Usage(), finish_reason=None)

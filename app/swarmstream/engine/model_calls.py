@@ -86,8 +86,8 @@ class ModelCalls:
 
     async def prepare(self) -> None:
         """Prepare the models, which no timeout counts, and begin the turn's time."""
-        for lane in {model.lane for model in self._agent.models}:
-            await self._access.models[lane].ready()
+        for backend in {model.backend for model in self._agent.models}:
+            await self._access.models[backend].ready()
         self.deadline.start()
 
     async def call(
@@ -169,7 +169,7 @@ class ModelCalls:
         try:
             request = self._asked.request(model, allowance.capped(self._agent.sampling), self.omissions.of(model))
             with timer:
-                await self._access.models[model.lane].stream(request, stream.on_deltas)
+                await self._access.models[model.backend].stream(request, stream.on_deltas)
         except ModelError as error:
             without_frames(error)  # the adapter has logged what there is to know
             if isinstance(error, _REFUSALS) and not reply.deltas and reply.token_count is None:

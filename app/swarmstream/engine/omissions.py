@@ -15,7 +15,7 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ProviderRejected, quote
 from swarmstream.llm.base import Sampling
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.llm.traits import EFFORT, THINKING, clients_name, mark
+from swarmstream.llm.traits import EFFORT, THINKING, field_with_value, payload_field
 
 REMEMBERED_SECONDS: Final = 3600.0
 MAX_MODELS: Final = 1000
@@ -90,7 +90,7 @@ class Omissions:
         named = next((name for name in refusal.named if name in sent), None)
         if named is None:
             return False
-        found = named if refusal.is_about_field and named != EFFORT else mark(named, sent[named])
+        found = named if refusal.is_about_field and named != EFFORT else field_with_value(named, sent[named])
         self._left_out[_key(model)] |= {found}
         if not refusal.is_about_several:
             self._unproven.append(found)
@@ -113,12 +113,12 @@ class Omissions:
     def _warn(self, model: ModelRef, sent: dict[str, Any], marks: frozenset[str], verb: str) -> None:
         """Say what is left out of what would be sent, or was."""
         for name, value in sent.items():
-            if name not in marks and mark(name, value) not in marks:
+            if name not in marks and field_with_value(name, value) not in marks:
                 continue
             effort = self._sent(model, marks).get(EFFORT) if name == THINKING else None
             instead = f"{EFFORT} {effort} was sent instead" if effort else "it was not sent"
-            self._warnings[f"{quote(model.name)} {verb} {clients_name(name)}: {instead}"] = None
+            self._warnings[f"{quote(model.name)} {verb} {payload_field(name)}: {instead}"] = None
 
 
 def _key(model: ModelRef) -> _Key:
-    return model.lane, model.target, model.api_base
+    return model.backend, model.target, model.api_base

@@ -88,12 +88,12 @@ class PromptRoom:
 
     async def measure(self, share: Share, messages: Sequence[ChatMessage], sizes: PromptSizes) -> PromptSize:
         """The prompt's size. Large prompts are begun one after another, with time for others between them."""
-        if not _are_many(messages) and (size := sizes.of(messages)).bytes <= _LARGE_BYTES:
+        if not _are_many(messages) and (size := sizes.measure(messages)).bytes <= _LARGE_BYTES:
             return size
         async with share.beginning:
             for _ in range(_ROUNDS):
                 await checkpoint()
-            return sizes.of(messages)
+            return sizes.measure(messages)
 
     async def take(self, share: Share, size: int) -> None:
         """Wait until there is room for so many bytes, which are to be given back with `free`.

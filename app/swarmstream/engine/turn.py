@@ -194,7 +194,7 @@ class _TurnInProgress:
                 loop=turn.loop,
                 task_index=turn.task_index,
                 model=model.name,
-                lane=model.lane,
+                lane=model.backend,
             )
         else:
             recovered = turn.recovered

@@ -106,7 +106,7 @@ class Agent(Runnable[str, AgentEvent]):
             AppError: there is none.
         """
         registry = surroundings().registry
-        return ModelBackends(environ)[registry.resolve(self.model_name or registry.default_model).lane]
+        return ModelBackends(environ)[registry.resolve(self.model_name or registry.default_model).backend]
 
     @property
     def is_printed(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.llm.aliases import aliases_of
+from swarmstream.llm.aliases import load_aliases
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.runs.limits import plan_limits, run_limits
@@ -43,8 +43,8 @@ def surroundings(
         registry=Registry(
             default_model=settings.default_model,
             environ=environ,
-            aliases=aliases_of(settings),
-            lane=settings.lane,
+            aliases=load_aliases(settings),
+            backend=settings.lane,
             holder="this program",
             hint=hint,
         ),

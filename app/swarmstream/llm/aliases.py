@@ -8,8 +8,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from swarmstream.errors import UnknownModel, quote
-from swarmstream.llm.model_table import provider_of, speaks_openai
-from swarmstream.settings import Backend, Settings
+from swarmstream.llm.model_table import speaks_openai
+from swarmstream.llm.provider_names import find_provider
+from swarmstream.settings import BackendName, Settings
 
 DEMO_PREFIX = "demo/"
 
@@ -17,7 +18,7 @@ DEMO_PREFIX = "demo/"
 def _callable(target: str) -> str:
     if not target.startswith(DEMO_PREFIX):
         try:
-            provider_of(target, environ={})
+            find_provider(target, environ={})
         except UnknownModel as error:
             raise ValueError(error.detail) from None
     return target
@@ -43,7 +44,7 @@ class Alias(BaseModel):
     api_base: str | None = None
     api_key_env: str | None = None
     """The variable that holds the key to send; with an `api_base` and without this, none is sent."""
-    lane: Backend | None = None
+    lane: BackendName | None = None
     """Which way to the model, whatever the setting says."""
     price: AliasPrice | None = None
 
@@ -51,7 +52,7 @@ class Alias(BaseModel):
     def _can_go_its_way(self) -> Self:
         if self.lane != "direct" or self.model.startswith(DEMO_PREFIX):
             return self
-        if not speaks_openai(self.model, provider_of(self.model, environ={})):
+        if not speaks_openai(self.model, find_provider(self.model, environ={})):
             raise ValueError(f"{quote(self.model)} can only be called through litellm, its lane cannot be direct")
         return self
 
@@ -60,7 +61,7 @@ class AliasError(Exception):
     """The operator's aliases cannot be used; the message names the setting."""
 
 
-def aliases_of(settings: Settings) -> dict[str, Alias]:
+def load_aliases(settings: Settings) -> dict[str, Alias]:
     """The operator's aliases; the short form wins over the file.
 
     Raises:

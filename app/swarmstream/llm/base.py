@@ -29,14 +29,14 @@ class Sampling:
     thinking_tokens: int | None
     llm_args: dict[str, Any]
 
-    def max_tokens_of(self, model: ModelRef) -> int:
+    def max_tokens_for(self, model: ModelRef) -> int:
         """What the client asked for; else the default, only as far as the model goes."""
         return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
 
     def fields(self, model: ModelRef, without: Collection[str] = ()) -> Fitted:
         """The parameters under the names that OpenAI's requests have for them, but for what the model refuses;
         `without` is more of that."""
-        fields: dict[str, Any] = {"max_tokens": self.max_tokens_of(model), **self.llm_args}
+        fields: dict[str, Any] = {"max_tokens": self.max_tokens_for(model), **self.llm_args}
         if self.temperature is not None:
             fields["temperature"] = self.temperature
         if self.reasoning_effort is not None:
@@ -129,7 +129,7 @@ class TokenCount:
     reasoning_tokens: int = 0
 
     @classmethod
-    def of(
+    def from_figures(
         cls, input_tokens: object, output_tokens: object, cached: object = None, reasoning: object = None
     ) -> "TokenCount | None":
         """What a provider's figures come to; None where one of the first two is no figure, as if it had given none."""
@@ -161,8 +161,8 @@ class ChatModel(Protocol):
         """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
         ...
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
-        """Let `hear` have the answer as it arrives, and return at its end.
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
+        """Let `on_deltas` have the answer as it arrives, and return at its end.
 
         `Opened` is first, but for each `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
         `Finished`, and a `TokenCount` if there is one. What a provider counts in between comes in between: the last

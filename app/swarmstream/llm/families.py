@@ -1,14 +1,18 @@
-"""What families of models refuse, by their names.
+"""Request fields that families of models refuse, by the models' names.
 
 Sources: OpenAI's guide to reasoning models and its deployment checklist, Anthropic's notes on Claude 4.7 and 5, and the
 locked litellm (`responses_api_bridge_check`, `OpenAIGPT5Config`, `OpenAIOSeriesConfig`, `supports_sampling_params` and
-`default_reasoning_effort` in its table). What is not here is learnt from refusals (`swarmstream.engine.omissions`).
+`default_reasoning_effort` in its table). The rest is learnt from refusals
+(`swarmstream.engine.omissions`).
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from swarmstream.llm.credentials import first_set
+from swarmstream.llm.model_table import providers
 from swarmstream.llm.traits import PLAIN, Traits
 
 _SAMPLING = frozenset(["temperature", "top_p", "logprobs", "top_logprobs"])
@@ -18,7 +22,7 @@ _ALWAYS_THINKS = Traits(refuses=_SAMPLING | _PENALTIES, takes_budget=False)
 _THINKS_IF_ASKED = Traits(
     refuses=_PENALTIES, refuses_thinking=_SAMPLING, thinks_unasked=False, can_rest=True, takes_budget=False
 )
-_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="at_rest")
+_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="without_reasoning")
 _CLAUDE = Traits(refuses=_PENALTIES | {"seed", "logprobs", "top_logprobs"})
 _CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_budget=False)
 
@@ -30,7 +34,7 @@ _OPENAIS: tuple[tuple[str, Traits], ...] = (
     ("gpt-5*-search*", _ALWAYS_THINKS),
     ("gpt-5.[1-9][0-9]*", _THINKS_UNLESS_ASKED),
     ("gpt-5.[123]*", _THINKS_IF_ASKED),
-    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="at_rest")),
+    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="without_reasoning")),
     ("gpt-5.[5-9]*", _THINKS_UNLESS_ASKED),
     ("gpt-5", _ALWAYS_THINKS),
     ("gpt-5-*", _ALWAYS_THINKS),
@@ -53,8 +57,32 @@ _CLAUDES_NAME = re.compile(r"(?:.*anthropic[./]|anthropic-|databricks-|us-gov-[a
 """As Bedrock, routers and some others have it. Models that others have made of its answers are named after it, too."""
 
 
-def traits_of(name: str) -> Traits:
-    """The traits of a model, by its name without its provider."""
+_OPENAI_HOST = "api.openai.com"
+_OPENAIS_URL = re.compile(rf"https?://([^/?#@]*\.)?{re.escape(_OPENAI_HOST)}(:\d+)?([/?#]|$)", re.IGNORECASE)
+"""OpenAI's own address, or one of a region's."""
+
+
+def model_traits(target: str, provider: str, *, environ: Mapping[str, str], api_base: str | None = None) -> Traits:
+    """Return the traits of a model at the server that it is called at.
+
+    OpenAI's and Azure's own servers alone insist on where tools are taken: other servers with a model of that name have
+    nothing but chat completions.
+    """
+    traits = family_traits(target.removeprefix(f"{provider}/"))
+    if provider == "azure" or (provider == "openai" and _is_openais(api_base, environ)):
+        return traits
+    return traits if traits.tools_in_chat == "always" else replace(traits, tools_in_chat="always")
+
+
+def _is_openais(api_base: str | None, environ: Mapping[str, str]) -> bool:
+    if api_base is None:
+        variable = first_set(providers()["openai"]["base_url_variables"], environ)
+        api_base = environ[variable] if variable else f"https://{_OPENAI_HOST}"
+    return _OPENAIS_URL.match(api_base) is not None
+
+
+def family_traits(name: str) -> Traits:
+    """Return the traits of a model, by its name without its provider."""
     name = name.lower()
     families, model = _OPENAIS, name.rpartition("/")[2].removeprefix("ft:")
     if (claudes := _CLAUDES_NAME.fullmatch(name)) is not None:

@@ -12,7 +12,7 @@ from anyio import Lock, Semaphore, to_thread
 from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit
 from swarmstream.errors import McpHostRefused, ProviderBusy, ProviderRejected, quote
 from swarmstream.llm.base import ChatMessage
-from swarmstream.llm.images import image_kind, is_web_url
+from swarmstream.llm.images import image_format, is_web_url
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.network.checked import CheckedNetwork, default_tls
 from swarmstream.network.host_port import parse_host_port
@@ -40,11 +40,11 @@ class ImageFetcher:
     """
 
     def __init__(
-        self, reach: NetworkPolicy | None = None, *, max_kept_bytes: int = MAX_KEPT_BYTES, clock: Clock = SYSTEM_CLOCK
+        self, policy: NetworkPolicy | None = None, *, max_kept_bytes: int = MAX_KEPT_BYTES, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        """`reach` is where images may come from: by default every public address."""
+        """`policy` is where images may come from: by default every public address."""
         self._max_kept_bytes = max_kept_bytes
-        self._reach = reach or NetworkPolicy(AllowedHosts(["*"]))
+        self._policy = policy or NetworkPolicy(AllowedHosts(["*"]))
         self._clock = clock
         self._places = Semaphore(_AT_ONCE)
         self._images: dict[str, _Image] = {}
@@ -131,7 +131,7 @@ class ImageFetcher:
                 raise
 
     def _keep(self, image: "_Image", content: bytes) -> None:
-        kind = image_kind(content)
+        kind = image_format(content)
         if kind is None:
             raise _refusal(image.url, "is no PNG, JPEG, GIF, WebP or BMP")
         data_url = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
@@ -147,7 +147,7 @@ class ImageFetcher:
 
     async def _download(self, url: str) -> bytes:
         try:
-            self._reach.allowed.check_url(url)
+            self._policy.allowed.check_url(url)
             with time_limit(self._clock, FETCH_SECONDS) as limit:
                 return await self._get(url)
         except McpHostRefused:
@@ -160,8 +160,8 @@ class ImageFetcher:
     async def _get(self, url: str) -> bytes:
         async with (
             httpcore2.AsyncConnectionPool(
-                ssl_context=self._reach.tls or await to_thread.run_sync(default_tls),
-                network_backend=CheckedNetwork(self._reach),
+                ssl_context=self._policy.tls or await to_thread.run_sync(default_tls),
+                network_backend=CheckedNetwork(self._policy),
             ) as pool,
             pool.stream("GET", url, headers=_HEADERS) as answer,
         ):

@@ -6,7 +6,7 @@ _WEB_URL = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 _SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"))
 
 
-def image_kind(head: bytes) -> str | None:
+def image_format(head: bytes) -> str | None:
     """The format of an image that begins so: `png`, `jpeg`, `gif`, `webp` or `bmp`; None for all else."""
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"

@@ -80,7 +80,7 @@ class ModelRef:
     """As the client asked for it."""
     target: str
     """As its lane calls it: a litellm name, or the part after `demo/`."""
-    lane: str
+    backend: str
     """Which way it is reached: a key of the server's adapters."""
     api_base: str | None = None
     api_key_env: str | None = None
@@ -92,14 +92,14 @@ class ModelRef:
     takes_schemas: bool = True
     """Whether the provider holds the model to a JSON schema; others are told it in words."""
     traits: Traits = PLAIN
-    lane_is_fixed: bool = False
+    direct_only: bool = False
     """Whether the operator allows the direct lane only."""
 
     def for_tools(self, effort: str | None) -> "ModelRef | None":
         """The same model by a lane on which it takes function tools with this effort; None where it may not be."""
-        if self.lane != "direct" or self.traits.takes_tools(effort):
+        if self.backend != "direct" or self.traits.takes_tools(effort):
             return self
-        return None if self.lane_is_fixed else replace(self, lane="litellm", endpoint=None)
+        return None if self.direct_only else replace(self, backend="litellm", endpoint=None)
 
 
 class ModelRegistry(Protocol):

@@ -29,13 +29,13 @@ class PromptSizes:
     def __init__(self) -> None:
         self._known: dict[int, tuple[ChatMessage, PromptSize]] = {}
 
-    def of(self, messages: Iterable[ChatMessage]) -> PromptSize:
+    def measure(self, messages: Iterable[ChatMessage]) -> PromptSize:
         """The size of a prompt."""
         size = tokens = 0
         for message in messages:
             content = message.get("content")
             if isinstance(content, list):
-                measured = self._of_parts(message, cast("list[dict[str, Any]]", content))
+                measured = self._measure_parts(message, cast("list[dict[str, Any]]", content))
                 size += measured.bytes
                 tokens += measured.tokens
             else:
@@ -45,7 +45,7 @@ class PromptSizes:
                 tokens += -(-length // BYTES_PER_TOKEN)
         return PromptSize(size, tokens)
 
-    def _of_parts(self, message: ChatMessage, parts: list[dict[str, Any]]) -> PromptSize:
+    def _measure_parts(self, message: ChatMessage, parts: list[dict[str, Any]]) -> PromptSize:
         known = self._known.get(id(message))
         if known is None:
             size = text_bytes(message)

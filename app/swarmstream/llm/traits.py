@@ -38,8 +38,8 @@ class Traits:
     """Whether it takes the effort `none`."""
     takes_budget: bool = True
     """Whether it takes a number of thinking tokens; others are told an effort."""
-    tools_in_chat: Literal["always", "at_rest", "never"] = "always"
-    """When it takes function tools on OpenAI's chat completions: `at_rest` is with the effort `none`."""
+    tools_in_chat: Literal["always", "without_reasoning", "never"] = "always"
+    """When it takes function tools on OpenAI's chat completions: `without_reasoning` is with the effort `none`."""
 
     def thinks(self, effort: str | None) -> bool:
         """Whether it reasons with this effort."""
@@ -47,7 +47,7 @@ class Traits:
 
     def takes_tools(self, effort: str | None) -> bool:
         """Whether it takes function tools on chat completions with this effort."""
-        return self.tools_in_chat == "always" or (self.tools_in_chat == "at_rest" and effort == NO_EFFORT)
+        return self.tools_in_chat == "always" or (self.tools_in_chat == "without_reasoning" and effort == NO_EFFORT)
 
 
 PLAIN = Traits()
@@ -63,7 +63,7 @@ class Fitted:
     effort: str | None = None
     """What a budget of thinking tokens became."""
 
-    def changes(self, model: str) -> list[str]:
+    def warnings(self, model: str) -> list[str]:
         """What a client has to know, in sentences."""
         said = [f"{model} refuses {', '.join(self.dropped)}: not sent"] if self.dropped else []
         if self.effort is not None:
@@ -71,7 +71,7 @@ class Fitted:
         return said
 
 
-def mark(name: str, value: object) -> str:
+def field_with_value(name: str, value: object) -> str:
     """A field with one of its values, where it is this value that is refused."""
     return f"{name}={value!r}"
 
@@ -85,11 +85,11 @@ def fitted(fields: dict[str, Any], traits: Traits, without: Collection[str] = ()
     if not traits.takes_budget:
         refused |= {THINKING}  # which is there still where an effort is given as well
     dropped = {name: fields.pop(name) for name in list(fields) if name in refused or _is_in(without, name, fields)}
-    missed = [clients_name(name) for name, value in dropped.items() if not _is_idle(name, value)]
+    missed = [payload_field(name) for name, value in dropped.items() if not _is_idle(name, value)]
     return Fitted(fields, missed, effort if EFFORT in fields else None)
 
 
-def clients_name(name: str) -> str:
+def payload_field(name: str) -> str:
     """What clients call a field of a request."""
     return _CLIENTS_NAMES.get(name, name)
 
@@ -109,4 +109,4 @@ def _is_idle(name: str, value: object) -> bool:
 
 
 def _is_in(without: Collection[str], name: str, fields: dict[str, Any]) -> bool:
-    return bool(without) and name in fields and (name in without or mark(name, fields[name]) in without)
+    return bool(without) and name in fields and (name in without or field_with_value(name, fields[name]) in without)

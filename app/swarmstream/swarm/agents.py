@@ -162,7 +162,7 @@ def model_warnings(agents: Iterable[Agent]) -> Iterator[str]:
         agent = pending.pop(0)
         pending += agent.handoffs
         for model in agent.models:
-            for sentence in agent.sampling.fields(model).changes(quote(model.name)):
+            for sentence in agent.sampling.fields(model).warnings(quote(model.name)):
                 if sentence not in seen:
                     seen.add(sentence)
                     yield sentence

@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 
 from swarmstream.errors import InvalidRequest, Location
-from swarmstream.llm.images import image_kind, is_web_url
+from swarmstream.llm.images import image_format, is_web_url
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -29,6 +29,6 @@ def image_url(image: str, *, location: Location) -> str:
     if _BASE64.fullmatch(encoded):
         with suppress(binascii.Error):
             head = base64.b64decode(encoded[:32])
-    if kind := image_kind(head):
+    if kind := image_format(head):
         return f"data:image/{kind};base64,{encoded}"
     raise InvalidRequest("an image is an http(s) URL, a data:image/… URL or base64 of an image", location=location)

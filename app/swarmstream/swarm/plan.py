@@ -78,7 +78,7 @@ class Plan:
     def prompt_bytes(self) -> int:
         """Estimate the prompts of the widest stage, all at once, without the outputs of earlier turns."""
         sizes = PromptSizes()
-        opening = max((sizes.of(opening).bytes for opening in self.openings), default=0)
+        opening = max((sizes.measure(opening).bytes for opening in self.openings), default=0)
         return max(
             (sum(opening + _instruction_bytes(agent) for agent in stage.agents) for stage in self.stages), default=0
         )

@@ -21,7 +21,9 @@ def with_tool_lanes(agent: Agent, at: Location) -> Agent:
         effort = agent.sampling.fields(model).fields.get(EFFORT)
         by_lane = model.for_tools(effort)
         if by_lane is None:
-            otherwise = f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "at_rest" else ""
+            otherwise = (
+                f' unless {EFFORT} is "{NO_EFFORT}"' if model.traits.tools_in_chat == "without_reasoning" else ""
+            )
             raise UnsupportedOption(
                 f"{quote(model.name)} takes tools through litellm only{otherwise}, and litellm is ruled out here "
                 "(SWARMSTREAM_LANE, or the alias's lane)",

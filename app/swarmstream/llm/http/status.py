@@ -76,7 +76,7 @@ _DELAY = re.compile(r"\d{1,6}(\.\d{1,9})?s")
 """A google.protobuf.Duration in JSON."""
 
 
-def refused(status: int, retry_after_seconds: float | None, said: str = "") -> ModelError:
+def status_error(status: int, retry_after_seconds: float | None, said: str = "") -> ModelError:
     """The failure of a call that was answered with this status instead of a stream, and with these words."""
     kind, words = _refusal(status)
     failure = kind(f"{words} (HTTP {status})", retry_after_seconds=retry_after_seconds)
@@ -100,7 +100,7 @@ def named_fields(said: str) -> tuple[tuple[str, ...], bool]:
     return tuple(named), _REFUSES_FIELD.search(said) is not None
 
 
-def reported(error: object) -> ModelError:
+def stream_error(error: object) -> ModelError:
     """The failure of a call that was answered with this error inside a stream, before its first token: that of the
     status it stands for."""
     fields = cast(dict[str, Any], error) if isinstance(error, dict) else {}

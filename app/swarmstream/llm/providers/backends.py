@@ -36,9 +36,9 @@ class LazyBackend:
             lane = self._lane = self._lane or make(self._environ, self._clock)
         await lane.ready()
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         assert self._lane is not None, "ready() comes before the first call"
-        await self._lane.stream(call, hear)
+        await self._lane.stream(call, on_deltas)
 
     async def close(self) -> None:
         if self._lane is not None:

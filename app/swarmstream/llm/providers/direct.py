@@ -7,11 +7,12 @@ from urllib.parse import urljoin, urlsplit
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, ProviderUnreachable, UpstreamTruncated
 from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Repeated
-from swarmstream.llm.http.pool import Answer, Connections
-from swarmstream.llm.http.status import first_line, refused, retry_after_seconds
+from swarmstream.llm.http.exchange import Response
+from swarmstream.llm.http.pool import ConnectionPool
+from swarmstream.llm.http.status import first_line, retry_after_seconds, status_error
 from swarmstream.llm.model_ref import ChatEndpoint
 from swarmstream.llm.providers.openai_chat import ChatStream
-from swarmstream.llm.providers.openai_chat_request import Body, SharedMessages
+from swarmstream.llm.providers.openai_chat_request import RequestBody, SharedMessages
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,12 @@ class DirectModel:
     def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         self._environ = environ
         self._clock = clock
-        self._connections: Connections | None = None
+        self._connections: ConnectionPool | None = None
         self._shared = SharedMessages()
 
     async def ready(self) -> None:
         if self._connections is None:
-            self._connections = Connections(self._environ, self._clock)
+            self._connections = ConnectionPool(self._environ, self._clock)
 
     async def close(self) -> None:
         """Close the connections that are kept for reuse."""
@@ -43,21 +44,21 @@ class DirectModel:
             await self._connections.close()
             self._connections = None
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         await self.ready()
-        answer = await self._open(call, hear)
+        answer = await self._open(call, on_deltas)
         stream = ChatStream()
 
         def take(received: bytes) -> bool:
             if deltas := stream.feed(received):
-                hear(deltas)
+                on_deltas(deltas)
             if stream.failure is not None:
                 raise stream.failure
             return stream.done
 
         cause: OSError | None = None
         try:
-            hear((Opened(),))
+            on_deltas((Opened(),))
             await answer.read(take)
         except ModelError as error:
             _log(call, error, error)
@@ -71,12 +72,12 @@ class DirectModel:
             _log(call, failure, cause or failure)
             raise failure from cause
 
-    async def _open(self, call: ModelCall, hear: OnDeltas) -> Answer:
+    async def _open(self, call: ModelCall, on_deltas: OnDeltas) -> Response:
         """The provider's answer, once it has begun and promises a stream."""
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
         try:
-            answer = await self._post(endpoint, self._body(endpoint, call), hear)
+            answer = await self._post(endpoint, self._body(endpoint, call), on_deltas)
         except (OSError, ValueError) as error:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
@@ -91,25 +92,25 @@ class DirectModel:
         finally:
             answer.close()
 
-    def _body(self, endpoint: ChatEndpoint, call: ModelCall) -> Body:
+    def _body(self, endpoint: ChatEndpoint, call: ModelCall) -> RequestBody:
         fields = call.fields()
         for name, theirs in endpoint.renames:
             if name in fields:
                 fields[theirs] = fields.pop(name)
         request = {"model": endpoint.model, "stream": True, **dict(endpoint.extra), **fields}
-        return self._shared.body(request, call.messages)
+        return self._shared.encode(request, call.messages)
 
-    async def _post(self, endpoint: ChatEndpoint, body: Body, hear: OnDeltas) -> Answer:
+    async def _post(self, endpoint: ChatEndpoint, body: RequestBody, on_deltas: OnDeltas) -> Response:
         """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
         assert self._connections is not None
 
-        def repeating() -> None:
-            hear((Repeated(),))
+        def on_repeat() -> None:
+            on_deltas((Repeated(),))
 
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._connections.post(url, body.pieces, headers, repeating=repeating)
+            answer = await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
             if answer.status not in (307, 308):
                 return answer
             elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
@@ -117,7 +118,7 @@ class DirectModel:
                 return answer
             answer.close()
             url = elsewhere
-        return await self._connections.post(url, body.pieces, headers, repeating=repeating)
+        return await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
 
     def _headers(self, endpoint: ChatEndpoint) -> dict[str, str]:
         headers = {
@@ -143,15 +144,15 @@ def _within_its_origin(url: str, location: str) -> str | None:
         return None
 
 
-def _refusal(answer: Answer, said: str, clock: Clock) -> ModelError:
+def _refusal(answer: Response, said: str, clock: Clock) -> ModelError:
     if 200 <= answer.status < 300:
         return ProviderError("the provider compressed its answer, which we had asked it not to do")
     if 300 <= answer.status < 400:
         return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {answer.status})")
-    return refused(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)), said)
+    return status_error(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)), said)
 
 
-async def _words(answer: Answer, clock: Clock) -> str:
+async def _words(answer: Response, clock: Clock) -> str:
     """What a provider says when it refuses, as far as it comes at once."""
     words = bytearray()
 
@@ -167,7 +168,7 @@ async def _words(answer: Answer, clock: Clock) -> str:
     return words[:_MAX_REFUSAL_BYTES].decode(errors="replace")
 
 
-def _unfinished(answer: Answer) -> ModelError:
+def _unfinished(answer: Response) -> ModelError:
     if "event-stream" not in answer.headers.get("content-type", "event-stream").lower():
         return ProviderError("the provider answered with something that is no stream of tokens")
     return UpstreamTruncated("the provider's answer was cut off")

@@ -32,7 +32,7 @@ class _Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class RequestBody:
     """A request's body; whoever sends it holds it until it is sent."""
 
     pieces: Sequence[bytes]
@@ -50,15 +50,15 @@ class SharedMessages:
         """How many there are."""
         return len(self._encoded)
 
-    def body(self, request: dict[str, Any], messages: Sequence[ChatMessage]) -> Body:
+    def encode(self, request: dict[str, Any], messages: Sequence[ChatMessage]) -> RequestBody:
         """The request with its messages."""
         if not any(map(_is_long, messages)):
-            return Body([orjson.dumps({**request, "messages": [_plain(message) for message in messages]})])
+            return RequestBody([orjson.dumps({**request, "messages": [_plain(message) for message in messages]})])
         pieces = [orjson.dumps(request).removesuffix(b"}") + b',"messages":[']
         shared: list[_Encoded] = []
         for is_long, group in groupby(messages, key=_is_long):
             if is_long:
-                encoded = [self._encode(message) for message in group]
+                encoded = [self._shared(message) for message in group]
                 shared += encoded
                 texts = [each.json for each in encoded]
             else:
@@ -66,9 +66,9 @@ class SharedMessages:
             for text in texts:
                 pieces += [text, b","]
         pieces[-1] = b"]}"
-        return Body(pieces, shared)
+        return RequestBody(pieces, shared)
 
-    def _encode(self, message: ChatMessage) -> _Encoded:
+    def _shared(self, message: ChatMessage) -> _Encoded:
         encoded = self._encoded.get(id(message))
         if encoded is None:
             encoded = self._encoded[id(message)] = _Encoded(message)

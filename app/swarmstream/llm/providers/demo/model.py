@@ -43,21 +43,21 @@ class DemoModel:
     async def ready(self) -> None:
         pass
 
-    async def stream(self, call: ModelCall, hear: OnDeltas) -> None:
-        hear((Opened(),))
+    async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
+        on_deltas((Opened(),))
         said, asked = _action(call) or (await self._answer(call), None)
         tokens = _TOKEN.findall(said)
-        spoken = tokens[: call.sampling.max_tokens_of(call.model)]
+        spoken = tokens[: call.sampling.max_tokens_for(call.model)]
         await sleep(self._clock, self._first_token_seconds)
         for token in spoken:
-            hear((token,))
+            on_deltas((token,))
             await sleep(self._clock, self._token_seconds)
         heard = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
         counted = TokenCount(input_tokens=heard, output_tokens=len(spoken))
         if asked is not None and len(spoken) == len(tokens):
-            hear((asked, Finished("tool_calls"), counted))
+            on_deltas((asked, Finished("tool_calls"), counted))
         else:
-            hear((Finished("stop" if len(spoken) == len(tokens) else "length"), counted))
+            on_deltas((Finished("stop" if len(spoken) == len(tokens) else "length"), counted))
 
     async def _answer(self, call: ModelCall) -> str:
         """Its words; where the answer is held to a format, a document that says nothing.
@@ -77,12 +77,12 @@ class DemoModel:
 
 def _document(schema: dict[str, Any]) -> str:
     # Imported here: few ask for it, and what it needs takes time.
-    from swarmstream.llm.providers.demo.document import document
+    from swarmstream.llm.providers.demo.document.find import find_document
 
-    made = document(schema)
-    if made is None:
+    document = find_document(schema)
+    if document is None:
         raise InvalidOutput("the demo model found no small document that fits this schema; a real one may")
-    return made
+    return document
 
 
 def _action(call: ModelCall) -> tuple[str, ToolCallDelta] | None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from swarmstream.errors import ModelError, ProviderError, ProviderRejected, UpstreamInvalid
 from swarmstream.llm.base import TokenCount
-from swarmstream.llm.http.status import reported
+from swarmstream.llm.http.status import stream_error
 
 _ANTHROPIC_REASONS = {
     "end_turn": "stop",
@@ -81,7 +81,7 @@ class Frames:
     @property
     def failure(self) -> ModelError | None:
         """What the provider reported in place of an answer."""
-        return reported(self._error) if self._error is not None else self._gave_up
+        return stream_error(self._error) if self._error is not None else self._gave_up
 
     def watch(self, stream: Any) -> None:
         """Read the frames of litellm's stream from now on. Its adapter has to be there already."""
@@ -201,7 +201,7 @@ def _adapter(stream: Any) -> Any:
 def _count(usage: dict[str, Any]) -> TokenCount | None:
     given: dict[str, Any] = usage.get("input_tokens_details") or {}
     said: dict[str, Any] = usage.get("output_tokens_details") or {}
-    return TokenCount.of(
+    return TokenCount.from_figures(
         usage.get("input_tokens"),
         usage.get("output_tokens"),
         given.get("cached_tokens"),

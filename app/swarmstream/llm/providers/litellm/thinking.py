@@ -1,6 +1,6 @@
-"""Asks models that hide their thinking for summaries of it: without them an agent that thinks is silent.
+"""Summaries of thinking, requested from models that hide it: without them an agent that thinks is silent.
 
-What is asked for is what litellm's own tables say the model takes. A provider may refuse it all the same (OpenAI to
+litellm's own tables tell which arguments a model takes. A provider may refuse them all the same (OpenAI to
 organizations that are not verified): the call is made once more without what it refuses, and if that works, so are the
 model's calls of the next hour.
 """
@@ -18,18 +18,18 @@ REMEMBERED_SECONDS: Final = 3600.0
 MAX_REMEMBERED: Final = 1000
 
 _SUMMARY = "reasoning_effort"
-"""The argument that holds OpenAI's `reasoning`, whose summary is asked for."""
+"""The argument that holds OpenAI's `reasoning`, with the request for a summary."""
 _SEALED = "include"
-"""The argument that has thoughts come encrypted, to be sent back with the results of tools: nothing is kept there."""
+"""The argument that makes thoughts come encrypted, to be sent back with the results of tools: nothing is kept there."""
 _THINKING = "thinking"
-"""The argument by which Claude and Gemini are asked."""
+"""The argument for Claude and Gemini."""
 
 _OPENAIS = ("openai", "azure", "azure_ai")
 
 _SUMMARY_PARAMS = ("reasoning", "reasoning.summary", "reasoning.generate_summary")
 
 _QUOTED = re.compile(r"""(?<!\w)'[^']*'(?!\w)|"[^"]*"|`[^`]*`|\[[^]]*]""")
-"""Where refusals repeat what was sent."""
+"""Quotations: refusals repeat what was sent."""
 
 _ABOUT_THINKING = re.compile(
     r"\badaptive thinking\b|(?<![\w.])thinking(?:\.\w+)*:|\bthinking is not\b"
@@ -42,7 +42,7 @@ _Key = tuple[str, str | None]
 
 
 class Summaries:
-    """What is asked of each model beside what the client asks."""
+    """The arguments that are added to a client's, and a memory of those that models have refused."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
@@ -52,45 +52,45 @@ class Summaries:
     def __len__(self) -> int:
         return len(self._refused)
 
-    def asked(self, litellm: Any, arguments: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
-        """The arguments that change, of those for `litellm.acompletion`; none that the model refuses, lately or as
-        `without` says."""
+    def arguments(self, litellm: Any, arguments: dict[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+        """Return the arguments of `litellm.acompletion` to add or change, without `without` and without those that the
+        model has lately refused."""
         key, now = _key(arguments), self._clock.now()
-        asked = _asked(litellm, arguments)
+        added = _summary_arguments(litellm, arguments)
         return {
             name: value
-            for name, value in asked.items()
+            for name, value in added.items()
             if name not in without and self._refused.get((key, name), now) <= now
         }
 
     def remember(self, arguments: dict[str, Any], refused: Iterable[str]) -> None:
-        """The model has answered once these were left out."""
-        ends = self._clock.now() + REMEMBERED_SECONDS
+        """Leave these out for an hour: the model has answered without them."""
+        until = self._clock.now() + REMEMBERED_SECONDS
         for name in refused:
-            self._refused[_key(arguments), name] = ends
+            self._refused[_key(arguments), name] = until
             self._refused.move_to_end((_key(arguments), name))
             if len(self._refused) > MAX_REMEMBERED:
                 self._refused.popitem(last=False)
 
 
-def refused_of(asked: Collection[str], status: int | None, words: str) -> str | None:
-    """Which of the arguments that were asked beside the rest a provider's refusal is about."""
+def refused_argument(added: Collection[str], status: int | None, text: str) -> str | None:
+    """Return the one of the added arguments that a provider's refusal is about; None if it is about something else."""
     if status != 400:
         return None
-    error = _error_in(words)
+    error = _error_in(text)
     param, message = error.get("param"), error.get("message")
     if isinstance(param, str):
         found = _SUMMARY if param in _SUMMARY_PARAMS else param.partition("[")[0]
-        return found if found in asked and found != _THINKING else None
-    said = message if isinstance(message, str) else words
-    is_about = _UNKNOWN_TO_GEMINI.search(said) or _ABOUT_THINKING.search(_QUOTED.sub("", said))
-    return _THINKING if _THINKING in asked and is_about else None
+        return found if found in added and found != _THINKING else None
+    message = message if isinstance(message, str) else text
+    is_about = _UNKNOWN_TO_GEMINI.search(message) or _ABOUT_THINKING.search(_QUOTED.sub("", message))
+    return _THINKING if _THINKING in added and is_about else None
 
 
-def _error_in(words: str) -> dict[str, Any]:
-    """The error object that a provider sent, within the words that litellm made of it."""
+def _error_in(text: str) -> dict[str, Any]:
+    """Return the error object that a provider sent, within the text that litellm made of it; empty if there is none."""
     try:
-        found: Any = json.JSONDecoder().raw_decode(words, words.index("{"))[0]
+        found: Any = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
     except (ValueError, RecursionError):
         return {}
     error: Any = cast(dict[str, Any], found).get("error", found)
@@ -101,20 +101,22 @@ def _key(arguments: dict[str, Any]) -> _Key:
     return arguments["model"], arguments.get("api_base")
 
 
-def _asked(litellm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def _summary_arguments(litellm: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     provider, _, model = arguments["model"].partition("/")
     if provider in _OPENAIS:
-        return _of_openai(litellm, provider, model, arguments)
+        return _for_openai(litellm, provider, model, arguments)
     if "claude" in model and provider in ("anthropic", "vertex_ai"):
-        return _of_claude(provider, model, arguments)
+        return _for_claude(provider, model, arguments)
     if "gemini" in model and provider in ("gemini", "vertex_ai"):
-        return _of_gemini(litellm, provider, model, arguments)
+        return _for_gemini(litellm, provider, model, arguments)
     return {}
 
 
-def _of_openai(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Only responses have summaries; whether litellm asks for one instead of a chat completion is its decision. Models
-    whose names tell nothing, such as Azure's deployments, are asked."""
+def _for_openai(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Request a summary where litellm calls OpenAI's responses instead of chat completions: only these have summaries.
+
+    Models whose names tell nothing, such as Azure's deployments, get the request, too.
+    """
     effort = arguments.get("reasoning_effort")
     main: Any = importlib.import_module("litellm.main")
     details, name = main.responses_api_bridge_check(
@@ -133,8 +135,8 @@ def _of_openai(litellm: Any, provider: str, model: str, arguments: dict[str, Any
     return {_SEALED: ["reasoning.encrypted_content"], _SUMMARY: reasoning}
 
 
-def _of_claude(provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """With an effort litellm asks by itself."""
+def _for_claude(provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Request a summary of adaptive thinking; with an effort litellm does that by itself."""
     if "reasoning_effort" in arguments:
         return {}
     info: Any = importlib.import_module("litellm.llms.anthropic.common_utils").AnthropicModelInfo
@@ -146,8 +148,8 @@ def _of_claude(provider: str, model: str, arguments: dict[str, Any]) -> dict[str
     return {_THINKING: {**thinking, "display": "summarized"}} if thinking else {}
 
 
-def _of_gemini(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """With an effort or a budget litellm asks by itself."""
+def _for_gemini(litellm: Any, provider: str, model: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Request thoughts; with an effort or a budget litellm does that by itself."""
     if "reasoning_effort" in arguments or "thinking" in arguments or not litellm.supports_reasoning(model, provider):
         return {}
     return {_THINKING: {"type": "enabled"}}

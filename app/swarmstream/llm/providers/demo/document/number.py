@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from swarmstream.llm.providers.demo.work import NoValueError
+from swarmstream.llm.providers.demo.document.work import NoValueError
 
 _KEYWORDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _MAX_BITS: Final = 1024
