@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from swarmstream.events import ReasoningDelta, RunDescribed, TextDelta
 from swarmstream.journal.base import Entry
-from swarmstream.wire.framing import SSE, Rendering, join_deltas
+from swarmstream.wire.frame_encoder import FrameEncoder
+from swarmstream.wire.framing import SSE
+from swarmstream.wire.joining import join_deltas
 
 
 def text(turn: int, words: str, step: int = 1) -> TextDelta:
@@ -43,10 +45,10 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
-    rendering = Rendering(SSE, include_output=True)
+    encoder = FrameEncoder(SSE, include_output=True)
     described = RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None)
-    list(rendering.blocks([(1, described), (2, text(1, first))]))
-    [block] = rendering.blocks([(3, text(1, second))])
+    list(encoder.encode([(1, described), (2, text(1, first))]))
+    [block] = encoder.encode([(3, text(1, second))])
     number, name, data, *rest = block.decode("ascii").split("\n")
     assert (number, name, rest) == ("id: 3", "event: chunk", ["", ""])
     assert json.loads(data.removeprefix("data: ")) == {

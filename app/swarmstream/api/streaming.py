@@ -18,7 +18,9 @@ from swarmstream.events import RunEnded, TextDelta
 from swarmstream.journal.base import Cursor, Entry, HandedOver
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
-from swarmstream.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
+from swarmstream.wire.frame_encoder import FrameEncoder
+from swarmstream.wire.framing import NDJSON, SSE, Framing, gap_frame
+from swarmstream.wire.joining import join_deltas
 
 BREAK_OFF = "swarmstream.break_off"
 """The extension of the ASGI scope by which an answer ends without its end, so that its client notices."""
@@ -90,11 +92,13 @@ class RunStream(EventSourceResponse):
 
     async def _follow(self, send: Send) -> None:
         reader, framing, tail = self._reader, self._framing, self._reader.tail
-        rendering = Rendering(framing, include_output=reader.include_output, after=reader.after, summary=reader.summary)
+        encoder = FrameEncoder(
+            framing, include_output=reader.include_output, after=reader.after, summary=reader.summary
+        )
         preamble = framing.preamble
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if reader.after + 1 < reader.first_available:
-            body = preamble + gap(framing, requested=reader.after + 1, first_available=reader.first_available)
+            body = preamble + gap_frame(framing, requested=reader.after + 1, first_available=reader.first_available)
             await send({"type": "http.response.body", "body": body, "more_body": True})
             preamble = b""
         with _Heartbeat(tail, self._heartbeat_seconds, reader.clock) as heart:
@@ -110,7 +114,7 @@ class RunStream(EventSourceResponse):
                 if not entries and heart.is_due():
                     heart.beat()
                     await send({"type": "http.response.body", "body": framing.heartbeat, "more_body": True})
-                for block in rendering.blocks(entries):
+                for block in encoder.encode(entries):
                     heart.beat()
                     await send({"type": "http.response.body", "body": preamble + block, "more_body": True})
                     preamble = b""

@@ -1,6 +1,5 @@
-"""What happened in a run, as the `data` of docs/wire.md's events (section 4)."""
+"""An event as its name and its `data` (docs/wire.md, section 4)."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any, assert_never, cast
 
 import orjson
@@ -22,7 +21,6 @@ from swarmstream.events import (
     TurnStarted,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.shapes.events import (
@@ -34,7 +32,7 @@ from swarmstream.wire.shapes.events import (
     ChunkFrame,
     CustomFrame,
     ErrorFrame,
-    Frame,
+    EventData,
     ReasoningFrame,
     StartFrame,
     SwarmEndFrame,
@@ -47,41 +45,10 @@ from swarmstream.wire.shapes.events import (
 from swarmstream.wire.shapes.usage import AgentRunUsage
 
 
-class FrameMaker:
-    """One reader's frames as dicts: `{"id", "event", "data"}`. It must be shown every event from the first on."""
+def event_data(event: Event, summary: Summary) -> tuple[str, EventData]:
+    """Return the name and the `data` of an event; `summary` has observed it and all before it.
 
-    def __init__(self, *, include_output: bool, after: int = 0) -> None:
-        """`after` is the number of the last event that the reader has already."""
-        self._include_output = include_output
-        self._after = after
-        self._summary = Summary()
-        self._outputs: dict[int, str] = {}
-
-    def frames(self, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        """The frames of these events that the reader does not have."""
-        for number, event in entries:
-            self._summary.observe(event)
-            if self._include_output:
-                self._note(event)
-            if number <= self._after:
-                continue
-            name, data = frame(event, self._summary)
-            fields = dict(data)
-            if self._include_output and isinstance(event, TextDelta):
-                fields["output"] = self._outputs[event.turn]
-            yield {"id": number, "event": name, "data": fields}
-
-    def _note(self, event: Event) -> None:
-        if isinstance(event, TextDelta):
-            self._outputs[event.turn] = self._outputs.get(event.turn, "") + event.text
-        elif isinstance(event, TurnEnded | TurnRestarted):
-            self._outputs.pop(event.turn, None)
-
-
-def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
-    """The name and the `data` of an event; `summary` has observed it and all before it.
-
-    A `chunk` comes without `output`, which is its reader's business.
+    A `chunk` comes without `output`, which `RunFold.outputs` is for.
     """
     is_swarm = summary.described is not None and summary.described.kind == "swarm"
     match event:
@@ -175,7 +142,7 @@ def _agent_start(event: TurnStarted) -> AgentStartFrame:
     )
 
 
-def _act(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, Frame]:
+def _act(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, EventData]:
     """What an agent does beside speaking."""
     match event:
         case ToolStarted():

@@ -9,14 +9,14 @@ from swarmstream.wire.shapes.outputs import AgentOutput, CallerToolCall, SwarmOu
 from swarmstream.wire.shapes.usage import AgentRunUsage, SwarmRunUsage, TurnUsage
 
 
-class Frame(TypedDict):
+class EventData(TypedDict):
     """The `data` of an event. `t` is milliseconds since the run began, as stored."""
 
     t: int
     """Milliseconds from the run's beginning to the event, as stored."""
 
 
-class SwarmMetadataFrame(Frame):
+class SwarmMetadataFrame(EventData):
     """`metadata` on the swarm route."""
 
     type: Literal["metadata"]
@@ -41,7 +41,7 @@ class SwarmMetadataFrame(Frame):
     """How many calls of models the run may make in all; null for runs of releases that had no such bound."""
 
 
-class AgentMetadataFrame(Frame):
+class AgentMetadataFrame(EventData):
     """`metadata` on the agent route."""
 
     type: Literal["metadata"]
@@ -68,7 +68,7 @@ class AgentMetadataFrame(Frame):
     """How many calls of models the run may make in all; null for runs of releases that had no such bound."""
 
 
-class StartFrame(Frame):
+class StartFrame(EventData):
     """`start`."""
 
     message: str
@@ -77,7 +77,7 @@ class StartFrame(Frame):
     """Always `started`."""
 
 
-class AgentStartFrame(Frame):
+class AgentStartFrame(EventData):
     """`agent_start`. `turn` counts the invocations of the run from 1; `lane` is the way the model is reached."""
 
     agent: str
@@ -96,7 +96,7 @@ class AgentStartFrame(Frame):
     """The way the model is reached: `direct`, `litellm` or `demo`."""
 
 
-class TurnRestartFrame(Frame):
+class TurnRestartFrame(EventData):
     """`turn_restart`: after a crash, an interrupted turn begins again; what it said from the event `discard_from` on
     does not count."""
 
@@ -110,7 +110,7 @@ class TurnRestartFrame(Frame):
     """The id of an event: what this turn said from it on does not count."""
 
 
-class ChunkFrame(Frame):
+class ChunkFrame(EventData):
     """`chunk`. `output` is all that this turn has streamed so far; `step` is there from the second model call on."""
 
     agent: str
@@ -125,7 +125,7 @@ class ChunkFrame(Frame):
     """All that the turn has streamed so far; not there with `include_output: false`."""
 
 
-class ReasoningFrame(Frame):
+class ReasoningFrame(EventData):
     """`reasoning`: a piece of the model's thinking."""
 
     agent: str
@@ -136,7 +136,7 @@ class ReasoningFrame(Frame):
     """The new piece of the model's thinking."""
 
 
-class ToolStartFrame(Frame):
+class ToolStartFrame(EventData):
     """`tool_start`. `arguments` is an object; the model's own text where it wrote none."""
 
     agent: str
@@ -151,7 +151,7 @@ class ToolStartFrame(Frame):
     """What the tool is called with: an object, or the model's own text where it wrote none."""
 
 
-class ToolEndFrame(Frame):
+class ToolEndFrame(EventData):
     """`tool_end`. `output` is what the model is told; `duration` is in seconds."""
 
     agent: str
@@ -170,7 +170,7 @@ class ToolEndFrame(Frame):
     """How long the call took, in seconds."""
 
 
-class CustomFrame(Frame):
+class CustomFrame(EventData):
     """`custom`: what a tool wrote to the stream, or where an autonomous agent is with its plan."""
 
     agent: str
@@ -183,7 +183,7 @@ class CustomFrame(Frame):
     """Any JSON value."""
 
 
-class AgentEndFrame(Frame):
+class AgentEndFrame(EventData):
     """`agent_end`. `output` is the final answer, which is handed on; `tool_calls` is there where the caller has to run
     some; `duration` is in seconds."""
 
@@ -212,7 +212,7 @@ class AgentEndFrame(Frame):
     """What was learnt after `metadata`, such as a parameter that the model refused; only if there is any."""
 
 
-class ErrorFrame(Frame):
+class ErrorFrame(EventData):
     """`error`. With `agent` and `turn` where a turn failed; `timeout` and `active_agents` where the run timed out."""
 
     error: str
@@ -236,15 +236,15 @@ class ErrorFrame(Frame):
     """The agents that were speaking then; there only with `timed_out`."""
 
 
-class AgentUsageFrame(AgentRunUsage, Frame):
+class AgentUsageFrame(AgentRunUsage, EventData):
     """`usage` on the agent route."""
 
 
-class SwarmUsageFrame(SwarmRunUsage, Frame):
+class SwarmUsageFrame(SwarmRunUsage, EventData):
     """`usage` on the swarm route."""
 
 
-class SwarmEndFrame(Frame):
+class SwarmEndFrame(EventData):
     """`end` on the swarm route. `execution_time` is in seconds."""
 
     job_id: str
@@ -259,7 +259,7 @@ class SwarmEndFrame(Frame):
     """The names of the agents whose turns failed."""
 
 
-class AgentRunEndFrame(Frame):
+class AgentRunEndFrame(EventData):
     """`end` on the agent route. `complete` says whether the answer is whole."""
 
     job_id: str
