@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[re
 
 import orjson
 
-from swarmstream.events import ReasoningDelta, TextDelta
+from swarmstream.events import ReasoningDelta, TextDelta, TurnRestarted
 from swarmstream.journal.base import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire.framing import Framing
@@ -34,15 +34,17 @@ class FrameEncoder:
     ) -> None:
         """`after` is the number of the last event that the reader has."""
         self._framing = framing
-        self._include_output = include_output
+        self._opening, self._closing = framing.opening, framing.closing
         self._chunk_head = framing.head("chunk")
         self._reasoning_head = framing.head("reasoning")
-        self._fold = RunFold(self._begin_text, after=after, summary=summary)
+        self._include_output = include_output
+        self._after = after
+        self._fold = RunFold[_TurnText](after=after, summary=summary)
+        self._texts = self._fold.texts
 
     def encode(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         """Yield the frames of those entries that the reader does not have, joined to blocks."""
-        framing, fold, after, texts = self._framing, self._fold, self._fold.after, self._fold.texts
-        opening, closing = framing.opening, framing.closing
+        after, texts, opening, closing = self._after, self._texts, self._opening, self._closing
         outputs = iter(self._outputs(entries)) if self._include_output else repeat(None)
         parts: list[bytes | memoryview] = []
         length = 0
@@ -51,16 +53,16 @@ class FrameEncoder:
                 output = next(outputs)
                 if number <= after:
                     continue
-                text = texts.get(event.turn) or fold.begin_text(event)
+                text = texts.get(event.turn) or self._begin_text(event)
                 step = f',"step":{event.step}' if event.step > 1 else ""
-                content = f"{opening}{number}{text.head}{escape(event.text)}{step}"
                 if output is None:
-                    parts.append(f'{content},"t":{event.t_ms}}}{closing}'.encode("ascii"))
+                    content = f'{opening}{number}{text.head}{escape(event.text)}{step},"t":{event.t_ms}}}{closing}'
+                    parts.append(content.encode("ascii"))
                 else:
-                    parts.append(f'{content},"output":"'.encode("ascii"))
-                    parts.append(output)
-                    parts.append(f'","t":{event.t_ms}}}{closing}'.encode("ascii"))
-                    length += len(output)
+                    escaped, so_far = output
+                    content = f'{opening}{number}{text.head}{escaped}{step},"output":"'
+                    parts += (content.encode("ascii"), so_far, f'","t":{event.t_ms}}}{closing}'.encode("ascii"))
+                    length += len(so_far)
                 length += len(content)
             elif isinstance(event, ReasoningDelta):
                 if number <= after:
@@ -68,9 +70,9 @@ class FrameEncoder:
                 content = f"{opening}{number}{self._reasoning_head}{_reasoning_data(event)}{closing}"
                 parts.append(content.encode("ascii"))
                 length += len(content)
-            elif (named := fold.observe(number, event)) is not None:
+            elif (named := self._fold.observe(number, event)) is not None:
                 name, data = named
-                content = f"{opening}{number}{framing.head(name)}{_to_json(data)}{closing}"
+                content = f"{opening}{number}{self._framing.head(name)}{_to_json(data)}{closing}"
                 parts.append(content.encode("ascii"))
                 length += len(content)
             if length >= _BLOCK_BYTES:
@@ -80,11 +82,24 @@ class FrameEncoder:
             yield b"".join(parts)
 
     def _begin_text(self, delta: TextDelta) -> "_TurnText":
-        return _TurnText(f'{self._chunk_head}{{"agent":{escape(delta.agent)},"turn":{delta.turn},"content":')
+        head = f'{self._chunk_head}{{"agent":{escape(delta.agent)},"turn":{delta.turn},"content":'
+        text = self._texts[delta.turn] = _TurnText(head)
+        return text
 
-    def _outputs(self, entries: Sequence[Entry]) -> list[memoryview]:
-        """Return for each text delta the text of its turn so far. No buffer can grow before these views are gone."""
-        return [memoryview(buffer)[:end] for buffer, end in self._fold.outputs(entries, _TurnText.extend)]
+    def _outputs(self, entries: Sequence[Entry]) -> list[tuple[str, memoryview]]:
+        """Return for each text delta its text as JSON, and the text of its turn so far as within a JSON string. No
+        buffer can grow before these views are gone."""
+        texts = self._texts
+        ends: list[tuple[str, bytearray, int]] = []
+        for _, event in entries:
+            if isinstance(event, TextDelta):
+                buffer = (texts.get(event.turn) or self._begin_text(event)).buffer
+                escaped = escape(event.text)
+                buffer += escaped[1:-1].encode("ascii")
+                ends.append((escaped, buffer, len(buffer)))
+            elif isinstance(event, TurnRestarted):
+                texts.pop(event.turn, None)
+        return [(escaped, memoryview(buffer)[:end]) for escaped, buffer, end in ends]
 
 
 class _TurnText:
@@ -96,12 +111,7 @@ class _TurnText:
         self.head = head
         """All that stands in each of its frames between the id and the delta's text."""
         self.buffer = bytearray()
-        """The text so far, as it stands in a JSON string."""
-
-    def extend(self, text: str) -> tuple[bytearray, int]:
-        """Append to the text; return its buffer and where the text ends there now."""
-        self.buffer += escape(text)[1:-1].encode("ascii")
-        return self.buffer, len(self.buffer)
+        """The text so far, as it stands in a JSON string; empty where the reader is sent no `output`."""
 
 
 def _to_json(data: EventData) -> str:

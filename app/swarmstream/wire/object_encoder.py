@@ -1,10 +1,9 @@
 """A run's events as objects, `{"id", "event", "data"}`: what a line of JSON lines holds (docs/wire.md, section 4)."""
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from swarmstream.events import TextDelta
+from swarmstream.events import TextDelta, TurnRestarted
 from swarmstream.journal.base import Entry
 from swarmstream.wire.run_fold import RunFold
 
@@ -15,28 +14,17 @@ class ObjectEncoder:
     def __init__(self, *, include_output: bool, after: int = 0) -> None:
         """`after` is the number of the last event that the reader has."""
         self._include_output = include_output
-        self._fold = RunFold(lambda _: _TurnText(), after=after)
+        self._fold = RunFold[str](after=after)
 
-    def encode(self, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+    def encode(self, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
         """Yield the objects of those entries that the reader does not have."""
-        outputs = iter(self._fold.outputs(entries, _TurnText.extend)) if self._include_output else repeat(None)
+        texts = self._fold.texts
         for number, event in entries:
-            output = next(outputs) if isinstance(event, TextDelta) else None
-            if (named := self._fold.observe(number, event)) is None:
-                continue
-            name, data = named
-            yield {"id": number, "event": name, "data": data if output is None else {**data, "output": output}}
-
-
-class _TurnText:
-    """The text of one turn as a reader has it."""
-
-    __slots__ = ("text",)
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def extend(self, text: str) -> str:
-        """Append to the text; return all of it."""
-        self.text += text
-        return self.text
+            output: dict[str, str] = {}
+            if isinstance(event, TextDelta) and self._include_output:
+                output["output"] = texts[event.turn] = texts.get(event.turn, "") + event.text
+            elif isinstance(event, TurnRestarted):
+                texts.pop(event.turn, None)
+            if (named := self._fold.observe(number, event)) is not None:
+                name, data = named
+                yield {"id": number, "event": name, "data": {**data, **output}}

@@ -14,48 +14,27 @@ since a summary keeps turns by their number. The text of turns is in no summary:
 fold fed from the first event on.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from swarmstream.events import Event, TextDelta, TurnEnded, TurnRestarted
-from swarmstream.journal.base import Entry
+from swarmstream.events import Event, TurnEnded
 from swarmstream.journal.summary import Summary
 from swarmstream.wire.event_data import event_data
 from swarmstream.wire.shapes.events import EventData
 
 TextT = TypeVar("TextT")
-OutputT = TypeVar("OutputT")
 
 
 class RunFold(Generic[TextT]):
-    """One reader's fold of one run; `TextT` is what it keeps of a turn that streams text."""
+    """One reader's fold of one run; `TextT` is what its encoder keeps of a turn that streams text."""
 
-    def __init__(
-        self, begin_text: Callable[[TextDelta], TextT], *, after: int = 0, summary: Summary | None = None
-    ) -> None:
+    def __init__(self, *, after: int = 0, summary: Summary | None = None) -> None:
         """`after` is the number of the last event that the reader has. `summary` is of the events that the fold is not
-        fed; it belongs to the fold from now on. `begin_text` makes what is kept of a turn, at its first delta."""
+        fed; it belongs to the fold from now on."""
         self.after = after
         self.texts: dict[int, TextT] = {}
-        """By the numbers of their turns, which have not ended."""
-        self._begin_text = begin_text
+        """By the numbers of their turns. The fold drops the text of a turn that ends, the encoder that of one that
+        begins again, for it may be ahead of the fold."""
         self._summary = summary or Summary()
-
-    def begin_text(self, delta: TextDelta) -> TextT:
-        """Begin what is kept of the delta's turn."""
-        text = self.texts[delta.turn] = self._begin_text(delta)
-        return text
-
-    def outputs(self, entries: Sequence[Entry], extend: Callable[[TextT, str], OutputT]) -> list[OutputT]:
-        """Return for each text delta, in order, what `extend` makes of its turn's text so far and of the delta's own.
-        The entries are observed afterwards."""
-        outputs: list[OutputT] = []
-        for _, event in entries:
-            if isinstance(event, TextDelta):
-                outputs.append(extend(self.texts.get(event.turn) or self.begin_text(event), event.text))
-            elif isinstance(event, TurnRestarted):
-                self.texts.pop(event.turn, None)
-        return outputs
 
     def observe(self, number: int, event: Event) -> tuple[str, EventData] | None:
         """Take in an event; return its name and its data, or None where the reader has it already."""
