@@ -1,7 +1,5 @@
 """Where a reader of a run goes on: its cursor, and the reader that stands behind it (docs/wire.md, section 5)."""
 
-from copy import deepcopy
-
 from swarmstream.api.state import AppState
 from swarmstream.api.streaming import ReadOptions
 from swarmstream.errors import InvalidRequest, Location
@@ -42,13 +40,17 @@ async def reader_of(
     after: int = 0,
     status: RunStatus | None = None,
 ) -> ReadOptions:
-    """A reader who has a run's events up to `after`. `status` is needed but where the run has just begun: what the log
-    no longer has is summed up there.
+    """A reader who has a run's events up to `after`. `status` is needed but where the run has just begun: it sums up
+    what is not read.
+
+    Read are the events behind the reader's own. Those before them are read, too, where `output` repeats what turns have
+    streamed, and where the reader's place is beyond what there is: the run's end may come before it.
 
     Raises:
         NotFound: the run has been forgotten meanwhile.
     """
-    reading = await parts["supervisor"].read(job_id)
+    needs_all = include_output or status is None or after > status.last_event_id
+    reading = await parts["supervisor"].read(job_id, after=0 if needs_all else after)
     first_available = reading.tail.first_available or 1
     return ReadOptions(
         reading.tail,
@@ -57,6 +59,6 @@ async def reader_of(
         include_output=include_output,
         coalesce_ms=coalesce_ms,
         first_available=first_available,
-        summary=deepcopy(status.summary) if status is not None and first_available > 1 else None,
+        summary=status.summary.copy() if status is not None else None,
         clock=parts["clock"],
     )

@@ -88,7 +88,7 @@ def run_answer(summary: Summary, status: RunStatus, *, with_output: bool = True)
     return answer
 
 
-def so_far(summary: Summary) -> RunSoFar:
+def partial_answer(summary: Summary) -> RunSoFar:
     """What a failed run's error body says of what it had come to."""
     described, totalled, _ = _whole(summary)
     is_swarm = described.kind == "swarm"

@@ -180,7 +180,7 @@ class SqliteJournal:
         return _Log(self, live)
 
     async def tail(self, job_id: str, *, after: int = 0) -> Cursor:
-        return (await self._book(job_id)).tail(after)
+        return (await self._book(job_id, after=after)).tail(after)
 
     def opening_tail(self) -> Cursor:
         return ClosedTail(self._is_open)
@@ -447,7 +447,8 @@ class SqliteJournal:
         self._upkeep.begin(*opening.finished)
         self._is_open.set()
 
-    async def _book(self, job_id: str) -> EventLog:
+    async def _book(self, job_id: str, *, after: int = 0) -> EventLog:
+        """Return the run's log; that of a finished one may lack events up to `after`."""
         if (live := self._live.get(job_id)) is not None:
             return live.book
         if (opened := self._opened.get(job_id)) is not None:
@@ -458,7 +459,7 @@ class SqliteJournal:
             run = store.run(job_id)
             if run is None:
                 raise _no_such_run()
-            return run, store.events(run) if run.state != "running" else []
+            return run, store.events(run, after=after) if run.state != "running" else []
 
         run, entries = await self._read(read, of=job_id)
         if (live := self._live.get(job_id)) is not None:
@@ -470,9 +471,10 @@ class SqliteJournal:
             return live.book
         book = EventLog(run.record)
         book.restore(entries, next_number=run.last_event_id + 1)
-        self._opened[job_id] = book
-        while len(self._opened) > _OPENED_RUNS:
-            self._opened.popitem(last=False)
+        if not after:
+            self._opened[job_id] = book
+            while len(self._opened) > _OPENED_RUNS:
+                self._opened.popitem(last=False)
         return book
 
     def _status(self, run: StoredRun) -> RunStatus:

@@ -41,7 +41,7 @@ from pathlib import Path
 from swarmstream.events import MAX_EVENT_ID
 from swarmstream.journal.base import MAX_ADMITTED, Entry, IdempotencyKey, RunRecord, RunState
 from swarmstream.journal.blanking import blanked
-from swarmstream.journal.checksums import Damaged, checked, content_of, head_of
+from swarmstream.journal.checksums import HEAD_BYTES, Damaged, checked, content_of, head_of
 from swarmstream.journal.codec import Noted, Packed, pack, split, without
 from swarmstream.journal.sqlite.data_directory import FILE, Presence, prepare, warn_of_other_readers
 from swarmstream.journal.sqlite.errors import as_damage
@@ -460,8 +460,8 @@ class Store:
         row = self._committed.execute("SELECT no FROM runs WHERE job_id = ? AND owner = ?", (job_id, owner)).fetchone()
         return row[0] if row else None
 
-    def events(self, run: StoredRun) -> list[Entry]:
-        """Of a finished run.
+    def events(self, run: StoredRun, *, after: int = 0) -> list[Entry]:
+        """Return the events of a finished run that are numbered above `after`, and some before them: all of a segment.
 
         Raises:
             Damaged: they are not all there as they were written.
@@ -469,19 +469,34 @@ class Store:
         if run.fault is not None:
             raise Damaged(run.fault)
         entries: list[Entry] = []
-        before = b""
         try:
-            rows = self._committed.execute("SELECT first, events FROM segments WHERE run = ? ORDER BY first", (run.no,))
+            begin, before = self._segment_of(run.no, after + 1)
+            rows = self._committed.execute(
+                "SELECT first, events FROM segments WHERE run = ? AND first >= ? ORDER BY first", (run.no, begin)
+            )
             for first, stored in rows:
                 entries += entries_of(content_of(stored, _segment_key(run.no, first, before)))
                 before = head_of(stored)
         except sqlite3.DatabaseError as error:
             raise as_damage(error) from error
         ends = (entries[0][0], entries[-1][0]) if entries else (0, 0)
-        is_whole = whole_part([number for number, _ in entries], first=run.first_event_id) == len(entries)
-        if not is_whole or ends != (run.first_event_id, run.last_event_id):
+        begin = max(begin, run.first_event_id)
+        is_whole = whole_part([number for number, _ in entries], first=begin) == len(entries)
+        if not is_whole or ends != (begin, run.last_event_id):
             raise Damaged("some of its events are missing")
         return entries
+
+    def _segment_of(self, no: int, number: int) -> tuple[int, bytes]:
+        """Return the first number in the segment that holds this one, or is before it, and the head of the segment
+        before: 0 and nothing for a run's first segment."""
+        [begin] = self._committed.execute(
+            "SELECT max(first) FROM segments WHERE run = ? AND first <= ?", (no, number)
+        ).fetchone()
+        before = self._committed.execute(
+            "SELECT substr(events, 1, ?) FROM segments WHERE run = ? AND first < ? ORDER BY first DESC LIMIT 1",
+            (HEAD_BYTES, no, begin),
+        ).fetchone()
+        return (begin, head_of(before[0])) if before else (0, b"")
 
     def page(self, owner: str, *, state: RunState | None, limit: int, before: int | None) -> tuple[list[str], bool]:
         """The ids of an owner's runs, newest first, of numbers below `before`; and whether there are more."""
