@@ -44,13 +44,13 @@ async def reader_of(
     what is not read.
 
     Read are the events behind the reader's own. Those before them are read, too, where `output` repeats what turns have
-    streamed, and where the reader's place is beyond what there is: the run's end may come before it.
+    streamed.
 
     Raises:
         NotFound: the run has been forgotten meanwhile.
     """
-    needs_all = include_output or status is None or after > status.last_event_id
-    reading = await parts["supervisor"].read(job_id, after=0 if needs_all else after)
+    begin = 0 if include_output or status is None else _place_to_read_from(after, status)
+    reading = await parts["supervisor"].read(job_id, after=begin)
     first_available = reading.tail.first_available or 1
     return ReadOptions(
         reading.tail,
@@ -62,3 +62,11 @@ async def reader_of(
         summary=status.summary.copy() if status is not None else None,
         clock=parts["clock"],
     )
+
+
+def _place_to_read_from(after: int, status: RunStatus) -> int:
+    """Return the event behind which to read for a reader that has those up to `after`. It is before the run's last one,
+    which tells that the run is over, also where the reader has that or names a place beyond it."""
+    if status.state != "running":
+        return min(after, status.last_event_id - 1)
+    return after if after <= status.last_event_id else 0
