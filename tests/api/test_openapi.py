@@ -74,6 +74,7 @@ def _agent(name: str) -> dict[str, Any]:
     return {"agent_name": name, "model_name": f"demo/{name}", "num_retries": 0}
 
 
+@pytest.mark.promise("W-50")
 async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
     lines: dict[str, list[Line | list[Line]]] = {
         "A": [
@@ -109,6 +110,7 @@ async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
         check(AGENT_FRAMES[event.event].__name__, event.data)
 
 
+@pytest.mark.promise("W-53")
 def test_a_gap_is_an_event_of_either_route() -> None:
     event = json.loads(gap_frame(NDJSON, requested=1, first_available=3))
     check("SwarmEvent", event)

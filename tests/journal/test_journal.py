@@ -217,6 +217,7 @@ async def test_a_cancelled_reader_leaves_nothing_behind(journal: Journal) -> Non
         assert len(await tail.read()) == 1
 
 
+@pytest.mark.promise("W-57")
 async def test_nothing_is_written_after_the_end(journal: Journal) -> None:
     log = await begin(journal)
     await log.commit(END)
@@ -534,6 +535,7 @@ async def test_an_unfinished_run_is_claimed_once(place: SqlitePlace) -> None:
         assert not third.found
 
 
+@pytest.mark.promise("W-48")
 @pytest.mark.noisy
 async def test_numbers_go_on_above_all_that_a_reader_can_have_seen(place: SqlitePlace) -> None:
     async with owning(place) as first:
