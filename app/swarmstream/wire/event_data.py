@@ -22,7 +22,7 @@ from swarmstream.events import (
     UsageTotalled,
 )
 from swarmstream.journal.summary import Summary
-from swarmstream.wire import answers
+from swarmstream.wire.outputs import agent_outputs, swarm_outputs, task_index, timestamp, tool_calls
 from swarmstream.wire.shapes.events import (
     AgentEndFrame,
     AgentMetadataFrame,
@@ -43,6 +43,7 @@ from swarmstream.wire.shapes.events import (
     TurnRestartFrame,
 )
 from swarmstream.wire.shapes.usage import AgentRunUsage
+from swarmstream.wire.usage import agent_usage, swarm_usage, turn_usage
 
 
 def event_data(event: Event, summary: Summary) -> tuple[str, EventData]:
@@ -60,7 +61,7 @@ def event_data(event: Event, summary: Summary) -> tuple[str, EventData]:
         case TurnStarted():
             return "agent_start", _agent_start(event)
         case ToolStarted() | ToolEnded() | CustomEvent():
-            return _act(event)
+            return _action(event)
         case TurnRestarted():
             return "turn_restart", TurnRestartFrame(
                 agent=event.agent,
@@ -77,8 +78,8 @@ def event_data(event: Event, summary: Summary) -> tuple[str, EventData]:
             return "error", _run_error(event)
         case UsageTotalled():
             if is_swarm:
-                return "usage", SwarmUsageFrame(t=event.t_ms, **answers.swarm_usage(event))
-            return "usage", AgentUsageFrame(t=event.t_ms, **answers.agent_usage(event))
+                return "usage", SwarmUsageFrame(t=event.t_ms, **swarm_usage(event))
+            return "usage", AgentUsageFrame(t=event.t_ms, **agent_usage(event))
         case RunEnded():
             return "end", _swarm_end(event, summary) if is_swarm else _agent_run_end(event, summary)
         case TextDelta():
@@ -119,7 +120,7 @@ def _agent_metadata(event: RunDescribed) -> AgentMetadataFrame:
         name=event.name,
         description=event.description,
         temperature=event.temperature,
-        timestamp=answers.timestamp(event, 0),
+        timestamp=timestamp(event, 0),
         success=True,
         stream=True,
         warnings=list(event.warnings),
@@ -138,12 +139,12 @@ def _agent_start(event: TurnStarted) -> AgentStartFrame:
         model=event.model,
         lane=event.lane,
         t=event.t_ms,
-        **_task_index(event.task_index),
+        **task_index(event.task_index),
     )
 
 
-def _act(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, EventData]:
-    """What an agent does beside speaking."""
+def _action(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, EventData]:
+    """Return the name and the `data` of what an agent does beside streaming text."""
     match event:
         case ToolStarted():
             return "tool_start", _tool_start(event)
@@ -167,7 +168,8 @@ def _tool_start(event: ToolStarted) -> ToolStartFrame:
 
 
 def _arguments(text: str) -> dict[str, Any] | str:
-    """As an object if they are one, which orjson can write again; none at all are an empty one."""
+    """Return a call's arguments as an object where they are one that orjson can write again, else as they are. An empty
+    text is an empty object."""
     if not text.strip():
         return {}
     try:
@@ -192,9 +194,9 @@ def _tool_end(event: ToolEnded) -> ToolEndFrame:
 
 
 def _agent_end(event: TurnEnded) -> AgentEndFrame:
-    some: dict[str, Any] = {"tool_calls": answers.tool_calls(event.tool_calls)} if event.tool_calls else {}
+    optional: dict[str, Any] = {"tool_calls": tool_calls(event.tool_calls)} if event.tool_calls else {}
     if event.warnings:
-        some["warnings"] = list(event.warnings)
+        optional["warnings"] = list(event.warnings)
     return AgentEndFrame(
         agent=event.agent,
         turn=event.turn,
@@ -202,16 +204,12 @@ def _agent_end(event: TurnEnded) -> AgentEndFrame:
         output=event.output,
         status=event.status,
         finish_reason=event.finish_reason,
-        usage=answers.turn_usage(event.usage),
+        usage=turn_usage(event.usage),
         duration=event.duration_seconds,
         t=event.t_ms,
-        **_task_index(event.task_index),
-        **some,
+        **task_index(event.task_index),
+        **optional,
     )
-
-
-def _task_index(task_index: int | None) -> dict[str, Any]:
-    return {} if task_index is None else {"task_index": task_index}
 
 
 def _turn_error(event: TurnFailed) -> ErrorFrame:
@@ -247,7 +245,7 @@ def _swarm_end(event: RunEnded, summary: Summary) -> SwarmEndFrame:
         job_id=summary.described.job_id,
         status=event.status,
         execution_time=event.duration_seconds,
-        output=answers.swarm_outputs(summary),
+        output=swarm_outputs(summary),
         failed_agents=list(event.failed_agents),
         t=event.t_ms,
     )
@@ -260,10 +258,10 @@ def _agent_run_end(event: RunEnded, summary: Summary) -> AgentRunEndFrame:
         job_id=summary.described.job_id,
         status=event.status,
         execution_time=event.duration_seconds,
-        outputs=answers.agent_outputs(summary),
-        usage=AgentRunUsage(**answers.agent_usage(summary.usage)),
+        outputs=agent_outputs(summary),
+        usage=AgentRunUsage(**agent_usage(summary.usage)),
         complete=event.status == "success",
-        timestamp=answers.timestamp(summary.described, event.t_ms),
+        timestamp=timestamp(summary.described, event.t_ms),
         failed_agents=list(event.failed_agents),
         t=event.t_ms,
     )
