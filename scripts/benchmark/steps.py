@@ -13,7 +13,8 @@ from swarmstream.journal.base import NO_CALLBACKS
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.llm.providers.openai_chat import ChatStream
-from swarmstream.wire.framing import SSE, Rendering
+from swarmstream.wire.frame_encoder import FrameEncoder
+from swarmstream.wire.framing import SSE
 
 _TOKENS = 2000
 _REPEATS = 50
@@ -76,7 +77,7 @@ async def _append(events: Sequence[TextDelta]) -> None:
 
 
 def _render(batches: Sequence[Sequence[Entry]], *, include_output: bool) -> None:
-    rendering = Rendering(SSE, include_output=include_output)
+    encoder = FrameEncoder(SSE, include_output=include_output)
     for batch in batches:
-        for _ in rendering.blocks(batch):
+        for _ in encoder.encode(batch):
             pass

@@ -20,6 +20,7 @@ def agent(name: str, **fields: Any) -> dict[str, Any]:
     return {"agent_name": name, "model_name": f"demo/{name}", **fields}
 
 
+@pytest.mark.promise("W-35", "W-40")
 async def test_a_swarms_answer_has_the_hosted_shape() -> None:
     payload = {
         "name": "team",
@@ -58,6 +59,7 @@ async def test_a_swarms_answer_has_the_hosted_shape() -> None:
     assert (bill["discount_active"], bill["discount_type"], bill["discount_percentage"]) == (False, "none", 0)
 
 
+@pytest.mark.promise("W-34")
 async def test_an_agents_answer_has_the_hosted_shape() -> None:
     payload = {"agent_config": agent("A", description="d", temperature=0.5), "task": "go"}
     async with serving(models={"demo": ScriptedModel({"A": ["a", "b"]})}) as url, client(url) as http:
@@ -90,6 +92,7 @@ async def test_streaming_on_streams_as_stream_does() -> None:
     assert end["usage"]["total_tokens"] == 11
 
 
+@pytest.mark.promise("W-6")
 async def test_unknown_fields_are_named_back_in_both_answers() -> None:
     payload = {"task": "go", "modle": 1, "agents": [agent("A", modle_name="x", tags=["t"])]}
     async with serving(models={"demo": ScriptedModel({"A": ["a"]})}) as url, client(url) as http:
@@ -154,6 +157,7 @@ async def test_a_run_that_takes_too_long_names_who_was_speaking() -> None:
     assert document.json()["code"] == "timed_out"
 
 
+@pytest.mark.promise("W-37")
 async def test_openai_clients_find_the_models() -> None:
     async with serving(model_aliases={"gpt-4.1": "demo/swarm", "claude-*": "demo/swarm"}) as url, client(url) as http:
         available = (await http.get("/v1/models/available")).json()
@@ -165,6 +169,7 @@ async def test_openai_clients_find_the_models() -> None:
     assert [model["id"] for model in models["data"]] == available["models"]
 
 
+@pytest.mark.promise("W-37")
 async def test_a_model_is_there_if_an_agent_may_name_it() -> None:
     aliases = {"gpt-4.1": "demo/swarm", "team/*": "demo/swarm"}
     async with serving(model_aliases=aliases, environ={"GROQ_API_KEY": "k"}) as url, client(url) as http:
@@ -211,6 +216,7 @@ async def test_the_swarm_types_are_those_that_run() -> None:
     assert (body["success"], body["status"]) == (True, True)
 
 
+@pytest.mark.promise("W-2")
 async def test_what_is_open_needs_no_key() -> None:
     async with serving() as url, client(url, key=None) as http:
         assert (await http.get("/health")).json() == {"status": "ok"}
@@ -223,6 +229,7 @@ async def test_what_is_open_needs_no_key() -> None:
             assert (await http.get(path)).status_code == 404, path
 
 
+@pytest.mark.promise("W-16")
 async def test_a_request_id_is_taken_over_or_made() -> None:
     async with serving() as url, client(url) as http:
         assert (await http.get("/health", headers={"x-request-id": "mine-1"})).headers["x-request-id"] == "mine-1"

@@ -35,6 +35,7 @@ def admitted(answer: httpx.Response) -> set[str]:
     return {name.strip().lower() for name in answer.headers["access-control-allow-headers"].split(",")}
 
 
+@pytest.mark.promise("W-20")
 async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
     wanted = f"{SDK},x-request-id,cache-control,tracestate,traceparent,baggage,x-api-key,Authorization, User-Agent"
     async with serving(cors_origins=(PAGE,)) as url, client(url, key=None) as http:
@@ -53,6 +54,7 @@ async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
     assert "GET, POST, DELETE" in put.json()["detail"]
 
 
+@pytest.mark.promise("W-20")
 async def test_scripts_of_pages_read_every_header_that_they_are_said_to_and_each_is_set_by_something() -> None:
     seen: set[str] = set()
     model = ScriptedModel({"A": ["a"], "B": [ProviderRejected("no")]})
@@ -143,6 +145,7 @@ async def test_pages_of_this_machine_may_call_only_while_developing_and_only_whe
                 assert "access-control-allow-origin" not in read.headers
 
 
+@pytest.mark.promise("W-21")
 async def test_a_refused_page_and_the_log_are_told_the_setting_that_would_allow_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -142,6 +142,7 @@ async def test_within_the_grace_no_new_agent_starts_until_a_reader_is_back(tmp_p
     assert rest[-1].data["status"] == "success"
 
 
+@pytest.mark.promise("W-62")
 async def test_a_later_reader_may_want_it_written_otherwise(tmp_path: Path) -> None:
     gated = Gated()
     gated.go_on.set()

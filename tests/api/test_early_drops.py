@@ -75,6 +75,7 @@ async def _read_until_it_breaks(url: str, server: ServerProcess) -> bytes:
     return body
 
 
+@pytest.mark.promise("W-58")
 async def test_httpx_notices_that_a_server_stopped(tmp_path: Path) -> None:
     with anyio.fail_after(60):
         async with stopping_server(tmp_path) as server:
@@ -88,6 +89,7 @@ async def test_httpx_notices_it_through_an_nginx_that_speaks_http_1_0(tmp_path: 
             assert _all_words(await _read_until_it_breaks(proxy_url, server))
 
 
+@pytest.mark.promise("W-58")
 async def test_requests_notices_that_a_server_stopped(tmp_path: Path) -> None:
     def read(server: ServerProcess) -> bytes:
         body = b""

@@ -26,6 +26,7 @@ async def test_every_answer_keeps_browsers_from_guessing_and_from_telling_where_
         assert answer.headers["referrer-policy"] == "no-referrer", answer
 
 
+@pytest.mark.promise("W-16")
 async def test_a_request_id_that_could_pass_for_a_log_line_is_replaced() -> None:
     ids = {"mine-1": True, "a.b:c_D-9": True, "x" * 128: True, "x" * 129: False, "": False}
     ids |= {"ok] 2026-01-01 ERROR app: forged [": False, "a b": False, "a/b": False, '"a"': False}

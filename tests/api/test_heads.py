@@ -81,6 +81,7 @@ async def test_twenty_megabytes_of_trailers_are_refused_and_take_no_memory(key: 
     assert status_of(answer) in statuses
 
 
+@pytest.mark.promise("W-18")
 async def test_a_head_is_counted_to_the_byte_and_its_body_is_not() -> None:
     body = payload("word " * 20_000)
     bare = len(post(body, b"x-filler: ")) - len(body)
@@ -95,6 +96,7 @@ async def test_a_head_is_counted_to_the_byte_and_its_body_is_not() -> None:
                 assert status_of(await exchange(url, request[:1500], request[1500:])) == status, size
 
 
+@pytest.mark.promise("W-18")
 async def test_a_request_has_a_hundred_fields_at_most() -> None:
     async with serving() as url:
         with anyio.fail_after(30):
@@ -186,6 +188,7 @@ async def test_a_silent_connection_is_closed_without_a_word() -> None:
             assert await _ends_after(clock, raw, 15) == b""
 
 
+@pytest.mark.promise("W-19")
 async def test_a_head_that_drips_is_refused_after_its_time_whatever_comes_meanwhile() -> None:
     clock = DrivenClock()
     async with serving(clock=clock, head_seconds=15.0) as url, raw_client(url) as raw:

@@ -61,6 +61,7 @@ async def pages_of(http: httpx.AsyncClient) -> list[httpx.Response]:
     return pages
 
 
+@pytest.mark.promise("W-72")
 async def test_a_page_ends_before_8_mb_and_the_next_one_goes_on(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     async with serving(journal=journal) as url, client(url) as http:
@@ -79,6 +80,7 @@ async def test_a_page_ends_before_8_mb_and_the_next_one_goes_on(tmp_path: Path) 
     assert (logs.json()["count"], logs.json()["has_more"], logs.json()["status"]) == (7, True, "success")
 
 
+@pytest.mark.promise("W-72")
 async def test_a_run_that_is_larger_than_a_page_has_one_of_its_own() -> None:
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 30)
     async with serving(journal=journal) as url, client(url) as http:

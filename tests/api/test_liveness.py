@@ -58,6 +58,7 @@ async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[
     return events
 
 
+@pytest.mark.promise("W-44")
 async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path) -> None:
     held = Held()
     async with provider(held) as upstream, local_models(upstream, tmp_path) as url:
@@ -95,6 +96,7 @@ async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[st
         await process.wait()
 
 
+@pytest.mark.promise("W-44")
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
     held = Held()
@@ -106,6 +108,7 @@ async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: 
         await _first_chunk_while_the_provider_is_held(proxy_url, held)
 
 
+@pytest.mark.promise("W-43")
 async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing() -> None:
     async with (
         serving(default_model="A", models={"demo": ScriptedModel({"A": ["a"]})}, model_aliases={"A": "demo/A"}) as url,
@@ -121,6 +124,7 @@ async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing
     assert "connection" not in response.headers
 
 
+@pytest.mark.promise("W-47")
 async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
     held = Held()
     clock = DrivenClock()
@@ -152,6 +156,7 @@ async def _lines_of(url: str, payload: dict[str, Any]) -> tuple[str, list[dict[s
     return answer.headers["content-type"], [json.loads(line) for line in answer.text.splitlines()]
 
 
+@pytest.mark.promise("W-10", "W-45")
 async def test_json_lines_carry_the_same_events() -> None:
     models = {"demo": ScriptedModel({"A": ["a1", "ä2"], "B": ["b"]})}
     payload: dict[str, Any] = {
@@ -168,6 +173,7 @@ async def test_json_lines_carry_the_same_events() -> None:
     assert [line["data"].keys() for line in lines] == [event.data.keys() for event in events]
 
 
+@pytest.mark.promise("W-47")
 async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
     held = Held()
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
@@ -214,6 +220,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
     assert max(sizes) < 256 * 1024 + 600_000, "a block, and one frame that goes beyond it"
 
 
+@pytest.mark.promise("W-32", "W-49")
 async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:
     tokens = [f"t{number} " for number in range(50)]
     payload = {

@@ -19,8 +19,8 @@ from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Reasoning, ToolCal
 from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
-from swarmstream.wire.framing import NDJSON, gap
-from swarmstream.wire.shapes import GapFrame
+from swarmstream.wire.framing import NDJSON, gap_frame
+from swarmstream.wire.shapes.events import GapFrame
 from tests.clients.openapi_document import check, check_answer, document, operations, resolved
 from tests.clients.raw import raw_client, status_of
 from tests.clients.sse import ServerEvent, check_stream, events_of
@@ -74,6 +74,7 @@ def _agent(name: str) -> dict[str, Any]:
     return {"agent_name": name, "model_name": f"demo/{name}", "num_retries": 0}
 
 
+@pytest.mark.promise("W-50")
 async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
     lines: dict[str, list[Line | list[Line]]] = {
         "A": [
@@ -109,8 +110,9 @@ async def test_every_frame_of_a_stream_keeps_to_its_schema() -> None:
         check(AGENT_FRAMES[event.event].__name__, event.data)
 
 
+@pytest.mark.promise("W-53")
 def test_a_gap_is_an_event_of_either_route() -> None:
-    event = json.loads(gap(NDJSON, requested=1, first_available=3))
+    event = json.loads(gap_frame(NDJSON, requested=1, first_available=3))
     check("SwarmEvent", event)
     check("AgentEvent", event)
 

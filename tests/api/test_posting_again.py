@@ -65,6 +65,7 @@ async def cut_off(http: httpx.AsyncClient, payload: dict[str, Any], path: str = 
                 break
 
 
+@pytest.mark.promise("W-65")
 @pytest.mark.parametrize("options", [{}, TERSE], ids=["output", "terse"])
 async def test_a_post_sent_again_goes_on_behind_the_event_that_its_client_has(
     data_dir: Path | None,
@@ -138,6 +139,7 @@ async def test_both_routes_and_json_lines_go_on_too_and_the_header_wins(path: st
     assert len(model.calls) == 1
 
 
+@pytest.mark.promise("W-65")
 async def test_who_has_read_to_the_end_gets_an_empty_stream_and_nobody_gets_behind_it() -> None:
     """The clients that repeat a POST take an answer without a stream's content type, such as 204, for a failure, and
     come again for ever."""
@@ -158,6 +160,7 @@ async def test_who_has_read_to_the_end_gets_an_empty_stream_and_nobody_gets_behi
     assert str(last) in beyond[0].json()["detail"]
 
 
+@pytest.mark.promise("W-69")
 async def test_the_cursor_is_no_part_of_what_makes_two_bodies_the_same_and_all_else_is() -> None:
     no_options: dict[str, Any] = {**PAIR, "stream_options": {}}
     async with speaking(None) as (http, model):
@@ -178,6 +181,7 @@ async def test_the_cursor_is_no_part_of_what_makes_two_bodies_the_same_and_all_e
     assert len(model.calls) == 1
 
 
+@pytest.mark.promise("W-66")
 @pytest.mark.parametrize(("path", "payload"), ROUTES, ids=["agent", "swarm"])
 async def test_whoever_goes_on_reading_begins_no_run(
     data_dir: Path | None,

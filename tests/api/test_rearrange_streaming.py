@@ -37,6 +37,7 @@ class Alternating:
         await exchange.finish()
 
 
+@pytest.mark.promise("W-56")
 async def test_parallel_agents_interleave_and_the_third_follows_in_one_run(tmp_path: Path) -> None:
     async with provider(Alternating()) as upstream, local_models(upstream, tmp_path) as url:
         events = await to_thread.run_sync(hosted_tutorial.stream_rearrange, url, KEY)

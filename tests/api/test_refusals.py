@@ -155,6 +155,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str, list[str | int]]] = {
 }
 
 
+@pytest.mark.promise("W-11")
 @pytest.mark.parametrize("stream", [False, True])
 async def test_every_refusal_names_its_code_and_its_field(stream: bool) -> None:
     async with refusing_server() as http:
@@ -207,6 +208,7 @@ async def test_json_that_is_none_or_that_would_hurt_is_refused() -> None:
             check_problem(answer, status, code)
 
 
+@pytest.mark.promise("W-13")
 async def test_a_body_full_of_mistakes_holds_nobody_up() -> None:
     """As many wrong items as a body can hold; a server that collected a complaint for each would stand still."""
     headers = {f" {number}": number for number in range(45_000)}
@@ -223,6 +225,7 @@ async def test_a_body_full_of_mistakes_holds_nobody_up() -> None:
             assert len(problem["errors"]) == 1
 
 
+@pytest.mark.promise("W-31")
 async def test_metadata_comes_back_as_it_was_however_deep() -> None:
     async with serving(models={"demo": ScriptedModel({"A": ["a"], "B": ["b"]})}) as url, client(url) as http:
         deep: Any = 1
@@ -245,6 +248,7 @@ FORM = "application/x-www-form-urlencoded"
 """What `curl -d` declares its body as."""
 
 
+@pytest.mark.promise("W-5")
 async def test_what_curl_sends_without_a_content_type_is_read_as_json() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     body = b"\r\n\t " + json.dumps(swarm()).encode()
@@ -260,6 +264,7 @@ async def test_what_curl_sends_without_a_content_type_is_read_as_json() -> None:
                 assert answer.status_code == 200, (more, answer.text)
 
 
+@pytest.mark.promise("W-5")
 async def test_what_a_page_could_have_sent_as_a_form_is_not_read_as_json() -> None:
     body = json.dumps(swarm()).encode()
     refused: list[tuple[bytes, dict[str, str]]] = [
@@ -342,6 +347,7 @@ async def test_a_body_that_never_arrives_is_not_waited_for(sent: bytes) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "body_timeout"
 
 
+@pytest.mark.promise("W-1")
 async def test_the_key_is_asked_for_before_anything_else() -> None:
     async with serving() as url, client(url, key=None) as http:
         for headers in (
@@ -358,6 +364,7 @@ async def test_the_key_is_asked_for_before_anything_else() -> None:
             check_problem(await http.get(path), 401, "invalid_api_key")
 
 
+@pytest.mark.promise("W-1")
 async def test_both_ways_to_send_a_key_are_accepted() -> None:
     async with serving() as url, client(url, key=None) as http:
         for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}):
@@ -377,6 +384,7 @@ async def test_a_key_without_the_word_bearer_is_answered_with_how_to_send_it() -
     assert nothing.json()["detail"] == "send an API key, as x-api-key: <key> or as Authorization: Bearer <key>"
 
 
+@pytest.mark.promise("W-13")
 async def test_unknown_paths_and_methods_have_the_same_error_body() -> None:
     async with serving() as url, client(url) as http:
         check_problem(await http.get("/nowhere"), 404, "not_found")
@@ -397,6 +405,7 @@ async def test_a_full_server_says_so_and_when_to_come_back() -> None:
         assert body["error"]["type"] == "server_error"
 
 
+@pytest.mark.promise("W-45")
 async def test_no_name_can_forge_a_frame() -> None:
     """What is no control character may stand in a name; JSON escapes the rest."""
     name = 'x"}\\n\\nevent: end data: {}'

@@ -72,6 +72,7 @@ def everyone(compiled: Compiled) -> list[Any]:
 # --- Names of agents ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("W-24")
 @pytest.mark.parametrize("unnamed", [{}, {"agent_name": None}])
 def test_an_agent_without_a_name_is_called_by_its_position_and_the_client_is_told(unnamed: dict[str, Any]) -> None:
     compiled = swarm(agents=[unnamed, {"agent_name": "B"}, unnamed])
@@ -158,6 +159,7 @@ LAX: list[tuple[str, Any, Any]] = [
 ]
 
 
+@pytest.mark.promise("W-4")
 @pytest.mark.parametrize(("field", "given", "meaning"), LAX)
 def test_numbers_and_booleans_may_be_strings(field: str, given: Any, meaning: Any) -> None:
     for spec in (
@@ -183,6 +185,7 @@ def test_the_options_of_a_run_may_be_strings() -> None:
 # --- Fields of the hosted API ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("W-9")
 @pytest.mark.parametrize("field", HOSTED)
 def test_a_documented_field_without_a_function_here_is_named_with_the_reason(field: str) -> None:
     assert warned(**{field: "x"}) == (f"agents.0.{field} ignored: {HOSTED[field]}",)
@@ -197,6 +200,7 @@ def test_a_documented_field_that_asks_for_nothing_is_not_named(nothing: Any) -> 
     assert swarm(**fields, strict=True).warnings == single(**fields, strict=True).warnings == warned(**fields) == ()
 
 
+@pytest.mark.promise("W-9")
 @pytest.mark.parametrize("compiled", [swarm, single])
 def test_a_run_for_another_day_is_refused(compiled: Any) -> None:
     with pytest.raises(UnsupportedOption, match="at once") as caught:
@@ -405,6 +409,7 @@ HINTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.promise("W-7")
 @pytest.mark.parametrize(("fields", "warning"), HINTS)
 def test_the_warning_of_an_unknown_field_says_what_may_be_meant_and_never_guesses(
     fields: dict[str, Any], warning: str
@@ -451,6 +456,7 @@ def refusal(call: Any, **fields: Any) -> AppError:
     return caught.value
 
 
+@pytest.mark.promise("W-8")
 def test_strict_refuses_what_nothing_would_act_on_and_names_it_all() -> None:
     error = refusal(
         swarm,

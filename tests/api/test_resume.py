@@ -153,6 +153,7 @@ async def telling(data_dir: Path | None, **settings: Any) -> AsyncGenerator[tupl
 # --- Every cut -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("W-60")
 @pytest.mark.parametrize("include_output", [True, False])
 async def test_whoever_is_cut_off_after_any_event_gets_exactly_the_rest(
     data_dir: Path | None, include_output: bool
@@ -188,6 +189,7 @@ async def test_whoever_is_cut_off_after_any_event_gets_exactly_the_rest(
     assert all(("output" in event.data) is include_output for event in events_in(bodies[0]) if event.event == "chunk")
 
 
+@pytest.mark.promise("W-60")
 async def test_json_lines_resume_as_frames_do(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
@@ -203,6 +205,7 @@ async def test_json_lines_resume_as_frames_do(data_dir: Path | None) -> None:
     assert rests[EVENTS].status_code == 204
 
 
+@pytest.mark.promise("W-49")
 async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data_dir: Path | None) -> None:
     """Its ids skip, and each that it has seen is a place to go on from."""
 
@@ -230,6 +233,7 @@ async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data
 # --- Cursors -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("W-61")
 async def test_the_header_wins_over_the_query_and_nothing_is_the_beginning(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
@@ -241,6 +245,7 @@ async def test_the_header_wins_over_the_query_and_nothing_is_the_beginning(data_
     assert both.content == after(frames, 9)
 
 
+@pytest.mark.promise("W-61")
 @pytest.mark.parametrize("cursor", ["-1", "x", "1.5", "9" * 40, "", " ", "+1", "0x1", "1e3", "١"])
 async def test_a_cursor_that_is_no_number_is_refused(cursor: str, data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, _):
@@ -251,6 +256,7 @@ async def test_a_cursor_that_is_no_number_is_refused(cursor: str, data_dir: Path
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(400, "invalid_request")}
 
 
+@pytest.mark.promise("W-63")
 async def test_a_cursor_beyond_the_log_waits_for_it(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
@@ -271,6 +277,7 @@ async def test_a_cursor_beyond_the_log_waits_for_it(data_dir: Path | None) -> No
     assert len(bodies) == 3
 
 
+@pytest.mark.promise("W-63")
 async def test_a_cursor_beyond_a_finished_runs_end_is_refused_and_at_its_end_there_is_nothing(
     data_dir: Path | None,
 ) -> None:
@@ -331,6 +338,7 @@ async def trimmed(kind: str, tmp_path: Path, before: int) -> AsyncGenerator[tupl
             yield http, path, frames
 
 
+@pytest.mark.promise("W-53")
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_what_the_log_has_lost_is_announced_and_the_rest_is_whole(kind: str, tmp_path: Path) -> None:
     async with trimmed(kind, tmp_path, before=100) as (http, path, frames):

@@ -90,6 +90,7 @@ async def end_of(http: httpx.AsyncClient, path: str) -> dict[str, Any]:
         return [event async for event in events_of(response)][-1].data
 
 
+@pytest.mark.promise("W-36")
 async def test_a_run_in_the_background_answers_at_once_and_goes_on(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         answer = await http.post(SWARM, json={**PAYLOAD, "background": True})
@@ -104,6 +105,7 @@ async def test_a_run_in_the_background_answers_at_once_and_goes_on(data_dir: Pat
     assert (run["status"], run["output"]) == ("success", [{"role": "A", "content": "ab"}])
 
 
+@pytest.mark.promise("W-67", "W-69")
 async def test_a_hundred_requests_with_one_key_are_one_run(data_dir: Path | None) -> None:
     answers: list[httpx.Response] = []
     async with server(data_dir) as (http, model):
@@ -152,6 +154,7 @@ async def test_a_hundred_streams_with_one_key_are_one_run_from_its_first_event_o
     assert len(model.calls) == len(runs) == 1
 
 
+@pytest.mark.promise("W-67")
 async def test_a_key_counts_for_its_route_and_its_owner_only(data_dir: Path | None) -> None:
     headers = {"Idempotency-Key": "once"}
     single = {"task": "go", "agent_config": {"agent_name": "A", "model_name": "demo/A"}}
@@ -166,6 +169,7 @@ async def test_a_key_counts_for_its_route_and_its_owner_only(data_dir: Path | No
     assert len({answer.json()["job_id"] for answer in answers}) == len(model.calls) == 3
 
 
+@pytest.mark.promise("W-33")
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"tab\there", "schl\u00fcssel".encode()])
 async def test_an_unusable_idempotency_key_is_refused(key: bytes) -> None:
     async with server(None) as (http, model):
@@ -176,6 +180,7 @@ async def test_an_unusable_idempotency_key_is_refused(key: bytes) -> None:
     assert len(model.calls) == 1
 
 
+@pytest.mark.promise("W-77")
 @pytest.mark.parametrize(
     ("fields", "headers", "goes_on"),
     [
@@ -206,6 +211,7 @@ async def test_what_becomes_of_a_run_whose_client_goes(
         assert (await end_of(http, path))["status"] == ("success" if goes_on else "cancelled")
 
 
+@pytest.mark.promise("W-77")
 async def test_a_reader_that_comes_back_within_the_grace_keeps_its_run(
     data_dir: Path | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,6 +242,7 @@ async def test_a_background_run_may_be_streamed_at_once_and_outlives_its_reader(
         assert (await end_of(http, response.headers["location"]))["status"] == "success"
 
 
+@pytest.mark.promise("W-68")
 async def test_a_refused_request_leaves_no_claim(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         headers = {"Idempotency-Key": "once"}
@@ -244,6 +251,7 @@ async def test_a_refused_request_leaves_no_claim(data_dir: Path | None) -> None:
     assert (refused.status_code, answer.status_code) == (400, 200)
 
 
+@pytest.mark.promise("W-71")
 async def test_runs_are_listed_newest_first_page_by_page(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         ids = [(await http.post(SWARM, json=PAYLOAD)).json()["job_id"] for _ in range(5)][::-1]
@@ -263,6 +271,7 @@ async def test_runs_are_listed_newest_first_page_by_page(data_dir: Path | None) 
     assert "test-key-1" not in str(logs)
 
 
+@pytest.mark.promise("W-74")
 async def test_a_finished_run_can_be_forgotten_and_a_live_one_not(data_dir: Path | None) -> None:
     async with server(data_dir, order="A never") as (http, _):
         job_id = (await http.post(SWARM, json={**PAYLOAD, "background": True})).json()["job_id"]
@@ -275,6 +284,7 @@ async def test_a_finished_run_can_be_forgotten_and_a_live_one_not(data_dir: Path
     assert [answer.status_code for answer in missing] == [404, 404]
 
 
+@pytest.mark.promise("W-75")
 async def test_a_token_reads_its_run_and_nothing_else(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         ids = [(await http.post(SWARM, json=PAYLOAD)).json()["job_id"] for _ in range(2)]
@@ -313,6 +323,7 @@ ROUTES = [
 ]
 
 
+@pytest.mark.promise("W-15")
 async def test_a_foreign_run_cannot_be_told_from_none(data_dir: Path | None) -> None:
     async with server(data_dir, order="A|") as (http, _), client(str(http.base_url), key=OTHER_KEY) as other:
         own = await held_run(http)
@@ -426,6 +437,7 @@ async def test_a_token_of_a_removed_key_is_worth_nothing(data_dir: Path | None) 
     assert (removed.status_code, foreign.status_code) == (401, 401)
 
 
+@pytest.mark.promise("W-76")
 async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after_the_end(
     data_dir: Path | None,
 ) -> None:
@@ -458,6 +470,7 @@ async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after
     assert first_after_the_end.status_code == 401
 
 
+@pytest.mark.promise("W-76")
 async def test_a_minute_after_the_end_a_token_is_over() -> None:
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 20)
     for job_id, age_seconds in {"swarms-old": TOKEN_SECONDS + 5, "swarms-new": TOKEN_SECONDS - 20}.items():

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.anyio
 PAYLOAD = {"task": "go", "agents": [{"agent_name": "A", "model_name": "demo/A"}], "metadata": {"k": 1}}
 
 
+@pytest.mark.promise("W-73")
 async def test_a_run_that_is_cancelled_tells_its_reader_and_whoever_asked() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A never")
     with anyio.fail_after(30):
@@ -37,6 +38,7 @@ async def test_a_run_that_is_cancelled_tells_its_reader_and_whoever_asked() -> N
     assert model.open == 0
 
 
+@pytest.mark.promise("W-73")
 async def test_a_run_that_has_ended_stays_as_it_is() -> None:
     async with serving(models={"demo": ScriptedModel({"A": ["a"]})}) as url, client(url) as http:
         job_id = (await http.post("/v1/swarm/completions", json=PAYLOAD)).json()["job_id"]

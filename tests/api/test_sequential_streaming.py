@@ -55,6 +55,7 @@ async def test_the_tutorials_panels_hold_each_agents_text(tmp_path: Path) -> Non
     assert panels == {"A": words, "B": words}
 
 
+@pytest.mark.promise("W-56")
 async def test_no_token_of_the_second_agent_comes_before_the_first_has_ended(tmp_path: Path) -> None:
     payload = {
         "task": "go",
@@ -77,6 +78,7 @@ async def test_no_token_of_the_second_agent_comes_before_the_first_has_ended(tmp
     assert events.index(end_of_a) < events.index(first_of_b)
 
 
+@pytest.mark.promise("W-42")
 async def test_streamed_or_not_the_text_the_usage_and_the_prompts_are_the_same(tmp_path: Path) -> None:
     payload = {
         "name": "twice",

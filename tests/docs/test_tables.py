@@ -28,16 +28,8 @@ from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, StreamO
 from swarmstream.swarm.types import SWARM_TYPES
 from swarmstream.tools.base import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
 from swarmstream.tools.builtin.offered import BUILTIN_TOOLS
-from swarmstream.wire.shapes import (
-    AgentAnswer,
-    QueuedRun,
-    RunAnswer,
-    RunList,
-    StreamToken,
-    SwarmAnswer,
-    SwarmLog,
-    SwarmLogs,
-)
+from swarmstream.wire.shapes.answers import AgentAnswer, QueuedRun, SwarmAnswer
+from swarmstream.wire.shapes.runs import RunAnswer, RunList, StreamToken, SwarmLog, SwarmLogs
 from tests.conftest import client, serving
 from tests.docs.pages import EVERYTHING, PAGES, blocks, quoted, section, table
 
@@ -70,6 +62,7 @@ def test_no_other_variable_of_ours_is_mentioned() -> None:
     }
 
 
+@pytest.mark.promise("W-50")
 def test_the_table_of_events_is_that_of_the_code() -> None:
     rows = {quoted(name)[0]: quoted(fields) for name, _, fields in table("streaming", "event")}
     assert rows.keys() == SWARM_FRAMES.keys()
@@ -85,6 +78,7 @@ def _kinds(kind: type[AppError]) -> Iterator[type[AppError]]:
         yield from _kinds(its)
 
 
+@pytest.mark.promise("W-59")
 async def test_the_table_of_codes_is_that_of_the_code() -> None:
     said = {
         code: (int(status), retryable)
@@ -225,6 +219,7 @@ def test_the_contract_names_every_field_of_a_catalog(catalog: type[BaseModel]) -
     assert set(catalog.model_fields) - set(re.findall(r"\w+", section("wire", "3. JSON answers"))) == set()
 
 
+@pytest.mark.promise("W-70")
 @pytest.mark.parametrize("run", [RunAnswer, RunList, StreamToken], ids=lambda its: its.__name__)
 def test_the_contract_names_every_field_of_a_run(run: type) -> None:
     assert set(get_type_hints(run)) - set(re.findall(r"\w+", section("wire", "5. Runs"))) == set()

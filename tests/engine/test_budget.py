@@ -104,6 +104,7 @@ async def test_a_budget_in_usd_counts_prices(tmp_path: Path) -> None:
     assert events[-2].data["billing_info"]["total_cost"] <= 0.0003
 
 
+@pytest.mark.promise("W-12")
 async def test_a_model_without_a_price_is_refused_where_money_counts(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     aliases.write_text('["free-*"]\nmodel = "openai/mine"\napi_base = "http://127.0.0.1:9/v1"\n')
@@ -114,6 +115,7 @@ async def test_a_model_without_a_price_is_refused_where_money_counts(tmp_path: P
     assert answer.json()["errors"][0]["loc"] == ["agents", 0, "model_name"]
 
 
+@pytest.mark.promise("W-41")
 async def test_a_run_that_was_not_streamed_answers_402_with_what_there_is(tmp_path: Path) -> None:
     payload = {"agent_config": agent("A"), "task": "go", "max_total_tokens": 30}
     async with (

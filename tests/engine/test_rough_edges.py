@@ -161,6 +161,7 @@ async def test_plans_are_understood_as_models_write_them(arguments: Any, tmp_pat
     assert named(events, "agent_end")[0].data["output"] == "summed up"
 
 
+@pytest.mark.promise("W-39")
 async def test_the_text_beside_a_callers_tool_call_is_in_the_answer(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await calls(exchange, call("look_up", {"q": "x"}), text="Looking. ")
@@ -201,6 +202,7 @@ def agent(name: str, **more: Any) -> Agent:
     return Agent(agent_name=name, system_prompt=more.pop("system_prompt", name), print_on=False, num_retries=0, **more)
 
 
+@pytest.mark.promise("W-38")
 async def test_answers_come_in_flow_order_whoever_the_word_was_passed_to(local: None) -> None:
     agents = [agent("A", handoffs=[agent("Expert")]), agent("B")]
     assert await AgentRearrange(agents=agents, flow="A, B").arun("go") == "I am B"

@@ -24,6 +24,7 @@ async def test_agents_of_a_stage_interleave_and_the_next_stage_reads_them_all() 
     assert model.prompts("C") == [[("user", "go"), ("user", "A: a1a2"), ("user", "B: b1b2")]]
 
 
+@pytest.mark.promise("W-38")
 async def test_answers_are_handed_on_in_flow_order_whoever_ends_first() -> None:
     model = ScriptedModel({"A": ["late"], "B": ["early"], "C": ["c"]}, order="BAC")
     _, events = await carry_out(swarm("A, B -> C"), model)

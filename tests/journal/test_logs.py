@@ -123,6 +123,7 @@ async def test_a_cancelled_reader_leaves_nothing_behind(journal: Journal) -> Non
         assert len(await cursor.read()) == 1
 
 
+@pytest.mark.promise("W-57")
 async def test_nothing_is_written_after_the_end(journal: Journal) -> None:
     log = await begin(journal)
     await log.commit(END)

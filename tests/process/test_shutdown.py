@@ -124,6 +124,7 @@ async def _interrupt_twice(
     return events
 
 
+@pytest.mark.promise("W-78", "W-79")
 async def test_fifty_open_streams_get_fifty_ends() -> None:
     streams: list[list[ServerEvent]] = [[] for _ in range(STREAMS)]
     speaking = anyio.Semaphore(0)
@@ -161,6 +162,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
     assert all(exchange.headers["authorization"] == f"Bearer {OPENAI_KEY}" for exchange in upstream.exchanges)
 
 
+@pytest.mark.promise("W-78")
 async def test_who_is_still_connected_hears_that_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")

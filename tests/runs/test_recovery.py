@@ -44,7 +44,7 @@ from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.swarm.compile import Compiled
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.tools.policy import AllowedTools
-from swarmstream.wire.shapes import TurnRestartFrame
+from swarmstream.wire.shapes.events import TurnRestartFrame
 from tests.clients.process import ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import KEY, client
@@ -382,6 +382,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
         assert (await journal.status("run-1")).state == "failed"
 
 
+@pytest.mark.promise("W-54")
 async def test_a_run_that_needs_no_client_is_written_down_before_anybody_is_told_of_it(tmp_path: Path) -> None:
     job, _ = team("parallel")
     model = ScriptedModel({name: ["x"] for name in "ABC"}, order="-")
@@ -653,6 +654,7 @@ async def test_who_had_seen_more_than_was_written_reads_on_without_a_number_twic
     assert [exchange.system for exchange in upstream.exchanges] == ["A", "B", "B", "C"]
 
 
+@pytest.mark.promise("W-79")
 @pytest.mark.noisy
 async def test_a_restart_is_a_hiccup_for_some_runs_and_the_end_of_others(tmp_path: Path) -> None:
     """SIGTERM: after the drain, runs that need no client go on in the next process; the others end."""
@@ -798,6 +800,7 @@ async def test_runs_are_taken_up_once_a_directory_that_could_not_be_used_at_the_
     assert [exchange.system for exchange in upstream.exchanges] == ["A", "A", "B", "C"]
 
 
+@pytest.mark.promise("W-64")
 async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancellation_is_kept(tmp_path: Path) -> None:
     whole = await uncut(tmp_path / "whole", "parallel")
     await crashed(tmp_path / "data", whole.entries[:4])
@@ -903,6 +906,7 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
     assert isinstance(given_up[-1][1], RunEnded)
 
 
+@pytest.mark.promise("W-48")
 @pytest.mark.noisy
 async def test_no_number_is_used_twice_where_the_directory_is_put_back_or_the_clock_is(tmp_path: Path) -> None:
     """Nor where nothing of a life was written: each of these processes dies with what it has shown."""

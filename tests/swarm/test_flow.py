@@ -33,6 +33,7 @@ def written_flows(draw: st.DrawFn) -> tuple[str, list[list[FlowName]]]:
     return text, meant
 
 
+@pytest.mark.promise("W-29")
 @given(written_flows())
 @settings(deadline=None)
 def test_a_written_flow_is_read_back_as_it_was_meant(written: tuple[str, list[list[FlowName]]]) -> None:
@@ -64,6 +65,7 @@ def test_any_text_is_a_flow_or_a_syntax_error_at_a_place_in_it(text: str) -> Non
             assert text.startswith(item.name, item.column - 1)
 
 
+@pytest.mark.promise("W-30")
 @pytest.mark.parametrize(
     ("flow", "column", "reason"),
     [
@@ -91,6 +93,7 @@ def test_an_error_names_what_is_wrong_and_the_column(flow: str, column: int, rea
     assert caught.value.detail.endswith(f"{reason} (column {column})")
 
 
+@pytest.mark.promise("W-29")
 def test_a_name_may_come_back_in_a_later_stage() -> None:
     assert parse_flow("A -> B -> A") == [[FlowName("A", 1)], [FlowName("B", 6)], [FlowName("A", 11)]]
 
@@ -104,6 +107,7 @@ def test_names_are_told_apart_by_case() -> None:
     assert [[item.name for item in stage] for stage in parse_flow("a, A")] == [["a", "A"]]
 
 
+@pytest.mark.promise("W-14")
 def test_a_long_name_is_quoted_in_part_and_on_one_line() -> None:
     name = "x\n" + "y" * 300
     with pytest.raises(FlowSyntaxError) as caught:

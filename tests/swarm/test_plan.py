@@ -130,6 +130,7 @@ def test_each_kind_of_swarm_has_its_stages(fields: dict[str, Any], swarm_type: s
     assert compiled.plan.hears == ("previous_loop" if swarm_type == "ConcurrentWorkflow" else "everything")
 
 
+@pytest.mark.promise("W-28")
 @pytest.mark.parametrize("asked", ["MixtureOfAgents", "HierarchicalSwarm", "auto", "sequentialworkflow", " "])
 def test_a_swarm_type_that_we_do_not_run_is_refused_with_those_that_we_do(asked: str) -> None:
     detail = refused(UnknownSwarmType, {"swarm_type": asked}, at=("swarm_type",))
@@ -148,6 +149,7 @@ def test_a_swarm_without_agents_is_refused(given: Any) -> None:
         compile_swarm(SwarmRequest(task="go"), AnyModel(), PlanLimits())
 
 
+@pytest.mark.promise("W-23")
 @pytest.mark.parametrize("twin", ["B", " B", "\tB\n"])
 def test_two_agents_of_one_name_are_refused_at_the_second(twin: str) -> None:
     detail = refused(DuplicateAgent, {"agents": agents("A", "B", "C", twin)}, at=("agents", 3, "agent_name"))
@@ -196,6 +198,7 @@ def test_every_refusal_of_a_payload_is_the_clients_to_mend() -> None:
 HI = {"role": "user", "content": "hi"}
 
 
+@pytest.mark.promise("W-27")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -224,6 +227,7 @@ def test_a_task_is_what_the_conversation_opens_with() -> None:
     assert plan.given_as == "task"
 
 
+@pytest.mark.promise("W-27")
 def test_task_wins_over_messages_and_tasks() -> None:
     compiled = swarm_of({"task": "go", "messages": [HI], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "go"},),)
@@ -232,6 +236,7 @@ def test_task_wins_over_messages_and_tasks() -> None:
     assert swarm_of({"task": "go", "tasks": ["one"]}).plan.given_as == "task"
 
 
+@pytest.mark.promise("W-27")
 @pytest.mark.parametrize("task", [None, "", "  "])
 def test_messages_win_over_tasks(task: str | None) -> None:
     compiled = swarm_of({"task": task, "messages": [HI, {"role": "assistant", "content": "ho"}], "tasks": ["one"]})
@@ -264,6 +269,7 @@ def test_an_agents_history_comes_before_its_task(as_given: str) -> None:
     ]
 
 
+@pytest.mark.promise("W-26")
 @pytest.mark.parametrize("task", [None, " "])
 def test_a_history_is_task_enough_for_an_agent(task: str | None) -> None:
     assert agent_of({"history": [HI], "task": task}).plan.openings == (({"role": "user", "content": "hi"},),)
@@ -344,6 +350,7 @@ def test_running_in_the_foreground_can_be_said_aloud() -> None:
     assert swarm_of({"background": False}).warnings == ()
 
 
+@pytest.mark.promise("W-25")
 @pytest.mark.parametrize("name", ["api_key", "api_base", "base_url", "model", "messages", "extra_headers", "Top_p"])
 def test_llm_args_beyond_the_list_are_refused(name: str) -> None:
     detail = refused(
@@ -658,12 +665,14 @@ def test_unknown_fields_of_an_agents_payload_are_named_with_their_path() -> None
     }
 
 
+@pytest.mark.promise("W-6")
 def test_at_most_twenty_warnings_come_back() -> None:
     assert len(swarm_of({f"x{number}": 1 for number in range(20)}).warnings) == 20
     warnings = swarm_of({f"x{number}": 1 for number in range(21)}).warnings
     assert warnings == tuple(f"unknown field x{number}" for number in range(20))
 
 
+@pytest.mark.promise("W-14")
 def test_a_field_is_named_by_at_most_a_hundred_printable_characters() -> None:
     fits, long = "y" * 100, "z" * 101
     assert swarm_of({fits: 1}).warnings == (f"unknown field {fits}",)
@@ -711,6 +720,7 @@ def test_a_flow_that_nobody_follows_is_named() -> None:
 # --- Shapes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("W-3")
 def test_nulls_mean_not_given() -> None:
     sparse: dict[str, Any] = {"agents": agents("A"), "task": "go"}
     full = {
@@ -866,6 +876,7 @@ def test_metadata_is_not_nested_deeper_than_an_answer_can_hold_it() -> None:
         SwarmRequest.model_validate({"metadata": {"k": {"k": deep}}})
 
 
+@pytest.mark.promise("W-31")
 def test_metadata_is_measured_in_bytes_of_json() -> None:
     fits = {"k": "é" * ((4096 - len('{"k":""}')) // 2)}
     assert SwarmRequest.model_validate({"metadata": fits}).metadata == fits

@@ -3,12 +3,15 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmstream.events import ReasoningDelta, RunDescribed, TextDelta
 from swarmstream.journal.records import Entry
-from swarmstream.wire.framing import SSE, Rendering, join_deltas
+from swarmstream.wire.frame_encoder import FrameEncoder
+from swarmstream.wire.framing import SSE
+from swarmstream.wire.joining import join_deltas
 
 
 def text(turn: int, words: str, step: int = 1) -> TextDelta:
@@ -19,6 +22,7 @@ def shown(entries: list[Entry]) -> list[tuple[int, int, str]]:
     return [(number, event.turn, event.text) for number, event in entries if isinstance(event, TextDelta)]
 
 
+@pytest.mark.promise("W-32", "W-49")
 def test_neighbours_of_one_turn_are_joined_under_the_last_number() -> None:
     entries: list[Entry] = [(1, text(1, "a")), (2, text(1, "b")), (3, text(2, "c")), (4, text(1, "d"))]
     assert shown(join_deltas(entries, after=0)) == [(2, 1, "ab"), (3, 2, "c"), (4, 1, "d")]
@@ -29,6 +33,7 @@ def test_steps_and_thoughts_stay_apart() -> None:
     assert [number for number, _ in join_deltas(entries, after=0)] == [1, 2, 3]
 
 
+@pytest.mark.promise("W-32")
 @given(st.lists(st.integers(1, 2), max_size=12), st.integers(0, 12))
 def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: list[int], after: int) -> None:
     entries: list[Entry] = [(number, text(turn, str(number % 10))) for number, turn in enumerate(turns, start=1)]
@@ -41,12 +46,13 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
         )
 
 
+@pytest.mark.promise("W-45")
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
-    rendering = Rendering(SSE, include_output=True)
+    encoder = FrameEncoder(SSE, include_output=True)
     described = RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None)
-    list(rendering.blocks([(1, described), (2, text(1, first))]))
-    [block] = rendering.blocks([(3, text(1, second))])
+    list(encoder.encode([(1, described), (2, text(1, first))]))
+    [block] = encoder.encode([(3, text(1, second))])
     number, name, data, *rest = block.decode("ascii").split("\n")
     assert (number, name, rest) == ("id: 3", "event: chunk", ["", ""])
     assert json.loads(data.removeprefix("data: ")) == {

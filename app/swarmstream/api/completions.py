@@ -21,8 +21,9 @@ from swarmstream.api.offload import aside
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.api.problems import waiting_run
 from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
+from swarmstream.api.run_response import RunResponse
 from swarmstream.api.state import AppState, caller_of, state_of
-from swarmstream.api.streaming import RunResponse, RunStream, framing_for
+from swarmstream.api.streaming import RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadySubmitted
 from swarmstream.journal.records import IdempotencyKey
@@ -32,7 +33,7 @@ from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.mcp.server import McpServer
-from swarmstream.wire.shapes import QueuedRun
+from swarmstream.wire.shapes.answers import QueuedRun
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 

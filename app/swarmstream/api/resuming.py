@@ -1,7 +1,5 @@
 """Where a reader of a run goes on: its cursor, and the reader that stands behind it (docs/wire.md, section 5)."""
 
-from copy import deepcopy
-
 from swarmstream.api.state import AppState
 from swarmstream.api.streaming import ReadOptions
 from swarmstream.errors import InvalidRequest, Location
@@ -42,13 +40,17 @@ async def reader_of(
     after: int = 0,
     status: RunStatus | None = None,
 ) -> ReadOptions:
-    """A reader who has a run's events up to `after`. `status` is needed but where the run has just begun: what the log
-    no longer has is summed up there.
+    """A reader who has a run's events up to `after`. `status` is needed but where the run has just begun: it sums up
+    what is not read.
+
+    Read are the events behind the reader's own. Those before them are read, too, where `output` repeats what turns have
+    streamed.
 
     Raises:
         NotFound: the run has been forgotten meanwhile.
     """
-    reading = await parts["supervisor"].read(job_id)
+    begin = 0 if include_output or status is None else _place_to_read_from(after, status)
+    reading = await parts["supervisor"].read(job_id, after=begin)
     first_available = reading.tail.first_available or 1
     return ReadOptions(
         reading.tail,
@@ -57,6 +59,14 @@ async def reader_of(
         include_output=include_output,
         coalesce_ms=coalesce_ms,
         first_available=first_available,
-        summary=deepcopy(status.summary) if status is not None and first_available > 1 else None,
+        summary=status.summary.copy() if status is not None else None,
         clock=parts["clock"],
     )
+
+
+def _place_to_read_from(after: int, status: RunStatus) -> int:
+    """Return the event behind which to read for a reader that has those up to `after`. It is before the run's last one,
+    which tells that the run is over, also where the reader has that or names a place beyond it."""
+    if status.state != "running":
+        return min(after, status.last_event_id - 1)
+    return after if after <= status.last_event_id else 0

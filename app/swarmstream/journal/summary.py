@@ -1,6 +1,6 @@
 """What a run came to: the fold of its events that every answer is made from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from swarmstream.events import (
     AgentUsage,
@@ -72,6 +72,10 @@ class Summary:
                 self.ended = event
             case _:
                 pass
+
+    def copy(self) -> "Summary":
+        """Return a summary that goes its own way from here on; the events in it are shared."""
+        return replace(self, speaking=self.speaking.copy(), turns=self.turns.copy(), failures=self.failures.copy())
 
     @property
     def answers(self) -> list[TurnEnded]:

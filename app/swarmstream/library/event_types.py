@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypeAlias
 
-from swarmstream.wire.shapes import (
+from swarmstream.wire.shapes.events import (
     AgentEndFrame,
     AgentMetadataFrame,
     AgentRunEndFrame,
@@ -10,7 +10,7 @@ from swarmstream.wire.shapes import (
     AgentUsageFrame,
     CustomFrame,
     ErrorFrame,
-    Frame,
+    EventData,
     ReasoningFrame,
     StartFrame,
     SwarmEndFrame,
@@ -29,7 +29,7 @@ class AgentStartEvent(AgentStartFrame):
     type: Literal["agent_start"]
 
 
-class TokenEvent(Frame):
+class TokenEvent(EventData):
     """A piece of an answer; `step` is there from the turn's second model call on."""
 
     type: Literal["token"]

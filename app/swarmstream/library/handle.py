@@ -19,7 +19,7 @@ from swarmstream.runs.job import Job
 from swarmstream.runs.run import Run
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.tools.mcp.hub import McpHub
-from swarmstream.wire.event_data import FrameMaker
+from swarmstream.wire.object_encoder import ObjectEncoder
 
 ResultT = TypeVar("ResultT")
 
@@ -81,7 +81,7 @@ class RunHandle(Generic[ResultT]):
 
     def reader(self, *, after: int = 0, include_output: bool = False) -> "FrameReader":
         """As `stream_events`, for whoever wants what has come at once at once."""
-        return FrameReader(self._begun, self._journal, FrameMaker(include_output=include_output, after=after))
+        return FrameReader(self._begun, self._journal, ObjectEncoder(include_output=include_output, after=after))
 
     def cancel(self) -> None:
         """End the run; its last events say so. One that has ended stays as it is."""
@@ -125,10 +125,10 @@ class RunHandle(Generic[ResultT]):
 class FrameReader:
     """A place in a run's events, which are read as frames."""
 
-    def __init__(self, begun: asyncio.Future[Run], journal: Journal, maker: FrameMaker) -> None:
+    def __init__(self, begun: asyncio.Future[Run], journal: Journal, encoder: ObjectEncoder) -> None:
         self._begun = begun
         self._journal = journal
-        self._maker = maker
+        self._encoder = encoder
         self._tail: Cursor | None = None
         self._has_ended = False
 
@@ -138,7 +138,7 @@ class FrameReader:
             run = await asyncio.shield(self._begun)
             self._tail = await self._journal.open_cursor(run.job_id)
         while not self._has_ended:
-            frames = list(self._maker.frames(entries := await self._tail.read()))
+            frames = list(self._encoder.encode(entries := await self._tail.read()))
             self._has_ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
             if frames:
                 return frames

@@ -193,13 +193,13 @@ class Supervisor:
         task = self._tasks.create_task(self._own(run), name=f"run {run.job_id}")
         task.add_done_callback(lambda _: self._forget(run))  # also where the event loop ends before its first step
 
-    async def read(self, job_id: str) -> Reading:
-        """A run from its first event on, for somebody who may read it.
+    async def read(self, job_id: str, *, after: int = 0) -> Reading:
+        """A run from the event behind this one on, for somebody who may read it.
 
         Raises:
             NotFound: there is no such run, or no longer.
         """
-        tail = await self.journal.open_cursor(job_id)
+        tail = await self.journal.open_cursor(job_id, after=after)
         run = self._live.get(job_id)
         return Reading(tail, run.presence.reader if run else nullcontext)
 

@@ -1,6 +1,5 @@
-"""What happened in a run, as the `data` of docs/wire.md's events (section 4)."""
+"""An event as its name and its `data` (docs/wire.md, section 4)."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any, assert_never, cast
 
 import orjson
@@ -22,20 +21,18 @@ from swarmstream.events import (
     TurnStarted,
     UsageTotalled,
 )
-from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
-from swarmstream.wire import answers
-from swarmstream.wire.shapes import (
+from swarmstream.wire.outputs import agent_outputs, swarm_outputs, task_index, timestamp, tool_calls
+from swarmstream.wire.shapes.events import (
     AgentEndFrame,
     AgentMetadataFrame,
     AgentRunEndFrame,
-    AgentRunUsage,
     AgentStartFrame,
     AgentUsageFrame,
     ChunkFrame,
     CustomFrame,
     ErrorFrame,
-    Frame,
+    EventData,
     ReasoningFrame,
     StartFrame,
     SwarmEndFrame,
@@ -45,43 +42,14 @@ from swarmstream.wire.shapes import (
     ToolStartFrame,
     TurnRestartFrame,
 )
+from swarmstream.wire.shapes.usage import AgentRunUsage
+from swarmstream.wire.usage import agent_usage, swarm_usage, turn_usage
 
 
-class FrameMaker:
-    """One reader's frames as dicts: `{"id", "event", "data"}`. It must be shown every event from the first on."""
+def event_data(event: Event, summary: Summary) -> tuple[str, EventData]:
+    """Return the name and the `data` of an event; `summary` has observed it and all before it.
 
-    def __init__(self, *, include_output: bool, after: int = 0) -> None:
-        """`after` is the number of the last event that the reader has already."""
-        self._include_output = include_output
-        self._after = after
-        self._summary = Summary()
-        self._outputs: dict[int, str] = {}
-
-    def frames(self, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        """The frames of these events that the reader does not have."""
-        for number, event in entries:
-            self._summary.observe(event)
-            if self._include_output:
-                self._note(event)
-            if number <= self._after:
-                continue
-            name, data = frame(event, self._summary)
-            fields = dict(data)
-            if self._include_output and isinstance(event, TextDelta):
-                fields["output"] = self._outputs[event.turn]
-            yield {"id": number, "event": name, "data": fields}
-
-    def _note(self, event: Event) -> None:
-        if isinstance(event, TextDelta):
-            self._outputs[event.turn] = self._outputs.get(event.turn, "") + event.text
-        elif isinstance(event, TurnEnded | TurnRestarted):
-            self._outputs.pop(event.turn, None)
-
-
-def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
-    """The name and the `data` of an event; `summary` has observed it and all before it.
-
-    A `chunk` comes without `output`, which is its reader's business.
+    A `chunk` comes without `output`, which `RunFold.outputs` is for.
     """
     is_swarm = summary.described is not None and summary.described.kind == "swarm"
     match event:
@@ -93,7 +61,7 @@ def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
         case TurnStarted():
             return "agent_start", _agent_start(event)
         case ToolStarted() | ToolEnded() | CustomEvent():
-            return _act(event)
+            return _action(event)
         case TurnRestarted():
             return "turn_restart", TurnRestartFrame(
                 agent=event.agent,
@@ -110,8 +78,8 @@ def frame(event: Event, summary: Summary) -> tuple[str, Frame]:
             return "error", _run_error(event)
         case UsageTotalled():
             if is_swarm:
-                return "usage", SwarmUsageFrame(t=event.t_ms, **answers.swarm_usage(event))
-            return "usage", AgentUsageFrame(t=event.t_ms, **answers.agent_usage(event))
+                return "usage", SwarmUsageFrame(t=event.t_ms, **swarm_usage(event))
+            return "usage", AgentUsageFrame(t=event.t_ms, **agent_usage(event))
         case RunEnded():
             return "end", _swarm_end(event, summary) if is_swarm else _agent_run_end(event, summary)
         case TextDelta():
@@ -152,7 +120,7 @@ def _agent_metadata(event: RunDescribed) -> AgentMetadataFrame:
         name=event.name,
         description=event.description,
         temperature=event.temperature,
-        timestamp=answers.timestamp(event, 0),
+        timestamp=timestamp(event, 0),
         success=True,
         stream=True,
         warnings=list(event.warnings),
@@ -171,12 +139,12 @@ def _agent_start(event: TurnStarted) -> AgentStartFrame:
         model=event.model,
         lane=event.lane,
         t=event.t_ms,
-        **_task_index(event.task_index),
+        **task_index(event.task_index),
     )
 
 
-def _act(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, Frame]:
-    """What an agent does beside speaking."""
+def _action(event: ToolStarted | ToolEnded | CustomEvent) -> tuple[str, EventData]:
+    """Return the name and the `data` of what an agent does beside streaming text."""
     match event:
         case ToolStarted():
             return "tool_start", _tool_start(event)
@@ -200,7 +168,8 @@ def _tool_start(event: ToolStarted) -> ToolStartFrame:
 
 
 def _arguments(text: str) -> dict[str, Any] | str:
-    """As an object if they are one, which orjson can write again; none at all are an empty one."""
+    """Return a call's arguments as an object where they are one that orjson can write again, else as they are. An empty
+    text is an empty object."""
     if not text.strip():
         return {}
     try:
@@ -225,9 +194,9 @@ def _tool_end(event: ToolEnded) -> ToolEndFrame:
 
 
 def _agent_end(event: TurnEnded) -> AgentEndFrame:
-    some: dict[str, Any] = {"tool_calls": answers.tool_calls(event.tool_calls)} if event.tool_calls else {}
+    optional: dict[str, Any] = {"tool_calls": tool_calls(event.tool_calls)} if event.tool_calls else {}
     if event.warnings:
-        some["warnings"] = list(event.warnings)
+        optional["warnings"] = list(event.warnings)
     return AgentEndFrame(
         agent=event.agent,
         turn=event.turn,
@@ -235,16 +204,12 @@ def _agent_end(event: TurnEnded) -> AgentEndFrame:
         output=event.output,
         status=event.status,
         finish_reason=event.finish_reason,
-        usage=answers.turn_usage(event.usage),
+        usage=turn_usage(event.usage),
         duration=event.duration_seconds,
         t=event.t_ms,
-        **_task_index(event.task_index),
-        **some,
+        **task_index(event.task_index),
+        **optional,
     )
-
-
-def _task_index(task_index: int | None) -> dict[str, Any]:
-    return {} if task_index is None else {"task_index": task_index}
 
 
 def _turn_error(event: TurnFailed) -> ErrorFrame:
@@ -280,7 +245,7 @@ def _swarm_end(event: RunEnded, summary: Summary) -> SwarmEndFrame:
         job_id=summary.described.job_id,
         status=event.status,
         execution_time=event.duration_seconds,
-        output=answers.swarm_outputs(summary),
+        output=swarm_outputs(summary),
         failed_agents=list(event.failed_agents),
         t=event.t_ms,
     )
@@ -293,10 +258,10 @@ def _agent_run_end(event: RunEnded, summary: Summary) -> AgentRunEndFrame:
         job_id=summary.described.job_id,
         status=event.status,
         execution_time=event.duration_seconds,
-        outputs=answers.agent_outputs(summary),
-        usage=AgentRunUsage(**answers.agent_usage(summary.usage)),
+        outputs=agent_outputs(summary),
+        usage=AgentRunUsage(**agent_usage(summary.usage)),
         complete=event.status == "success",
-        timestamp=answers.timestamp(summary.described, event.t_ms),
+        timestamp=timestamp(summary.described, event.t_ms),
         failed_agents=list(event.failed_agents),
         t=event.t_ms,
     )

@@ -152,7 +152,7 @@ class SqliteJournal:
         return found
 
     async def open_cursor(self, job_id: str, *, after: int = 0) -> Cursor:
-        return (await self._log(job_id)).open_cursor(after)
+        return (await self._log(job_id, after=after)).open_cursor(after)
 
     def opening_cursor(self) -> Cursor:
         return OpeningCursor(self._opened)
@@ -235,12 +235,13 @@ class SqliteJournal:
         self._upkeep.begin(found.finished_bytes, found.last_end)
         self._opened.set()
 
-    async def _log(self, job_id: str) -> EventLog:
+    async def _log(self, job_id: str, *, after: int = 0) -> EventLog:
+        """Return the run's log; that of a finished one may lack events up to `after`."""
         if (live := self._live.get(job_id)) is not None:
             return live.log
         if (cached := self._stored.cached_log(job_id)) is not None:
             return cached
-        run, log = await self._stored.read_log(job_id)
+        run, log = await self._stored.read_log(job_id, after=after)
         if (live := self._live.get(job_id)) is not None:
             return live.log
         if run.state != "running":

@@ -68,8 +68,9 @@ class StoredRuns:
             self._logs.move_to_end(job_id)
         return log
 
-    async def read_log(self, job_id: str) -> tuple[StoredRun, EventLog]:
-        """Return a run with its log, which is empty for a run in progress, and cached for a finished one.
+    async def read_log(self, job_id: str, *, after: int = 0) -> tuple[StoredRun, EventLog]:
+        """Return a run with its log. That of a run in progress is empty; that of a finished one may lack events up to
+        `after`, and is cached if it was read from its beginning.
 
         Raises:
             NotFound: there is no such run.
@@ -80,12 +81,13 @@ class StoredRuns:
             run = store.runs.find(job_id)
             if run is None:
                 raise no_such_run()
-            return run, store.segments.entries(run) if run.state != "running" else []
+            return run, store.segments.entries(run, after=after) if run.state != "running" else []
 
         run, entries = await self.read(read, job_id=job_id)
         log = EventLog(run.record)
         if run.state != "running":
             log.restore(entries, next_number=run.last_event_id + 1)
+        if run.state != "running" and not after:
             self._logs[job_id] = log
             while len(self._logs) > _CACHED_LOGS:
                 self._logs.popitem(last=False)

@@ -6,7 +6,7 @@ A run's segments are chained: the checksum of each depends on the one before, so
 import sqlite3
 from collections.abc import Sequence
 
-from swarmstream.journal.checksums import Damaged, add_checksum, chain_link, verified_content
+from swarmstream.journal.checksums import HEAD_BYTES, Damaged, add_checksum, chain_link, verified_content
 from swarmstream.journal.codec import pack
 from swarmstream.journal.records import Entry
 from swarmstream.journal.sqlite.file.connections import Connections
@@ -47,26 +47,45 @@ class SegmentTable:
         for _ in self._committed.execute("SELECT events FROM segments WHERE run = ?", (no,)):
             pass
 
-    def entries(self, run: StoredRun) -> list[Entry]:
-        """Return the events of a finished run.
+    def entries(self, run: StoredRun, *, after: int = 0) -> list[Entry]:
+        """Return the events of a finished run that are numbered above `after`, and some before: all of a segment.
 
         Raises:
             Damaged: they are not all there as they were written.
         """
         if run.fault is not None:
             raise Damaged(run.fault)
-        entries = self._read(run.no)
+        begin, before = self._segment_of(run.no, after + 1)
+        entries = self._read(run.no, begin, before)
+        first = max(begin, run.first_event_id)
         bounds = (entries[0][0], entries[-1][0]) if entries else (0, 0)
-        is_whole = intact_length([number for number, _ in entries], first=run.first_event_id) == len(entries)
-        if not is_whole or bounds != (run.first_event_id, run.last_event_id):
+        is_whole = intact_length([number for number, _ in entries], first=first) == len(entries)
+        if not is_whole or bounds != (first, run.last_event_id):
             raise Damaged("some of its events are missing")
         return entries
 
-    def _read(self, no: int) -> list[Entry]:
-        entries: list[Entry] = []
-        before = b""
+    def _segment_of(self, no: int, number: int) -> tuple[int, bytes]:
+        """Return the first number in the segment that holds `number`, or is before it, and the link of the segment
+        before that: 0 and nothing for a run's first segment."""
         try:
-            rows = self._committed.execute("SELECT first, events FROM segments WHERE run = ? ORDER BY first", (no,))
+            [begin] = self._committed.execute(
+                "SELECT max(first) FROM segments WHERE run = ? AND first <= ?", (no, number)
+            ).fetchone()
+            before = self._committed.execute(
+                "SELECT substr(events, 1, ?) FROM segments WHERE run = ? AND first < ? ORDER BY first DESC LIMIT 1",
+                (HEAD_BYTES, no, begin),
+            ).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise as_damage(error) from error
+        return (begin, chain_link(before[0])) if before else (0, b"")
+
+    def _read(self, no: int, begin: int, before: bytes) -> list[Entry]:
+        """Return the events from the segment that begins with `begin` on; `before` is the link of the one before."""
+        entries: list[Entry] = []
+        try:
+            rows = self._committed.execute(
+                "SELECT first, events FROM segments WHERE run = ? AND first >= ? ORDER BY first", (no, begin)
+            )
             for first, stored in rows:
                 entries += unpack_entries(verified_content(stored, _key(no, first, before)))
                 before = chain_link(stored)
