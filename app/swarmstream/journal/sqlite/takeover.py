@@ -14,7 +14,7 @@ from swarmstream.journal.sqlite.file.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """What a process finds in the directory that it has taken over."""
+    """The contents of a directory that a process has taken over."""
 
     epoch: int
     last_run: int

@@ -34,10 +34,6 @@ class Writer:
         """True unless the last thing could not be written."""
         return self._thread.is_healthy
 
-    @property
-    def has_started(self) -> bool:
-        return self._thread.ident is not None
-
     def start(self) -> None:
         """Start the thread, which reports to the running event loop."""
         self._thread.start()
