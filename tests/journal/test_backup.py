@@ -11,7 +11,7 @@ from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.llm.providers.demo.model import DemoModel
 from tests.conftest import client, serving
-from tests.journal.test_sqlite_store import old_store
+from tests.journal.directories import old_store
 from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ def test_runs_that_have_not_ended_are_counted_and_a_server_need_not_run(tmp_path
     assert done.stdout.endswith(" bytes, 4 runs, 1 of them not ended\n")
 
 
-def test_no_backup_is_made_of_damage_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+def test_no_backup_is_made_of_a_damaged_file_and_nothing_is_left_of_the_attempt(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "backup"
     data.mkdir(mode=0o700)
     old_store(data, runs=40, body=b"x" * 10_000)
@@ -70,7 +70,7 @@ def test_no_backup_is_made_of_damage_and_nothing_is_left_of_it(tmp_path: Path) -
     assert failed.stderr.startswith("No backup was made: ")
 
 
-def test_where_there_is_nothing_to_copy_or_nowhere_to_write_no_file_is_made(tmp_path: Path) -> None:
+def test_no_file_is_made_without_runs_to_copy_or_a_place_to_write(tmp_path: Path) -> None:
     for folder, target, code in ((str(tmp_path / "none"), "backup", 2), ("", "backup", 2)):
         refused = run("backup", str(tmp_path / target), SWARMSTREAM_DATA_DIR=folder)
         assert refused.returncode == code
