@@ -26,8 +26,8 @@ What was shown stays true although the last 20 ms can be lost:
   than any number known of it, and at least the microseconds since 1970. So no number is used by two lives of a run: not
   if the first life showed events that it could not write, and not if the directory was put back to an earlier state.
   Without the jump a reader that comes back with its last number would miss events that others were given under it.
-- Until it is resumed, its log is empty and hidden, and its readers wait. Without hiding they would read the stored
-  events, and miss none, but a run that cannot be resumed would seem to go on.
+- Until it is resumed, its log is empty and hidden, and its readers wait; then they are shown what was written, and what
+  follows.
 
 Where writing fails, live runs are closed (`EventLog.close`): their readers are let go, the runs stop. All that was
 appended is kept and tried again each second; once it is written it is shown.
@@ -65,7 +65,7 @@ from swarmstream.journal.sqlite.writer import RETRY_SECONDS, Writer
 logger = logging.getLogger(__name__)
 
 Durability: TypeAlias = Literal["process", "host"]
-"""What the ends of runs, idempotency keys and the claims of a new process outlive once they are committed."""
+"""The failure that ends of runs and idempotency keys outlive once they are committed."""
 
 
 class SqliteJournal:

@@ -92,7 +92,7 @@ class LiveRuns:
         entries = [*log.entries, (number, event)]
         if self.group.has_writes:
             self.group.hand_in()
-        self.group.drop(live)
+        self.group.drop(live)  # they are written with the end, together with all before them
         ending = Ending(
             no=live.no,
             record=log.record,

@@ -20,7 +20,7 @@ RETRY_SECONDS = 1.0
 
 
 class Writer:
-    """Hands tasks to the writing thread, and lets it try again each second while it fails."""
+    """The queue of the writing thread, which tries again each second while it fails."""
 
     def __init__(self, folder: Path, clock: Clock, on_failure: Callable[[], None]) -> None:
         """`on_failure` is called each time that writing begins to fail."""
