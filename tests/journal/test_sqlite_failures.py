@@ -11,9 +11,9 @@ import pytest
 
 from swarmstream.errors import StorageUnavailable
 from swarmstream.events import CustomEvent
-from swarmstream.journal.base import DirectoryInUse, HandedOver
+from swarmstream.journal.base import HandedOver
 from swarmstream.journal.records import Entry
-from swarmstream.journal.sqlite.data_directory import FILE
+from swarmstream.journal.sqlite.data_directory import FILE, DirectoryInUse
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from tests.clients.process import ServerProcess, openai_environ, server_process

@@ -12,9 +12,9 @@ import pytest
 
 from swarmstream.errors import NotFound, StorageUnavailable
 from swarmstream.events import RunStarted
-from swarmstream.journal.base import NO_CALLBACKS, DirectoryInUse
+from swarmstream.journal.base import NO_CALLBACKS
 from swarmstream.journal.records import IdempotencyKey
-from swarmstream.journal.sqlite.data_directory import FILE, take_lock
+from swarmstream.journal.sqlite.data_directory import FILE, DirectoryInUse, take_lock
 from swarmstream.journal.sqlite.file.finished import Ending
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal

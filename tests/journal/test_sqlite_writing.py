@@ -16,7 +16,7 @@ from swarmstream.journal.records import Entry, IdempotencyKey
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.journal.sqlite.write_task import WriteTask
+from swarmstream.journal.sqlite.writing_thread import WriteTask
 from tests.journal.directories import ask, columns, opened
 from tests.journal.sample_runs import END, ENDED, begin, finish, read_all, text
 

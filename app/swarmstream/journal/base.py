@@ -19,10 +19,6 @@ from swarmstream.events import Event
 from swarmstream.journal.records import Entry, IdempotencyKey, Page, RunRecord, RunState, RunStatus
 
 
-class DirectoryInUse(Exception):
-    """Another process serves this data directory. The text is for the operator."""
-
-
 class HandedOver(Exception):
     """A cursor gets nothing more here; its run goes on later, maybe in another process."""
 

@@ -6,8 +6,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from swarmstream.journal.base import DirectoryInUse
-
 logger = logging.getLogger(__name__)
 
 FILE = "runs.sqlite3"
@@ -18,6 +16,10 @@ DEV_KEY = "dev-key"
 
 _LOCK = "lock"
 _OTHERS = 0o077
+
+
+class DirectoryInUse(Exception):
+    """Another process serves this data directory. The text is for the operator."""
 
 
 def take_lock(folder: Path) -> int:

@@ -14,8 +14,8 @@ from swarmstream.journal.codec import RunEvent
 from swarmstream.journal.event_log import EventLog
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.live import LiveRun
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask, nothing
 
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256

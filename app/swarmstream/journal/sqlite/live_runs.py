@@ -17,8 +17,8 @@ from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.group_commit import GroupCommit
 from swarmstream.journal.sqlite.live import LiveRun
 from swarmstream.journal.sqlite.sweep import Sweeper
-from swarmstream.journal.sqlite.write_task import WriteTask
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask
 
 logger = logging.getLogger(__name__)
 

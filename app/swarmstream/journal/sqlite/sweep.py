@@ -22,8 +22,8 @@ from swarmstream.journal.checksums import Damaged
 from swarmstream.journal.records import IdempotencyKey
 from swarmstream.journal.sqlite.file.retention import Expired
 from swarmstream.journal.sqlite.file.store import Store
-from swarmstream.journal.sqlite.write_task import WriteTask
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask
 from swarmstream.settings import ENV_PREFIX
 
 logger = logging.getLogger(__name__)

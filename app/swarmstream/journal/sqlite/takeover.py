@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmstream.journal.base import DirectoryInUse
 from swarmstream.journal.records import IdempotencyKey
-from swarmstream.journal.sqlite.data_directory import take_lock
+from swarmstream.journal.sqlite.data_directory import DirectoryInUse, take_lock
 from swarmstream.journal.sqlite.file.interrupted import StoredInterruptedRun
 from swarmstream.journal.sqlite.file.store import Store
 

@@ -6,8 +6,8 @@ from swarmstream.clock import Clock, Timer
 from swarmstream.journal.idempotency import IDEMPOTENCY_KEY_SECONDS
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.sweep import Sweeper
-from swarmstream.journal.sqlite.write_task import WriteTask
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask
 
 _SWEEP_SECONDS = 60.0
 _CHECK_SECONDS = 4.0

@@ -11,8 +11,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from swarmstream.clock import Clock, Timer
 from swarmstream.journal.sqlite.file.store import Store
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
-from swarmstream.journal.sqlite.writing_thread import WritingThread
+from swarmstream.journal.sqlite.writing_thread import WriteTask, WritingThread, nothing
 
 logger = logging.getLogger(__name__)
 

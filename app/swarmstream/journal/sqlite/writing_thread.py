@@ -20,16 +20,39 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from swarmstream.errors import StorageUnavailable
+from swarmstream.journal.codec import RunEvent
 from swarmstream.journal.sqlite.file.store import Store
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
 
 logger = logging.getLogger(__name__)
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WriteTask:
+    """Something to write."""
+
+    write: Callable[[Store], object]
+    waiting: Sequence[asyncio.Future[Any]] = ()
+    """Resolved in the event loop."""
+    is_retried: bool = False
+    """True where a task that fails is kept until it succeeds."""
+    is_check: bool = False
+    """True where it only reads, and is not to wait for another program's transaction."""
+    outlives_host: bool = False
+    """True where it is to be on the disk when it is done."""
+    done: Callable[[], object] = nothing
+    """Called in the event loop once it has succeeded, before the `waiting` are resolved."""
+    batch: tuple[int, Sequence[RunEvent]] | None = None
+    """The batch, where the task writes nothing else."""
 
 
 class WritingThread(threading.Thread):
