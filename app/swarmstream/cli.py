@@ -184,7 +184,7 @@ def vacuum() -> None:
     folder = _settings({}).data_dir
     if folder is None:
         _refuse(f"{ENV_PREFIX}DATA_DIR is empty: there is no data directory.")
-    from swarmstream.journal.base import DirectoryInUse
+    from swarmstream.journal.sqlite.data_directory import DirectoryInUse
     from swarmstream.journal.sqlite.vacuum import NoRuns, vacuumed
 
     configure_logging(level="WARNING", layout="text", secrets=frozenset())

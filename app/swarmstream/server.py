@@ -28,8 +28,9 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from swarmstream.descriptors import raise_limit, shares_of
 from swarmstream.dev_key import DevKey, dev_key
 from swarmstream.errors import AppError
-from swarmstream.journal.base import DirectoryInUse, Journal
+from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import create_journal
+from swarmstream.journal.sqlite.data_directory import DirectoryInUse
 from swarmstream.llm.aliases import key_variables, load_aliases
 from swarmstream.llm.registry import Registry
 from swarmstream.logs import configure_logging, secret_values

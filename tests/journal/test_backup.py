@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import anyio
@@ -10,9 +11,9 @@ import pytest
 from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.llm.providers.demo.model import DemoModel
+from tests.clients.process import COMMAND
 from tests.conftest import client, serving
-from tests.journal.test_sqlite_store import old_store
-from tests.process.test_cli import run
+from tests.journal.directories import old_store
 
 pytestmark = pytest.mark.anyio
 
@@ -20,15 +21,17 @@ QUICK = {"demo": DemoModel(first_token_seconds=0, token_seconds=0)}
 PAYLOAD = {"agent_config": {"agent_name": "A", "model_name": "demo/swarm"}, "task": "go"}
 
 
+def backup_command(target: str, data_dir: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": data_dir}
+    return subprocess.run([COMMAND, "backup", target], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
 async def test_a_backup_of_a_running_server_can_be_put_back(tmp_path: Path) -> None:
     data, restored, file = tmp_path / "data", tmp_path / "restored", tmp_path / "backup"
     async with serving(data_dir=data, models=QUICK) as url, client(url) as http:
         job_id = (await http.post("/v1/agent/completions", json=PAYLOAD)).json()["job_id"]
         before = await http.get(f"/v1/runs/{job_id}/stream")
-        done, again = [
-            await anyio.to_thread.run_sync(lambda: run("backup", str(file), SWARMSTREAM_DATA_DIR=str(data)))
-            for _ in range(2)
-        ]
+        done, again = [await anyio.to_thread.run_sync(lambda: backup_command(str(file), str(data))) for _ in range(2)]
         assert (await http.post("/v1/agent/completions", json=PAYLOAD)).status_code == 200, "the server goes on"
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{file}: {file.stat().st_size:,} bytes, 1 run\n"
@@ -50,11 +53,11 @@ def test_runs_that_have_not_ended_are_counted_and_a_server_need_not_run(tmp_path
     old_store(data, runs=3, body=b"{}")
     made = back_up(data, tmp_path / "backup")
     assert (made.runs, made.live) == (4, 1)
-    done = run("backup", str(tmp_path / "other"), SWARMSTREAM_DATA_DIR=str(data))
+    done = backup_command(str(tmp_path / "other"), str(data))
     assert done.stdout.endswith(" bytes, 4 runs, 1 of them not ended\n")
 
 
-def test_no_backup_is_made_of_damage_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+def test_no_backup_is_made_of_a_damaged_file_and_nothing_is_left_of_the_attempt(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "backup"
     data.mkdir(mode=0o700)
     old_store(data, runs=40, body=b"x" * 10_000)
@@ -65,14 +68,14 @@ def test_no_backup_is_made_of_damage_and_nothing_is_left_of_it(tmp_path: Path) -
     with pytest.raises(DamagedRuns, match=FILE):
         back_up(data, file)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    failed = run("backup", str(file), SWARMSTREAM_DATA_DIR=str(data))
+    failed = backup_command(str(file), str(data))
     assert failed.returncode == 1
     assert failed.stderr.startswith("No backup was made: ")
 
 
-def test_where_there_is_nothing_to_copy_or_nowhere_to_write_no_file_is_made(tmp_path: Path) -> None:
+def test_no_file_is_made_without_runs_to_copy_or_a_place_to_write(tmp_path: Path) -> None:
     for folder, target, code in ((str(tmp_path / "none"), "backup", 2), ("", "backup", 2)):
-        refused = run("backup", str(tmp_path / target), SWARMSTREAM_DATA_DIR=folder)
+        refused = backup_command(str(tmp_path / target), folder)
         assert refused.returncode == code
         assert refused.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What a payload keeps of its secrets and images once its run has ended: nothing."""
+"""Payloads keep neither secrets nor images once their run has ended."""
 
 import base64
 from typing import Any
@@ -43,7 +43,7 @@ def test_no_credential_of_an_mcp_server_is_left_at_any_depth(agent: dict[str, An
             assert SECRET.encode() not in blank(spelt)
 
 
-def test_of_an_mcp_server_its_host_and_its_kind_are_left() -> None:
+def test_the_host_and_the_kind_of_an_mcp_server_are_left() -> None:
     config = {"type": "mcp", "transport": "sse", "timeout": 5, "url": "http://[::1]:80/sse", "headers": {"X-A": "b"}}
     assert after({"mcp_config": config}) == {
         "mcp_config": {
@@ -80,7 +80,7 @@ def test_the_digest_tells_images_apart() -> None:
     assert one.startswith(MARK)
 
 
-def test_all_else_stays_as_it_was() -> None:
+def test_all_other_fields_stay_as_they_were() -> None:
     payload: dict[str, Any] = {
         "img": "https://pictures.example/1.png?size=2",
         "task": "the headers and the authorization_token",
@@ -92,6 +92,6 @@ def test_all_else_stays_as_it_was() -> None:
     assert blank(plain) is plain
 
 
-def test_what_is_nested_deeper_than_can_be_written_is_dropped() -> None:
+def test_a_payload_nested_too_deep_to_be_written_is_dropped() -> None:
     body = b'{"metadata":' + b"[" * 1000 + b"]" * 1000 + b',"mcp_url":"https://a/' + SECRET.encode() + b'"}'
     assert blank(body) == b"{}"

@@ -56,25 +56,25 @@ EVENTS: list[Event] = [
 ]
 
 
-def test_every_event_there_is_comes_back_as_it_was() -> None:
+def test_every_kind_of_event_comes_back_as_it_was() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
     noted = [(7, number, event) for number, event in enumerate(EVENTS, start=1 << 40)]
     assert unpack(pack(noted)) == noted
 
 
-def test_the_numbers_of_the_kinds_are_those_that_files_have() -> None:
+def test_kinds_of_events_keep_their_numbers() -> None:
     kinds = [pack([(1, 1, event)])[4] for event in EVENTS]
     assert kinds == list(range(len(EVENTS)))
 
 
-def test_what_is_optional_comes_back_with_its_defaults() -> None:
+def test_optional_fields_come_back_with_their_defaults() -> None:
     """A file of an earlier release has no fields that came later."""
     ended = TurnEnded(1, "A", 2, None, "m", "out", "success", "stop", Usage(), 0.25)
     described = RunDescribed(0, "j", "agent", None, None, None, 1, "standard", None, NOW, (), None)
     assert [event for _, _, event in unpack(pack([(1, 1, ended), (1, 2, described)]))] == [ended, described]
 
 
-def test_a_moment_is_the_same_moment_in_whatever_zone_it_was_told() -> None:
+def test_a_time_is_the_same_time_in_every_zone() -> None:
     there = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
     described = RunDescribed(0, "j", "agent", None, None, None, 1, "standard", None, there, (), None)
     [(_, _, event)] = unpack(pack([(1, 1, described)]))
@@ -91,7 +91,7 @@ def test_a_batch_can_be_taken_apart_before_it_is_decoded() -> None:
     assert unpack(pack([])) == split(pack([])) == []
 
 
-def test_a_kind_that_is_none_of_this_release_is_damage_and_no_bug() -> None:
+def test_an_unknown_kind_of_event_is_damage_and_not_a_bug() -> None:
     for kind in (99, -1):
         [packed] = split(msgspec.msgpack.encode([(1, 1, kind, {})]))
         assert not packed.is_of((TextDelta,))

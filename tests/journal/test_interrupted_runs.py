@@ -34,7 +34,7 @@ async def test_a_finished_run_is_the_same_after_reopening(place: SqlitePlace) ->
             await begin(owner.journal, "run-2", idempotency_key=IdempotencyKey("key", "body"))
 
 
-async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_it(place: SqlitePlace) -> None:
+async def test_committed_events_of_an_interrupted_run_are_there_with_all_before_them(place: SqlitePlace) -> None:
     async with serving_process(place) as first:
         log = await begin(first.journal, owner="me", idempotency_key=IdempotencyKey("key", "body"))
         log.append(DESCRIBED)
@@ -59,7 +59,7 @@ async def test_what_was_committed_of_an_unfinished_run_is_there_with_all_before_
                 await second.journal.delete("run-1")
 
 
-async def test_an_unfinished_run_is_claimed_once(place: SqlitePlace) -> None:
+async def test_an_interrupted_run_is_claimed_once(place: SqlitePlace) -> None:
     async with serving_process(place) as first:
         await (await begin(first.journal)).commit(RunStarted(0))
     async with serving_process(place) as second:
@@ -95,7 +95,7 @@ async def test_numbers_go_on_above_all_that_a_reader_can_have_seen(place: Sqlite
     assert kept == seen[: len(kept)], "a number never means another event"
 
 
-async def test_a_run_that_has_seen_three_owners_is_whole(place: SqlitePlace) -> None:
+async def test_a_run_that_three_processes_carried_out_is_whole(place: SqlitePlace) -> None:
     events: list[Event] = []
     async with serving_process(place) as owner:
         log = await begin(owner.journal)
@@ -140,7 +140,7 @@ async def test_a_new_run_has_nothing_of_a_deleted_one(place: SqlitePlace) -> Non
     assert entries == {"long": [RunStarted(0)], "new": [text(2)]}
 
 
-async def test_a_run_that_has_only_begun_keeps_what_its_next_owners_write(place: SqlitePlace) -> None:
+async def test_a_run_that_had_only_begun_keeps_the_events_of_the_next_process(place: SqlitePlace) -> None:
     async with serving_process(place) as owner:
         for number in range(3):
             await finish(owner.journal, f"other-{number}", "x")
@@ -154,15 +154,15 @@ async def test_a_run_that_has_only_begun_keeps_what_its_next_owners_write(place:
 
 
 @pytest.mark.noisy
-async def test_who_is_not_the_owner_any_more_can_write_nothing(place: SqlitePlace) -> None:
+async def test_a_process_that_lost_the_directory_can_write_nothing(place: SqlitePlace) -> None:
     callbacks = RecordedCallbacks()
     async with serving_process(place) as old:
         log = await old.journal.submit(record(), callbacks)
         await log.commit(RunStarted(0))
         await finish(old.journal, "done", "x")
         async with serving_process(place) as new:
-            its = new.resume()
-            its.append(text(1))
+            resumed = new.resume()
+            resumed.append(text(1))
             log.append(text(2))
             with pytest.raises(StorageUnavailable):
                 await log.commit(text(3))
@@ -176,7 +176,7 @@ async def test_who_is_not_the_owner_any_more_can_write_nothing(place: SqlitePlac
                 await begin(old.journal, "run-2")
             assert not old.journal.is_healthy
             assert (await new.journal.status("run-1")).state == "running"
-            await its.commit(END)
+            await resumed.commit(END)
             assert [event for _, event in await new.events()] == [RunStarted(0), text(1), END]
             assert list((await new.journal.list("o")).job_ids) == ["done", "run-1"]
     async with serving_process(place) as newest:
@@ -184,7 +184,7 @@ async def test_who_is_not_the_owner_any_more_can_write_nothing(place: SqlitePlac
         assert [event for _, event in await newest.events()] == [RunStarted(0), text(1), END]
 
 
-async def test_a_run_that_was_taken_over_can_be_cancelled(place: SqlitePlace) -> None:
+async def test_a_resumed_run_can_be_cancelled(place: SqlitePlace) -> None:
     async with serving_process(place) as owner:
         await (await begin(owner.journal)).commit(RunStarted(0))
     async with serving_process(place) as owner:
@@ -195,7 +195,9 @@ async def test_a_run_that_was_taken_over_can_be_cancelled(place: SqlitePlace) ->
             await callbacks.cancelled.wait()
 
 
-async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place: SqlitePlace) -> None:
+async def test_a_run_that_is_handed_over_lets_its_readers_go_and_goes_on_in_the_next_process(
+    place: SqlitePlace,
+) -> None:
     seen: list[Entry] = []
     let_go = anyio.Event()
 
@@ -226,7 +228,7 @@ async def test_a_suspended_run_lets_its_readers_go_and_is_the_next_owners(place:
             assert (await other.journal.status("run-1")).state == "success"
 
 
-async def test_what_was_forgotten_stays_forgotten_after_reopening(place: SqlitePlace) -> None:
+async def test_deleted_runs_and_trimmed_events_stay_forgotten_after_reopening(place: SqlitePlace) -> None:
     async with serving_process(place) as owner:
         await finish(owner.journal, "deleted", idempotency_key=IdempotencyKey("key", "body"))
         await finish(owner.journal, "trimmed", *"abc")

@@ -28,7 +28,7 @@ async def test_events_come_back_in_order_and_numbered_from_one(journal: Journal)
 
 
 @pytest.mark.parametrize("make", [memory_journal, sqlite_journal])
-async def test_an_owner_with_many_runs_pushes_out_its_own(make: Any) -> None:
+async def test_an_owner_with_many_runs_pushes_out_its_own_runs(make: Any) -> None:
     """Not those of an owner with few, though they are older."""
     async with make(retain_bytes=100_000) as journal:
         await finish(journal, "few-1", "x" * 10_000, owner="few")
@@ -45,7 +45,7 @@ async def test_an_owner_with_many_runs_pushes_out_its_own(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [memory_journal, sqlite_journal])
-async def test_what_only_a_run_in_progress_needs_is_gone_with_its_end(make: Any) -> None:
+async def test_secrets_and_images_of_a_payload_are_gone_once_its_run_has_ended(make: Any) -> None:
     body = b'{"img":"aW1hZ2U=","mcp_url":"https://a.example/?key=secret"}'
     async with make() as journal:
         log = await begin(journal, body=body)
@@ -169,7 +169,7 @@ async def test_a_finished_run_is_not_cancelled(journal: Journal) -> None:
     assert not callbacks.cancelled.is_set()
 
 
-async def test_what_is_not_there_is_not_found(journal: Journal) -> None:
+async def test_an_unknown_run_is_not_found(journal: Journal) -> None:
     for call in (journal.open_cursor, journal.status, journal.cancel):
         with pytest.raises(NotFound):
             await call("run-2")

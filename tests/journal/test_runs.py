@@ -48,7 +48,7 @@ async def test_runs_are_listed_by_their_state(journal: Journal) -> None:
     assert list((await journal.list("o", state="success", limit=1)).job_ids) == ["well"]
 
 
-async def test_whoever_has_begun_a_run_finds_it_at_once(journal: Journal) -> None:
+async def test_a_run_that_has_begun_is_listed_at_once(journal: Journal) -> None:
     log = await begin(journal)
     assert list((await journal.list("o", state="running")).job_ids) == ["run-1"]
     log.append(text(1))
@@ -102,7 +102,7 @@ async def test_a_live_run_is_not_deleted(journal: Journal) -> None:
     await journal.delete("run-1")
 
 
-async def test_a_trimmed_run_says_where_it_begins_now(journal: Journal) -> None:
+async def test_cursors_of_a_trimmed_run_know_its_first_event(journal: Journal) -> None:
     await finish(journal, "run-1", *"abcdefgh")
     await journal.trim("run-1", 6)
     status = await journal.status("run-1")
@@ -115,7 +115,7 @@ async def test_a_trimmed_run_says_where_it_begins_now(journal: Journal) -> None:
     assert first_available == [6, 6, None, None]
 
 
-async def test_the_last_event_stays_whatever_is_trimmed(journal: Journal) -> None:
+async def test_trimming_never_takes_the_last_event(journal: Journal) -> None:
     await finish(journal, "run-1", *"abc")
     await journal.trim("run-1", 3)
     await journal.trim("run-1", 100)
@@ -135,7 +135,7 @@ async def test_a_trimmed_run_keeps_its_summary(journal: Journal) -> None:
     assert (summary.described, summary.answers, summary.ended) == (DESCRIBED, [ENDED], END)
 
 
-async def test_one_claim_is_one_run(journal: Journal) -> None:
+async def test_an_idempotency_key_has_one_run(journal: Journal) -> None:
     log = await begin(journal, "first", idempotency_key=IdempotencyKey("key", "body"))
     with pytest.raises(AlreadySubmitted) as claimed:
         await begin(journal, "second", idempotency_key=IdempotencyKey("key", "body"))
@@ -150,14 +150,14 @@ async def test_one_claim_is_one_run(journal: Journal) -> None:
         await begin(journal, "second", idempotency_key=IdempotencyKey("key", "body"))
 
 
-async def test_a_claim_goes_with_its_run(journal: Journal) -> None:
+async def test_an_idempotency_key_is_forgotten_with_its_run(journal: Journal) -> None:
     await finish(journal, "first", idempotency_key=IdempotencyKey("key", "body"))
     await journal.delete("first")
     await finish(journal, "second", idempotency_key=IdempotencyKey("key", "other"))
     assert (await journal.status("second")).state == "success"
 
 
-async def test_an_owner_is_told_of_its_own_runs_only(journal: Journal) -> None:
+async def test_an_owner_finds_its_own_runs_only(journal: Journal) -> None:
     await finish(journal, "done", owner="me")
     await begin(journal, "live", owner="me")
     for job_id in ("done", "live"):
@@ -214,7 +214,9 @@ async def test_the_tokens_that_have_connected_are_remembered_after_reopening(pla
             assert await other.journal.has_admitted_token("run-1", digest(1)), "also once it has ended"
 
 
-async def test_a_run_has_ended_when_its_end_was_written_however_long_nobody_went_on_with_it(place: SqlitePlace) -> None:
+async def test_an_interrupted_run_ends_when_its_end_is_written_and_not_when_its_process_died(
+    place: SqlitePlace,
+) -> None:
     began = datetime.now(UTC) - timedelta(hours=1)
     async with serving_process(place) as owner:
         await (await begin(owner.journal, created_at=began)).commit(RunStarted(0))

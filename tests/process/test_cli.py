@@ -20,7 +20,7 @@ from tests.clients.process import COMMAND, OPENAI_KEY, openai_environ, server_pr
 from tests.clients.sse import Parser, check_stream
 from tests.conftest import KEY, client
 from tests.fakes.upstream import Exchange, hello, provider
-from tests.journal.test_sqlite_store import old_store
+from tests.journal.directories import old_store
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@
 | `Cursor` | a place in one run's log | `Journal.open_cursor` |
 | `InterruptedRun` | a run whose process is gone | `Journal.claim_interrupted` |
 
-"Committed" means: as safe as this journal makes anything. In memory that is at once; in a durable journal it is once
-the event is written. An event that was shown to a reader before it was committed can be lost with the process; one
+An event is committed once it is as safe as this journal makes it: in memory at once, in a durable journal once it is
+written. An event that was shown to a reader before it was committed can be lost with the process; one
 that was appended hidden, or committed, is shown only afterwards.
 """
 
@@ -17,10 +17,6 @@ from typing import Protocol
 
 from swarmstream.events import Event
 from swarmstream.journal.records import Entry, IdempotencyKey, Page, RunRecord, RunState, RunStatus
-
-
-class DirectoryInUse(Exception):
-    """Another process serves this data directory. The text is for the operator."""
 
 
 class HandedOver(Exception):
@@ -263,8 +259,8 @@ class Journal(Protocol):
         ...
 
     async def admit_token(self, job_id: str, digest: bytes) -> None:
-        """Remember with a run, as safely as its events, that the stream token of this digest has connected: of each
-        run the last `MAX_ADMITTED`."""
+        """Commit with a run that the stream token of this digest has connected; each run keeps its last
+        `MAX_ADMITTED`."""
         ...
 
     async def has_admitted_token(self, job_id: str, digest: bytes) -> bool:

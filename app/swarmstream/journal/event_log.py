@@ -1,4 +1,4 @@
-"""One run's log in memory: its entries, and the cursors that wait for the next one.
+"""The log of one run in memory: its entries, and the cursors that wait for the next one.
 
 Theory of operation. Readers see a prefix of the entries. Most events are shown as soon as they are appended. An event
 that a client acts upon (the end of a turn, the end of the run) is appended hidden: it and all behind it are shown once

@@ -13,7 +13,7 @@ MAX_ADMITTED = 64
 
 RunState: TypeAlias = Literal["running"] | EndStatus
 Entry: TypeAlias = tuple[int, Event]
-"""An event with its sequence number: from 1, ascending, gapless but for one jump each time the run was resumed."""
+"""An event with its number: from 1, ascending, without gaps but for a jump each time the run was resumed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a run came to: the fold of its events that every answer is made from."""
+"""The summary of a run: the fold of its events that every answer is made from."""
 
 from dataclasses import dataclass, field, replace
 
@@ -27,33 +27,33 @@ class Summary:
 
     described: RunDescribed | None = None
     started: RunStarted | None = None
-    speaking: dict[int, TurnStarted] = field(default_factory=dict[int, TurnStarted])
+    open_turns: dict[int, TurnStarted] = field(default_factory=dict[int, TurnStarted])
     """The turns that have begun and not ended, by number."""
     turns: dict[int, TurnEnded] = field(default_factory=dict[int, TurnEnded])
     """The turns that have ended, by number."""
     failure: Failure | None = None
-    """Why the run failed, or the first of its turns."""
+    """The failure of the run, or of the first turn that failed."""
     failed_turn: TurnFailed | None = None
     """The first turn that failed."""
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])
-    """Why turns failed, by number."""
+    """The failures of turns, by number."""
     stopped: RunFailed | None = None
-    """What ended the run, if it was not a turn."""
+    """The event that stopped the run from outside its turns."""
     usage: UsageTotalled | None = None
     ended: RunEnded | None = None
 
     def observe(self, event: Event) -> None:
-        """Take an event in."""
+        """Bring the state up to this event."""
         match event:
             case TextDelta() | ReasoningDelta():
                 pass
             case TurnStarted():
-                self.speaking[event.turn] = event
+                self.open_turns[event.turn] = event
             case TurnRestarted():
                 if self.failed_turn is not None and self.failed_turn.turn == event.turn:
                     self.failure = self.failed_turn = None  # that attempt was cut before its end
             case TurnEnded():
-                self.speaking.pop(event.turn, None)
+                self.open_turns.pop(event.turn, None)
                 self.turns[event.turn] = event
             case TurnFailed():
                 self.failure = self.failure or event.failure
@@ -87,11 +87,11 @@ class Summary:
 
     @property
     def failed_agents(self) -> tuple[str, ...]:
-        """The names of agents that failed in some turn, each once, in flow order."""
+        """The names of the agents with a failed turn, each once, in flow order."""
         return tuple(dict.fromkeys(turn.agent for turn in self.answers if turn.status == "failed"))
 
     def total(self, t_ms: int) -> UsageTotalled:
-        """What all turns so far consumed, altogether and by agent."""
+        """Return the usage of all turns that have ended, in total and by agent."""
         by_agent: dict[str, AgentUsage] = {}
         for turn in self.answers:
             before = by_agent.get(turn.agent, AgentUsage(turn.agent, 0, Usage()))

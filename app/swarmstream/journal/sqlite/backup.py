@@ -19,25 +19,25 @@ from swarmstream.journal.sqlite.vacuum import NoRuns
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied."""
+    """The facts of a backup that was made."""
 
     size_bytes: int
     runs: int
     live: int
-    """How many of them had not ended."""
+    """The number of runs that had not ended."""
 
 
 class DamagedRuns(Exception):
-    """What was read is no sound database. The text is for the operator."""
+    """The directory's database is damaged. The text is for the operator."""
 
 
 def back_up(folder: Path, target: Path) -> Backup:
     """Copy the runs of a data directory to a file that is for its owner only.
 
     Raises:
-        NoRuns: there is nothing to copy.
+        NoRuns: the directory has none.
         FileExistsError: there is such a file already.
-        DamagedRuns: what the directory holds is damaged.
+        DamagedRuns: its database is damaged.
         OSError, sqlite3.Error: it cannot be read or written.
     """
     if not (folder / FILE).is_file():
@@ -48,7 +48,7 @@ def back_up(folder: Path, target: Path) -> Backup:
     try:
         runs, live = _copy(folder, Path(new))
         _flush(Path(new))
-        _name(new, target)
+        _give_name(new, target)
     finally:
         Path(new).unlink(missing_ok=True)
     _flush(target.parent)
@@ -56,7 +56,7 @@ def back_up(folder: Path, target: Path) -> Backup:
 
 
 def _copy(folder: Path, file: Path) -> tuple[int, int]:
-    """Copy and check; how many runs there are, and how many that have not ended."""
+    """Copy and check; returns the number of runs, and of those that have not ended."""
     with closing(sqlite3.connect(file, isolation_level=None)) as copy:
         uri = f"{(folder / FILE).absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as source:
@@ -69,7 +69,7 @@ def _copy(folder: Path, file: Path) -> tuple[int, int]:
         return copy.execute("SELECT count(*), count(*) FILTER (WHERE ended_at IS NULL) FROM runs").fetchone()
 
 
-def _name(new: str, target: Path) -> None:
+def _give_name(new: str, target: Path) -> None:
     try:
         os.link(new, target)  # unlike a rename, it replaces nothing
     except FileExistsError:
@@ -85,7 +85,7 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have it on the disk, a file's content or a directory's names."""
+    """Flush a file's content, or a directory's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A data directory as the file system has it: its lock, who can read it, and whether it is still there."""
+"""A data directory in the file system: its lock, its permissions, its presence."""
 
 import fcntl
 import logging
@@ -6,22 +6,24 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from swarmstream.journal.base import DirectoryInUse
-
 logger = logging.getLogger(__name__)
 
 FILE = "runs.sqlite3"
 WAL = f"{FILE}-wal"
 
 DEV_KEY = "dev-key"
-"""Of `serve --dev`."""
+"""The file of the API key of `serve --dev`."""
 
 _LOCK = "lock"
 _OTHERS = 0o077
 
 
+class DirectoryInUse(Exception):
+    """Another process serves this data directory. The text is for the operator."""
+
+
 def take_lock(folder: Path) -> int:
-    """The descriptor of the directory's lock, which the system lets go of when the process ends.
+    """Return the descriptor of the directory's lock, which the system releases when the process ends.
 
     Raises:
         DirectoryInUse: another process has it.
@@ -41,8 +43,8 @@ def take_lock(folder: Path) -> int:
 
 
 def prepare(folder: Path) -> None:
-    """Make the directory, and the file that SQLite is to fill: for their owner only, and so are the files that it puts
-    beside it.
+    """Make the directory, and the file that SQLite is to fill, for their owner only; so are then the files that SQLite
+    puts beside it.
 
     Raises:
         OSError: that cannot be done.
@@ -54,8 +56,8 @@ def prepare(folder: Path) -> None:
 
 
 def warn_of_other_readers(folder: Path) -> None:
-    """Log what can be opened by others than the owner: the directory, or the files that hold what is written or lead
-    to it."""
+    """Log a warning where others than the owner can open the directory, or files in it that hold runs or the key to
+    them."""
     files = (FILE, WAL, f"{FILE}-shm", DEV_KEY)
     for paths, mode in (((folder,), 0o700), ([folder / name for name in files], 0o600)):
         if wide := [str(path) for path in paths if path.exists() and path.stat().st_mode & _OTHERS]:
@@ -67,15 +69,15 @@ def warn_of_other_readers(folder: Path) -> None:
 
 
 class Presence:
-    """The files that a connection has open, as they were found: a connection itself goes on in files without a name,
-    and what it writes there is lost."""
+    """The identity of the files that a connection has open: where they are removed, the connection goes on in files
+    without a name, and its writes are lost."""
 
     def __init__(self, folder: Path) -> None:
         self._paths = (folder / FILE, folder / WAL)
         self._found = [_identity(path) for path in self._paths]
 
     def check(self) -> None:
-        """Look whether they are where they were.
+        """Check that they are where they were.
 
         Raises:
             OSError: they are not.

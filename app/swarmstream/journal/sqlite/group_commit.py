@@ -14,8 +14,8 @@ from swarmstream.journal.codec import RunEvent
 from swarmstream.journal.event_log import EventLog
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.live import LiveRun
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask, nothing
 
 _BATCH_SECONDS = 0.02
 _BATCH_EVENTS = 256
@@ -96,7 +96,9 @@ class GroupCommit:
     def hand_in(self) -> None:
         """Hand the batch to the writer now."""
         self._is_due = False
-        self.stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._events and not self._writes and not self._waiting:
             return
         events, self._events = self._events, []
@@ -128,11 +130,6 @@ class GroupCommit:
                 batch=None if writes or not events or outlives_host else (batch, events),
             )
         )
-
-    def stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _hand_in_soon(self) -> None:
         if not self._is_due:

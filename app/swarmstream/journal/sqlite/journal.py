@@ -26,8 +26,8 @@ What was shown stays true although the last 20 ms can be lost:
   than any number known of it, and at least the microseconds since 1970. So no number is used by two lives of a run: not
   if the first life showed events that it could not write, and not if the directory was put back to an earlier state.
   Without the jump a reader that comes back with its last number would miss events that others were given under it.
-- Until it is resumed, its log is empty and hidden, and its readers wait. Without hiding they would read the stored
-  events, and miss none, but a run that cannot be resumed would seem to go on.
+- Until it is resumed, its log is empty and hidden, and its readers wait; then they are shown what was written, and what
+  follows.
 
 Where writing fails, live runs are closed (`EventLog.close`): their readers are let go, the runs stop. All that was
 appended is kept and tried again each second; once it is written it is shown.
@@ -57,14 +57,15 @@ from swarmstream.journal.sqlite.log import SqliteLog
 from swarmstream.journal.sqlite.opening_cursor import OpeningCursor
 from swarmstream.journal.sqlite.reader import FileReader
 from swarmstream.journal.sqlite.stored_runs import StoredRuns, no_such_run, status_of_row, unreadable
+from swarmstream.journal.sqlite.sweep import RetentionLimits, Sweeper
 from swarmstream.journal.sqlite.takeover import DirectoryLock, Takeover, take_over
-from swarmstream.journal.sqlite.upkeep import RetentionLimits, Upkeep
+from swarmstream.journal.sqlite.upkeep import Upkeep
 from swarmstream.journal.sqlite.writer import RETRY_SECONDS, Writer
 
 logger = logging.getLogger(__name__)
 
 Durability: TypeAlias = Literal["process", "host"]
-"""What the ends of runs, idempotency keys and the claims of a new process outlive once they are committed."""
+"""The failure that ends of runs and idempotency keys outlive once they are committed."""
 
 
 class SqliteJournal:
@@ -99,8 +100,10 @@ class SqliteJournal:
         self._writer = Writer(folder, clock, on_failure=lambda: self._live.close_all())
         self._group = GroupCommit(self._writer, clock, outlives_host=durability == "host")
         limits = RetentionLimits(retain_seconds, retain_bytes, expires_all)
-        self._upkeep = Upkeep(folder, limits, clock, self._writer, self._forget)
-        self._live = LiveRuns(self._writer, self._group, self._upkeep, self._idempotency, clock)
+        self._sweeper = Sweeper(limits, clock, self._writer, self._forget)
+        self._upkeep = Upkeep(clock, self._writer, self._sweeper)
+        self._live = LiveRuns(self._writer, self._group, self._sweeper, self._idempotency, clock)
+        self._has_begun = False
         self._opened = anyio.Event()
         self._interrupted: Sequence[InterruptedRun] = ()
 
@@ -113,8 +116,9 @@ class SqliteJournal:
         return self.is_open and self._writer.is_healthy
 
     async def open(self) -> None:
-        if self._writer.has_started:
+        if self._has_begun:
             return
+        self._has_begun = True
         self._writer.start()
         found: list[Takeover] = []
 
@@ -232,7 +236,8 @@ class SqliteJournal:
         ]
         for idempotency_key, job_id in found.idempotency_keys:
             self._idempotency.add(idempotency_key, job_id)
-        self._upkeep.begin(found.finished_bytes, found.last_end)
+        self._sweeper.begin(self._folder, found.finished_bytes, found.last_end)
+        self._upkeep.begin()
         self._opened.set()
 
     async def _log(self, job_id: str, *, after: int = 0) -> EventLog:

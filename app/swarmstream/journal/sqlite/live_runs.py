@@ -16,9 +16,9 @@ from swarmstream.journal.sqlite.file.interrupted import StoredInterruptedRun
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.group_commit import GroupCommit
 from swarmstream.journal.sqlite.live import LiveRun
-from swarmstream.journal.sqlite.upkeep import Upkeep
-from swarmstream.journal.sqlite.write_task import WriteTask
+from swarmstream.journal.sqlite.sweep import Sweeper
 from swarmstream.journal.sqlite.writer import Writer
+from swarmstream.journal.sqlite.writing_thread import WriteTask
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ class LiveRuns:
     """Live runs by their ids: those in progress, those that wait to be resumed, those whose end is being written."""
 
     def __init__(
-        self, writer: Writer, group: GroupCommit, upkeep: Upkeep, idempotency: IdempotencyIndex, clock: Clock
+        self, writer: Writer, group: GroupCommit, sweeper: Sweeper, idempotency: IdempotencyIndex, clock: Clock
     ) -> None:
         self.group = group
         self._writer = writer
-        self._upkeep = upkeep
+        self._sweeper = sweeper
         self._idempotency = idempotency
         self._clock = clock
         self._runs: dict[str, LiveRun] = {}
@@ -92,7 +92,7 @@ class LiveRuns:
         entries = [*log.entries, (number, event)]
         if self.group.has_writes:
             self.group.hand_in()
-        self.group.drop(live)
+        self.group.drop(live)  # they are written with the end, together with all before them
         ending = Ending(
             no=live.no,
             record=log.record,
@@ -113,7 +113,7 @@ class LiveRuns:
 
         def show() -> None:
             self._runs.pop(log.record.job_id, None)
-            self._upkeep.add(size)
+            self._sweeper.add(size)
             log.append_end(event)
 
         await self._writer.write(write, is_retried=True, outlives_host=self.group.outlives_host, done=show)

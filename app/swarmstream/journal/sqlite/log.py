@@ -1,5 +1,7 @@
 """The writing end of a run in a data directory."""
 
+from functools import partial
+
 from swarmstream.events import Event, RunEnded
 from swarmstream.journal.sqlite.live import LiveRun
 from swarmstream.journal.sqlite.live_runs import LiveRuns
@@ -12,17 +14,13 @@ class SqliteLog:
         self._runs = runs
         self._group = runs.group
         self._live = live
-
-    def append(self, event: Event) -> int:
-        return self._group.append(self._live, event)
-
-    def append_hidden(self, event: Event) -> int:
-        return self._group.append_hidden(self._live, event)
+        self.append = partial(runs.group.append, live)  # called for each token: no frame of its own
+        self.append_hidden = partial(runs.group.append_hidden, live)
 
     async def commit(self, event: Event) -> int:
         if isinstance(event, RunEnded):
             return await self._runs.end(self._live, event)
-        number = self._group.append_hidden(self._live, event)
+        number = self.append_hidden(event)
         await self._group.flush()
         return number
 

@@ -9,7 +9,7 @@ from swarmstream.journal.records import Entry
 
 
 class OpeningCursor:
-    """Waits until the journal is open, and then raises `HandedOver`: its reader comes again."""
+    """A cursor that waits until the journal is open, and then raises `HandedOver`, so that its reader comes again."""
 
     first_available: int | None = None
 

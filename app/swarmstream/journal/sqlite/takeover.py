@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmstream.journal.base import DirectoryInUse
 from swarmstream.journal.records import IdempotencyKey
-from swarmstream.journal.sqlite.data_directory import take_lock
+from swarmstream.journal.sqlite.data_directory import DirectoryInUse, take_lock
 from swarmstream.journal.sqlite.file.interrupted import StoredInterruptedRun
 from swarmstream.journal.sqlite.file.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """What a process finds in the directory that it has taken over."""
+    """The contents of a directory that a process has taken over."""
 
     epoch: int
     last_run: int

@@ -1,4 +1,4 @@
-"""The whole file of a data directory written anew, while no server uses it."""
+"""The vacuuming of a data directory: its file written anew, while no server uses it."""
 
 import os
 from contextlib import closing
@@ -9,14 +9,14 @@ from swarmstream.journal.sqlite.file.store import Store
 
 
 class NoRuns(Exception):
-    """There is no file of runs in the directory. The text is for the operator."""
+    """The directory has no file of runs. The text is for the operator."""
 
 
 def vacuumed(folder: Path) -> tuple[int, int]:
-    """Vacuum a directory; how many bytes its files took before, and how many they take now.
+    """Vacuum a directory; returns the bytes that its files took before, and those that they take now.
 
     Raises:
-        NoRuns: there is none.
+        NoRuns: it has no file of runs.
         DirectoryInUse: a server has it.
         OSError, sqlite3.Error: it cannot be done, for example because the disk is full.
     """

@@ -11,8 +11,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from swarmstream.clock import Clock, Timer
 from swarmstream.journal.sqlite.file.store import Store
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
-from swarmstream.journal.sqlite.writing_thread import WritingThread
+from swarmstream.journal.sqlite.writing_thread import WriteTask, WritingThread, nothing
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ RETRY_SECONDS = 1.0
 
 
 class Writer:
-    """Hands tasks to the writing thread, and lets it try again each second while it fails."""
+    """The queue of the writing thread, which tries again each second while it fails."""
 
     def __init__(self, folder: Path, clock: Clock, on_failure: Callable[[], None]) -> None:
         """`on_failure` is called each time that writing begins to fail."""
@@ -33,10 +32,6 @@ class Writer:
     def is_healthy(self) -> bool:
         """True unless the last thing could not be written."""
         return self._thread.is_healthy
-
-    @property
-    def has_started(self) -> bool:
-        return self._thread.ident is not None
 
     def start(self) -> None:
         """Start the thread, which reports to the running event loop."""

@@ -6,12 +6,12 @@ Theory of operation. The thread takes all tasks that have gathered while it wrot
 |---|---|---|
 | succeeds | are done | is healthy |
 | fails as a file or a disk does | fail; those to be retried are kept, in order | is unhealthy until a retry succeeds |
-| fails by a bug | are written one by one; the one that fails is dropped | is healthy again after them |
+| fails by a bug | are written one by one; the one that fails is dropped | is healthy again; live runs were stopped |
 | finds a later epoch | fail, as where a disk does | stays unhealthy: the directory is another process's |
 
 Kept tasks go before new ones, so that a run's events are never written behind its end. A retry begins with a probe: a
-write to a file that has been removed succeeds, and is lost. Without dropping what a bug keeps from being written, one
-run would stop all others.
+write to a file that has been removed succeeds, and is lost. If a task that a bug keeps from being written were not
+dropped, nothing could ever be written again.
 """
 
 import asyncio
@@ -20,20 +20,43 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from swarmstream.errors import StorageUnavailable
+from swarmstream.journal.codec import RunEvent
 from swarmstream.journal.sqlite.file.store import Store
-from swarmstream.journal.sqlite.write_task import WriteTask, nothing
 
 logger = logging.getLogger(__name__)
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WriteTask:
+    """Something to write."""
+
+    write: Callable[[Store], object]
+    waiting: Sequence[asyncio.Future[Any]] = ()
+    """Resolved in the event loop."""
+    is_retried: bool = False
+    """True where a task that fails is kept until it succeeds."""
+    is_check: bool = False
+    """True where it only reads, and is not to wait for another program's transaction."""
+    outlives_host: bool = False
+    """True where it is to be on the disk when it is done."""
+    done: Callable[[], object] = nothing
+    """Called in the event loop once it has succeeded, before the `waiting` are resolved."""
+    batch: tuple[int, Sequence[RunEvent]] | None = None
+    """The batch, where the task writes nothing else."""
+
+
 class WritingThread(threading.Thread):
-    """Writes what is put into its queue, until None is."""
+    """A thread that writes the tasks of its queue, until it takes None from it."""
 
     def __init__(self, folder: Path, on_health: Callable[[bool], None]) -> None:
         """`on_health` is called in the event loop when writing begins to fail (False), or to succeed again (True)."""

@@ -28,7 +28,7 @@ _WAL_BYTES = 16 * 1024 * 1024
 
 
 class Connections:
-    """One thread's connections to the file: two for a writer, one for a reader."""
+    """The connections of one thread to the file: two for a writer, one for a reader."""
 
     def __init__(self, folder: Path, *, writes: bool) -> None:
         """Open them; a writer makes the directory and the tables.

@@ -5,7 +5,10 @@ from swarmstream.journal.sqlite.file.connections import Connections
 
 
 class IdempotencyKeyColumns:
-    """Idempotency keys by run; each key has one run."""
+    """Idempotency keys by run; each key has one run.
+
+    The rows with a key are found as those with `claim_key > ''`: for `IS NOT NULL` SQLite looks at every run.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self._main = connections.main
@@ -22,13 +25,13 @@ class IdempotencyKeyColumns:
     def drop(self, created_before: float) -> None:
         """Forget the keys of runs that were created before this Unix time."""
         self._main.execute(
-            "UPDATE runs SET claim_key = NULL, claim_body = NULL WHERE claim_key IS NOT NULL AND created_at < ?",
+            "UPDATE runs SET claim_key = NULL, claim_body = NULL WHERE claim_key > '' AND created_at < ?",
             (created_before,),
         )
 
     def all(self) -> list[tuple[IdempotencyKey, str]]:
         """Return every key with the id of its run."""
-        rows = self._committed.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key IS NOT NULL")
+        rows = self._committed.execute("SELECT claim_key, claim_body, job_id FROM runs WHERE claim_key > ''")
         return [(IdempotencyKey(key, body), job_id) for key, body, job_id in rows]
 
 
