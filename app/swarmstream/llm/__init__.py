@@ -1,1 +1,1 @@
-"""How models are reached: one protocol, one module per way."""
+"""Models behind one port, `swarmstream.llm.base.ChatModel`."""

@@ -1,4 +1,4 @@
-"""The operator's aliases: what the names that clients ask for stand for."""
+"""The operator's aliases: models, addresses and prices behind names of their own."""
 
 import tomllib
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class AliasPrice(BaseModel):
 
 
 class Alias(BaseModel):
-    """What a name or a glob that clients ask for stands for."""
+    """The model behind a name, or behind a glob of names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,11 +45,11 @@ class Alias(BaseModel):
     api_key_env: str | None = None
     """The variable that holds the key to send; with an `api_base` and without this, none is sent."""
     lane: BackendName | None = None
-    """Which way to the model, whatever the setting says."""
+    """The backend, which wins over the setting."""
     price: AliasPrice | None = None
 
     @model_validator(mode="after")
-    def _can_go_its_way(self) -> Self:
+    def _check_backend(self) -> Self:
         if self.lane != "direct" or self.model.startswith(DEMO_PREFIX):
             return self
         if not speaks_openai(self.model, find_provider(self.model, environ={})):
@@ -62,10 +62,10 @@ class AliasError(Exception):
 
 
 def load_aliases(settings: Settings) -> dict[str, Alias]:
-    """The operator's aliases; the short form wins over the file.
+    """Load the operator's aliases; the short form wins over the file.
 
     Raises:
-        AliasError: as `read_aliases`, or an alias in the short form is for no model.
+        AliasError: as `read_aliases`, or an alias in the short form names no known model.
     """
     try:
         in_short = {name: Alias(model=model) for name, model in settings.model_aliases.items()}
@@ -76,10 +76,10 @@ def load_aliases(settings: Settings) -> dict[str, Alias]:
 
 
 def read_aliases(path: Path) -> dict[str, Alias]:
-    """The aliases of a TOML file: a table for each name or glob.
+    """Read the aliases of a TOML file: a table for each name or glob.
 
     Raises:
-        AliasError: it cannot be read, is no TOML, has a field that no alias has, or an alias is for no model.
+        AliasError: the file cannot be read, is not TOML, has an unknown field, or an alias names no known model.
     """
     at = f"SWARMSTREAM_MODELS_FILE: {path}"
     try:
@@ -93,7 +93,7 @@ def read_aliases(path: Path) -> dict[str, Alias]:
 
 
 def key_variables(aliases: Mapping[str, Alias]) -> set[str]:
-    """The variables that aliases take keys from."""
+    """Return the variables that aliases take keys from."""
     return {alias.api_key_env for alias in aliases.values() if alias.api_key_env}
 
 

@@ -1,4 +1,4 @@
-"""The port to models: what the engine asks of one, whichever way it is reached."""
+"""The port to models: a call, the deltas of its answer, and the protocol of a backend."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from pydantic import JsonValue
 
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.llm.traits import EFFORT, THINKING, Fitted, fitted
+from swarmstream.llm.traits import EFFORT, THINKING, Fitted, fit
 
 JsonObject: TypeAlias = dict[str, JsonValue]
 
@@ -30,12 +30,11 @@ class Sampling:
     llm_args: dict[str, Any]
 
     def max_tokens_for(self, model: ModelRef) -> int:
-        """What the client asked for; else the default, only as far as the model goes."""
+        """Return the client's limit; else the default, lowered to the model's own limit."""
         return self.max_tokens or min(DEFAULT_MAX_TOKENS, model.max_output_tokens or DEFAULT_MAX_TOKENS)
 
     def fields(self, model: ModelRef, without: Collection[str] = ()) -> Fitted:
-        """The parameters under the names that OpenAI's requests have for them, but for what the model refuses;
-        `without` is more of that."""
+        """Return the parameters under OpenAI's names, fitted to the model; `without` has more names to leave out."""
         fields: dict[str, Any] = {"max_tokens": self.max_tokens_for(model), **self.llm_args}
         if self.temperature is not None:
             fields["temperature"] = self.temperature
@@ -43,26 +42,26 @@ class Sampling:
             fields[EFFORT] = self.reasoning_effort
         if self.thinking_tokens is not None:
             fields[THINKING] = {"type": "enabled", "budget_tokens": self.thinking_tokens}
-        return fitted(fields, model.traits, without)
+        return fit(fields, model.traits, without)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One request to a model."""
+    """A request to a model."""
 
     model: ModelRef
     messages: Sequence[ChatMessage]
     sampling: Sampling
     tools: Sequence[JsonObject] = ()
-    """The tools that it may call, in the format of OpenAI's API."""
+    """Tools that the model may call, in the format of OpenAI's API."""
     response_format: JsonObject | None = None
-    """What its answer is held to, in the format of OpenAI's API."""
+    """The format that the answer must have, as OpenAI's API describes it."""
 
     without: Collection[str] = ()
-    """Parameters that are left out: the provider has refused them."""
+    """Parameters to leave out: the provider has refused them."""
 
     def fields(self) -> dict[str, Any]:
-        """The parameters under the names that OpenAI's requests have for them."""
+        """Return the parameters under OpenAI's names."""
         fields = self.sampling.fields(self.model, self.without).fields
         if self.tools:
             fields["tools"] = list(self.tools)
@@ -80,8 +79,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The request is made once more: the connection that was kept from an earlier call proved to be closed, or the
-    provider refused something that was asked for beside the call."""
+    """The request is made once more: a kept connection proved to be closed, or the provider refused an argument that
+    was added to the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of the model's call of a tool. Pieces with the same `index` make up one call, in their order."""
+    """A piece of a tool call. Pieces with the same `index` make up one call, in their order."""
 
     index: int
     id: str | None
@@ -102,19 +101,19 @@ class ToolCallDelta:
     arguments: str
     """A piece of the JSON text; the pieces are joined."""
     extra: dict[str, Any] | None = None
-    """Fields of the call that the provider wants back with it, such as a signature of the thought behind it."""
+    """Fields that the provider wants back with the call, such as a signature of the thought behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Fields of the model's message that the provider wants back when its tool calls are answered: thoughts, signed."""
+    """Fields of the message, such as signed thoughts, that the provider wants back with the results of tool calls."""
 
     fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The provider said that its answer is complete, and why: `stop`, `length`, `tool_calls`, …"""
+    """The answer is complete. `reason` is the provider's: `stop`, `length`, `tool_calls`, …"""
 
     reason: str
 
@@ -132,47 +131,46 @@ class TokenCount:
     def from_figures(
         cls, input_tokens: object, output_tokens: object, cached: object = None, reasoning: object = None
     ) -> "TokenCount | None":
-        """What a provider's figures come to; None where one of the first two is no figure, as if it had given none."""
-        given, said = _tokens(input_tokens), _tokens(output_tokens)
-        if given is None or said is None:
+        """Return the count of a provider's figures; None if one of the first two is not a number."""
+        read, written = _tokens(input_tokens), _tokens(output_tokens)
+        if read is None or written is None:
             return None
-        return cls(given, said, _tokens(cached) or 0, _tokens(reasoning) or 0)
+        return cls(read, written, _tokens(cached) or 0, _tokens(reasoning) or 0)
 
 
 def _tokens(figure: object) -> int | None:
-    """A count; None for what cannot be one."""
+    """Return the figure as a count; None if it cannot be one."""
     if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 <= figure <= _MAX_TOKENS:
         return None
     return int(figure)
 
 
 Delta: TypeAlias = str | Opened | Repeated | Reasoning | ToolCallDelta | Echo | Finished | TokenCount
-"""What a model's stream is made of. A `str` is a piece of the answer, never empty; it may end in half a pair."""
+"""A piece of a model's stream. A `str` is text of the answer, never empty; it may end in half a surrogate pair."""
 
 
 OnDeltas: TypeAlias = Callable[[Sequence[Delta]], None]
-"""Takes what has come at once. What it raises ends the stream."""
+"""Called with the deltas that came at once. An exception from it ends the stream."""
 
 
 class ChatModel(Protocol):
-    """A way to reach models."""
+    """A backend: a way to call models."""
 
     async def ready(self) -> None:
-        """Do what has to be done once before the first call, off the event loop; no clock runs meanwhile."""
+        """Prepare for the first call, off the event loop. No timeout of a call runs meanwhile."""
         ...
 
     async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
-        """Let `on_deltas` have the answer as it arrives, and return at its end.
+        """Pass the answer to `on_deltas` as it arrives, and return at its end.
 
-        `Opened` is first, but for each `Repeated`; then text, reasoning and tool calls, an `Echo` if there is one,
-        `Finished`, and a `TokenCount` if there is one. What a provider counts in between comes in between: the last
-        figures count.
+        The order: `Repeated` for each repetition, `Opened`, then text, reasoning and tool calls, an `Echo` if there is
+        one, `Finished`, and a `TokenCount` if there is one. Figures may come earlier and several times: the last count.
 
-        Cancelling the task closes the provider's connection. A model repeats nothing by itself but what it calls
-        `Repeated`; it keeps no clock, and lets others have the event loop, however fast its provider is.
+        Cancelling the task closes the provider's connection. A backend repeats a request only as `Repeated` describes;
+        it has no timeouts, and yields to the event loop however fast its provider is.
 
         Raises:
-            ModelError: the call failed. A stream that ends without `Finished` raises `UpstreamTruncated`. An error that
-                the provider reports inside of it, before the first token, raises what its status stands for.
+            ModelError: the call failed. A stream that ends without a finish reason raises `UpstreamTruncated`; an error
+                that the provider reports in it before the first token raises the error of its status.
         """
         ...

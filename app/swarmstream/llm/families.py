@@ -18,32 +18,36 @@ from swarmstream.llm.traits import PLAIN, Traits
 _SAMPLING = frozenset(["temperature", "top_p", "logprobs", "top_logprobs"])
 _PENALTIES = frozenset(["frequency_penalty", "presence_penalty", "logit_bias"])
 
-_ALWAYS_THINKS = Traits(refuses=_SAMPLING | _PENALTIES, takes_budget=False)
-_THINKS_IF_ASKED = Traits(
-    refuses=_PENALTIES, refuses_thinking=_SAMPLING, thinks_unasked=False, can_rest=True, takes_budget=False
+_ALWAYS_REASONS = Traits(refuses=_SAMPLING | _PENALTIES, takes_thinking_tokens=False)
+_REASONS_ON_REQUEST = Traits(
+    refuses=_PENALTIES,
+    refuses_thinking=_SAMPLING,
+    reasons_by_default=False,
+    takes_effort_none=True,
+    takes_thinking_tokens=False,
 )
-_THINKS_UNLESS_ASKED = replace(_THINKS_IF_ASKED, thinks_unasked=True, tools_in_chat="without_reasoning")
+_REASONS_BY_DEFAULT = replace(_REASONS_ON_REQUEST, reasons_by_default=True, tools_in_chat="without_reasoning")
 _CLAUDE = Traits(refuses=_PENALTIES | {"seed", "logprobs", "top_logprobs"})
-_CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_budget=False)
+_CLAUDE_WITHOUT_SAMPLING = Traits(refuses=_CLAUDE.refuses | _SAMPLING, takes_thinking_tokens=False)
 
 _OPENAIS: tuple[tuple[str, Traits], ...] = (
     ("gpt-5-chat*", PLAIN),
-    ("gpt-5*-pro*", _ALWAYS_THINKS),
-    ("gpt-5*-codex*", _ALWAYS_THINKS),
-    ("gpt-5*-chat-latest", _ALWAYS_THINKS),
-    ("gpt-5*-search*", _ALWAYS_THINKS),
-    ("gpt-5.[1-9][0-9]*", _THINKS_UNLESS_ASKED),
-    ("gpt-5.[123]*", _THINKS_IF_ASKED),
-    ("gpt-5.4*", replace(_THINKS_IF_ASKED, tools_in_chat="without_reasoning")),
-    ("gpt-5.[5-9]*", _THINKS_UNLESS_ASKED),
-    ("gpt-5", _ALWAYS_THINKS),
-    ("gpt-5-*", _ALWAYS_THINKS),
-    ("gpt-6-astra*", replace(_ALWAYS_THINKS, tools_in_chat="never")),
-    ("gpt-6.[1-9]*", replace(_ALWAYS_THINKS, tools_in_chat="never")),
-    ("gpt-6*", _THINKS_UNLESS_ASKED),
-    *((name, _ALWAYS_THINKS) for series in ("o1", "o3", "o4") for name in (series, f"{series}-*")),
+    ("gpt-5*-pro*", _ALWAYS_REASONS),
+    ("gpt-5*-codex*", _ALWAYS_REASONS),
+    ("gpt-5*-chat-latest", _ALWAYS_REASONS),
+    ("gpt-5*-search*", _ALWAYS_REASONS),
+    ("gpt-5.[1-9][0-9]*", _REASONS_BY_DEFAULT),
+    ("gpt-5.[123]*", _REASONS_ON_REQUEST),
+    ("gpt-5.4*", replace(_REASONS_ON_REQUEST, tools_in_chat="without_reasoning")),
+    ("gpt-5.[5-9]*", _REASONS_BY_DEFAULT),
+    ("gpt-5", _ALWAYS_REASONS),
+    ("gpt-5-*", _ALWAYS_REASONS),
+    ("gpt-6-astra*", replace(_ALWAYS_REASONS, tools_in_chat="never")),
+    ("gpt-6.[1-9]*", replace(_ALWAYS_REASONS, tools_in_chat="never")),
+    ("gpt-6*", _REASONS_BY_DEFAULT),
+    *((name, _ALWAYS_REASONS) for series in ("o1", "o3", "o4") for name in (series, f"{series}-*")),
 )
-"""The first that fits."""
+"""The first pattern that matches counts."""
 
 _CLAUDES: tuple[tuple[str, Traits], ...] = (
     *(
@@ -54,7 +58,7 @@ _CLAUDES: tuple[tuple[str, Traits], ...] = (
 )
 
 _CLAUDES_NAME = re.compile(r"(?:.*anthropic[./]|anthropic-|databricks-|us-gov-[a-z]+-1/)?(claude-.*)")
-"""As Bedrock, routers and some others have it. Models that others have made of its answers are named after it, too."""
+"""Names at Bedrock, routers and some others. Models that others have trained on its answers are named after it, too."""
 
 
 _OPENAI_HOST = "api.openai.com"

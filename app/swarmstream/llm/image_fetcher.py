@@ -42,7 +42,7 @@ class ImageFetcher:
     def __init__(
         self, policy: NetworkPolicy | None = None, *, max_kept_bytes: int = MAX_KEPT_BYTES, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        """`policy` is where images may come from: by default every public address."""
+        """`policy` tells where images may come from: by default every public address."""
         self._max_kept_bytes = max_kept_bytes
         self._policy = policy or NetworkPolicy(AllowedHosts(["*"]))
         self._clock = clock
@@ -52,7 +52,7 @@ class ImageFetcher:
 
     @asynccontextmanager
     async def inlined(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[list[ChatMessage]]:
-        """The messages with their images' bytes in them; they count as in use for the length of the block.
+        """Yield the messages with the bytes of their images, which count as in use for the length of the block.
 
         Raises:
             ProviderRejected: an image cannot be had; the message names its host and why.
@@ -64,7 +64,7 @@ class ImageFetcher:
             yield [_inlined(message, images) for message in messages]
         finally:
             for image in images.values():
-                self._let_go(image)
+                self._release(image)
 
     async def _fetch_all(self, images: "dict[str, _Image]") -> None:
         places = Semaphore(_AT_ONCE_FOR_A_CALL)
@@ -100,7 +100,7 @@ class ImageFetcher:
             image.timer = None
         return image
 
-    def _let_go(self, image: "_Image") -> None:
+    def _release(self, image: "_Image") -> None:
         image.users -= 1
         if image.users or self._images.get(image.url) is not image:
             return
@@ -114,10 +114,10 @@ class ImageFetcher:
         self._kept_bytes -= len(image.data_url or "")
 
     async def _fetch(self, image: "_Image") -> None:
-        """Have the image's bytes; whoever comes while another one fetches them gets what that one gets."""
+        """Fetch the image's bytes. Calls that come meanwhile wait, and share the result."""
         async with image.lock:
             if image.failure is not None:
-                raise _again(image.failure)
+                raise _copy(image.failure)
             if image.data_url is not None:
                 return
             try:
@@ -125,7 +125,7 @@ class ImageFetcher:
                     content = await self._download(image.url)
                 self._keep(image, content)
             except ProviderRejected as failure:
-                image.failure = _again(failure)
+                image.failure = _copy(failure)
                 if self._images.get(image.url) is image:
                     del self._images[image.url]  # the next call tries again
                 raise
@@ -169,7 +169,7 @@ class ImageFetcher:
 
 
 class _Image:
-    """One URL's image, as far as it is there."""
+    """The image at a URL: wanted, fetched or failed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -211,8 +211,8 @@ def _refusal(url: str, problem: str) -> ProviderRejected:
     return ProviderRejected(f"the image at {quote(_host(url))} {problem}")
 
 
-def _again(failure: ProviderRejected) -> ProviderRejected:
-    """The same for somebody else; what it was raised with stays behind."""
+def _copy(failure: ProviderRejected) -> ProviderRejected:
+    """Copy the error for another call, without its traceback."""
     return type(failure)(failure.detail)
 
 
@@ -224,7 +224,7 @@ def _host(url: str) -> str:
 
 
 def _web_urls(messages: Sequence[ChatMessage]) -> dict[str, None]:
-    """The web URLs of their images, each once."""
+    """Return the web URLs of the messages' images, each once, in their order."""
     return {url: None for message in messages for part in _parts(message) if (url := _web_url(part))}
 
 

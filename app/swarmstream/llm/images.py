@@ -1,4 +1,4 @@
-"""What images are: their formats, by their first bytes, and the URLs that name them."""
+"""Formats of images by their first bytes, and their web URLs."""
 
 import re
 
@@ -7,12 +7,12 @@ _SIGNATURES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"),
 
 
 def image_format(head: bytes) -> str | None:
-    """The format of an image that begins so: `png`, `jpeg`, `gif`, `webp` or `bmp`; None for all else."""
+    """Return the format of an image that begins with `head`: `png`, `jpeg`, `gif`, `webp` or `bmp`; else None."""
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
     return next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
 
 
 def is_web_url(image: str) -> bool:
-    """Whether an image is named by where it is, not by what it holds."""
+    """Return True if an image is given by its web address, not by its bytes."""
     return _WEB_URL.match(image) is not None

@@ -1,4 +1,4 @@
-"""How large prompts are, in bytes and about how many tokens."""
+"""The size of prompts, in bytes and about how many tokens."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
@@ -16,21 +16,20 @@ FEW_FIELDS: Final = 2
 
 
 class PromptSize(NamedTuple):
-    """`bytes` is about what a request takes, images included; `tokens` what a provider counts."""
+    """About the bytes of a request, images included, and about the tokens that a provider counts."""
 
     bytes: int = 0
     tokens: int = 0
 
 
 class PromptSizes:
-    """Measures prompts that have messages in common. Those of many parts, which only payloads have, are measured once
-    and kept."""
+    """A measure of prompts with messages in common. Messages with many parts, as payloads have, are measured once."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[ChatMessage, PromptSize]] = {}
 
     def measure(self, messages: Iterable[ChatMessage]) -> PromptSize:
-        """The size of a prompt."""
+        """Return the size of a prompt."""
         size = tokens = 0
         for message in messages:
             content = message.get("content")
@@ -56,7 +55,7 @@ class PromptSizes:
 
 
 def text_bytes(value: object) -> int:
-    """How long the texts in a JSON value are, as UTF-8."""
+    """Return the length of the texts in a JSON value, in bytes of UTF-8."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
     if isinstance(value, dict):

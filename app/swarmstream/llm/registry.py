@@ -23,7 +23,7 @@ _FREE = Price(input=0.0, output=0.0)
 
 @dataclass(frozen=True, slots=True)
 class PublicAlias:
-    """What clients may know of an alias: no address, no key, no variable's name."""
+    """An alias as clients see it: without its address and the name of its key's variable."""
 
     name: str
     """A name that clients use, or a glob."""

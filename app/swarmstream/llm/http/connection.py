@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: Sequence[bytes]) -> "asyncio.Future[Response]":
         """Send a request; the future completes with the head of its response."""
         assert self._transport is not None
-        self._stop_timer()
+        self._hang_up_after(None)
         self.has_received = False
         head: asyncio.Future[Response] = self._loop.create_future()
         self._exchange = Exchange(self, head)
@@ -114,14 +114,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _hang_up_after(self, seconds: float) -> None:
-        self._stop_timer()
-        self._timer = self._owner.clock.call_later(seconds, self.hang_up)
-
-    def _stop_timer(self) -> None:
+    def _hang_up_after(self, seconds: float | None) -> None:
+        """Set the timer anew; None stops it."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = None if seconds is None else self._owner.clock.call_later(seconds, self.hang_up)
 
     def _drop_exchange(self) -> None:
         if self._exchange is not None:
@@ -153,7 +150,7 @@ class Connection(asyncio.Protocol):
             self.hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._hang_up_after(None)
         self._owner.closed(self)
         if self._exchange is not None:
             self._exchange.fail(exc if isinstance(exc, OSError) else Disconnected("the connection was closed"))

@@ -1,4 +1,4 @@
-"""One request and its response, parsed as it arrives.
+"""A request and its response, parsed as it arrives.
 
 Parsing is llhttp's (httptools). `Exchange` is what the parser calls back; `Response` is what the caller holds.
 `swarmstream.llm.http.connection` has the table of states.
@@ -133,7 +133,7 @@ class _Body:
 
 
 class Exchange:
-    """One request and its response. The parser calls the methods `on_…`."""
+    """A request and its response. The parser calls the methods `on_…`."""
 
     __slots__ = ("_body", "_carrier", "_head", "_headers", "_keeps_alive", "bytes_without_body", "parser", "state")
 

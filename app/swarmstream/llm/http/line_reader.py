@@ -1,4 +1,4 @@
-"""The lines of a byte stream that is cut anywhere."""
+"""Lines of a byte stream that is cut anywhere."""
 
 MAX_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"

@@ -58,7 +58,7 @@ class ConnectionPool:
             ValueError: the URL, a header or the proxy's URL cannot be used.
         """
         target = urlsplit(url)
-        proxy = self._proxies.of(target)
+        proxy = self._proxies.find(target)
         route = Route(target.scheme, target.hostname or "", target.port or PORTS[target.scheme], proxy)
         request = encode_post(target, body, headers, proxy if target.scheme == "http" else None)
         if idle := self._idle.get(route):

@@ -1,4 +1,4 @@
-"""Proxies on the way to providers: which one the environment names for a URL, and the tunnel through it."""
+"""Proxies on the way to providers: the choice by the environment, and the tunnel through one."""
 
 import asyncio
 import base64
@@ -13,11 +13,11 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Disconnected(ConnectionError):
-    """The other side hung up, or answered with something that is not HTTP."""
+    """The other side hung up, or sent something that is not HTTP."""
 
 
 class Proxies:
-    """Which proxy the environment names for a URL."""
+    """The proxies that the environment names."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         def setting(name: str) -> str:
@@ -27,8 +27,8 @@ class Proxies:
         self._by_scheme = {"https": setting("https_proxy") or every, "http": setting("http_proxy") or every}
         self._bypass = [name.strip().lower() for name in setting("no_proxy").split(",") if name.strip()]
 
-    def of(self, target: SplitResult) -> str | None:
-        """The proxy's URL; None where the connection is direct."""
+    def find(self, target: SplitResult) -> str | None:
+        """Return the URL of the proxy for a target; None where the connection is direct."""
         proxy = self._by_scheme.get(target.scheme)
         if not proxy or any(_covers(name, target) for name in self._bypass):
             return None
@@ -36,14 +36,16 @@ class Proxies:
 
 
 def _covers(name: str, target: SplitResult) -> bool:
-    """Whether an entry of `NO_PROXY` is about this URL: `*`, an address, a network, a domain with all below it, each
-    but `*` also with a port."""
+    """Return True if an entry of `NO_PROXY` covers this URL.
+
+    Entries are `*`, an address, a network, or a domain with all below it; each but `*` may have a port.
+    """
     host, port = target.hostname or "", target.port or PORTS.get(target.scheme)
     if name.startswith("["):
-        named, _, its_port = name[1:].partition("]:")
+        named, _, named_port = name[1:].partition("]:")
     else:
-        named, _, its_port = name.rpartition(":") if name.count(":") == 1 else (name, "", "")
-    if its_port and its_port != str(port):
+        named, _, named_port = name.rpartition(":") if name.count(":") == 1 else (name, "", "")
+    if named_port and named_port != str(port):
         return False
     named = named.strip("[]") or name
     if named == "*" or named == host:
@@ -57,7 +59,7 @@ def _covers(name: str, target: SplitResult) -> bool:
 
 
 class Tunnel(asyncio.Protocol):
-    """The way through a proxy, until it is open (RFC 9110, 9.3.6)."""
+    """The protocol of a connection to a proxy until its tunnel is open (RFC 9110, 9.3.6)."""
 
     def __init__(self, host: str, port: int, proxy: SplitResult) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -92,15 +94,15 @@ class Tunnel(asyncio.Protocol):
 
 
 def read_proxy(url: str) -> SplitResult:
-    """The parts of a proxy's URL, whose scheme, host and port are ones that we can connect to.
+    """Parse a proxy's URL.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it has no host, or a scheme or a port that cannot be connected to.
     """
     proxy = urlsplit(url)
     try:
         port = proxy.port or PORTS.get(proxy.scheme)
-    except ValueError:  # whose words can hold a part of a password
+    except ValueError:  # its message can hold a part of a password
         raise ValueError("the proxy's URL cannot be read") from None
     if port is None or proxy.scheme not in PORTS or not proxy.hostname:
         raise ValueError("only http and https proxies are supported")
@@ -108,7 +110,7 @@ def read_proxy(url: str) -> SplitResult:
 
 
 def proxy_authorization(proxy: SplitResult) -> list[str]:
-    """The header that a proxy whose URL has credentials is sent; none without."""
+    """Return the header lines for a proxy: one if its URL has credentials, else none."""
     if proxy.username is None:
         return []
     credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()

@@ -1,4 +1,4 @@
-"""Models of providers that speak OpenAI's chat-completions stream: read from the socket, without litellm between."""
+"""The direct backend: providers that speak OpenAI's chat completions, called without litellm."""
 
 import logging
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 _MAX_REDIRECTS = 3
 _MAX_REFUSAL_BYTES = 4096
 _REFUSAL_SECONDS = 1.0
-"""How long we wait for what a provider says when it refuses: the words are for our log, and for the field they name."""
+"""A limit on reading the body of a refusal, which is for our log, and for the field that it names."""
 
 
 class DirectModel:
-    """Posts to a model's `ChatEndpoint` and passes on what its stream says.
+    """Posts to a model's `ChatEndpoint` and passes on the deltas of its stream.
 
-    A key goes to the endpoint's own origin only: redirects elsewhere are refused.
+    A key goes to the endpoint's own origin only: redirects to others are refused.
     """
 
     def __init__(self, environ: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
@@ -46,10 +46,10 @@ class DirectModel:
 
     async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         await self.ready()
-        answer = await self._open(call, on_deltas)
+        response = await self._open(call, on_deltas)
         stream = ChatStream()
 
-        def take(received: bytes) -> bool:
+        def on_bytes(received: bytes) -> bool:
             if deltas := stream.feed(received):
                 on_deltas(deltas)
             if stream.failure is not None:
@@ -59,49 +59,53 @@ class DirectModel:
         cause: OSError | None = None
         try:
             on_deltas((Opened(),))
-            await answer.read(take)
+            await response.read(on_bytes)
         except ModelError as error:
             _log(call, error, error)
             raise
         except OSError as error:
             cause = error
         finally:
-            answer.close()
+            response.close()
         if not stream.finished:
-            failure = _unfinished(answer)
+            failure = _unfinished(response)
             _log(call, failure, cause or failure)
             raise failure from cause
 
     async def _open(self, call: ModelCall, on_deltas: OnDeltas) -> Response:
-        """The provider's answer, once it has begun and promises a stream."""
+        """Return the provider's response once its head promises a stream.
+
+        Raises:
+            ModelError: there is none, or it is a refusal.
+        """
         endpoint = call.model.endpoint
         assert endpoint is not None, "the registry gives every direct model an endpoint"
         try:
-            answer = await self._post(endpoint, self._body(endpoint, call), on_deltas)
+            response = await self._post(endpoint, self._body(endpoint, call), on_deltas)
         except (OSError, ValueError) as error:
             failure = ProviderUnreachable("the provider could not be reached")
             _log(call, failure, error)
             raise failure from error
-        if 200 <= answer.status < 300 and answer.headers.get("content-encoding", "").lower() in ("", "identity"):
-            return answer
+        if 200 <= response.status < 300 and response.headers.get("content-encoding", "").lower() in ("", "identity"):
+            return response
         try:
-            said = await _words(answer, self._clock)
-            failure = _refusal(answer, said, self._clock)
-            _log(call, failure, said or "without a word")
+            text = await _refusal_text(response, self._clock)
+            failure = _refusal(response, text, self._clock)
+            _log(call, failure, text or "without a word")
             raise failure
         finally:
-            answer.close()
+            response.close()
 
     def _body(self, endpoint: ChatEndpoint, call: ModelCall) -> RequestBody:
         fields = call.fields()
-        for name, theirs in endpoint.renames:
+        for name, renamed in endpoint.renames:
             if name in fields:
-                fields[theirs] = fields.pop(name)
+                fields[renamed] = fields.pop(name)
         request = {"model": endpoint.model, "stream": True, **dict(endpoint.extra), **fields}
         return self._shared.encode(request, call.messages)
 
     async def _post(self, endpoint: ChatEndpoint, body: RequestBody, on_deltas: OnDeltas) -> Response:
-        """The answer; one that says that the same origin has it at another address is followed (RFC 9110, 15.4)."""
+        """Return the response; redirects within the same origin are followed (RFC 9110, 15.4)."""
         assert self._connections is not None
 
         def on_repeat() -> None:
@@ -110,14 +114,14 @@ class DirectModel:
         url = endpoint.url
         headers = self._headers(endpoint)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
-            if answer.status not in (307, 308):
-                return answer
-            elsewhere = _within_its_origin(url, answer.headers.get("location", ""))
-            if elsewhere is None:
-                return answer
-            answer.close()
-            url = elsewhere
+            response = await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
+            if response.status not in (307, 308):
+                return response
+            target = _same_origin(url, response.headers.get("location", ""))
+            if target is None:
+                return response
+            response.close()
+            url = target
         return await self._connections.post(url, body.pieces, headers, on_repeat=on_repeat)
 
     def _headers(self, endpoint: ChatEndpoint) -> dict[str, str]:
@@ -135,41 +139,41 @@ class DirectModel:
         return headers
 
 
-def _within_its_origin(url: str, location: str) -> str | None:
-    """Where a redirect leads; None if that is to another origin, or to nowhere."""
+def _same_origin(url: str, location: str) -> str | None:
+    """Return the address that a redirect leads to; None for another origin or an address that cannot be read."""
     try:
-        elsewhere = urljoin(url, location)
-        return elsewhere if urlsplit(elsewhere)[:2] == urlsplit(url)[:2] else None
+        target = urljoin(url, location)
+        return target if urlsplit(target)[:2] == urlsplit(url)[:2] else None
     except ValueError:
         return None
 
 
-def _refusal(answer: Response, said: str, clock: Clock) -> ModelError:
-    if 200 <= answer.status < 300:
+def _refusal(response: Response, text: str, clock: Clock) -> ModelError:
+    if 200 <= response.status < 300:
         return ProviderError("the provider compressed its answer, which we had asked it not to do")
-    if 300 <= answer.status < 400:
-        return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {answer.status})")
-    return status_error(answer.status, retry_after_seconds(answer.headers.get("retry-after", ""), utc(clock)), said)
+    if 300 <= response.status < 400:
+        return ProviderRejected(f"the provider sent us elsewhere, where its key must not go (HTTP {response.status})")
+    return status_error(response.status, retry_after_seconds(response.headers.get("retry-after", ""), utc(clock)), text)
 
 
-async def _words(answer: Response, clock: Clock) -> str:
-    """What a provider says when it refuses, as far as it comes at once."""
-    words = bytearray()
+async def _refusal_text(response: Response, clock: Clock) -> str:
+    """Return the beginning of a refusal's body, as far as it comes at once."""
+    body = bytearray()
 
-    def take(part: bytes) -> bool:
-        words.extend(part)
-        return len(words) >= _MAX_REFUSAL_BYTES
+    def on_bytes(part: bytes) -> bool:
+        body.extend(part)
+        return len(body) >= _MAX_REFUSAL_BYTES
 
     with time_limit(clock, _REFUSAL_SECONDS):
         try:
-            await answer.read(take)
+            await response.read(on_bytes)
         except OSError:
             logger.debug("the provider hung up while it refused")
-    return words[:_MAX_REFUSAL_BYTES].decode(errors="replace")
+    return body[:_MAX_REFUSAL_BYTES].decode(errors="replace")
 
 
-def _unfinished(answer: Response) -> ModelError:
-    if "event-stream" not in answer.headers.get("content-type", "event-stream").lower():
+def _unfinished(response: Response) -> ModelError:
+    if "event-stream" not in response.headers.get("content-type", "event-stream").lower():
         return ProviderError("the provider answered with something that is no stream of tokens")
     return UpstreamTruncated("the provider's answer was cut off")
 

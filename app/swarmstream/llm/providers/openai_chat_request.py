@@ -1,8 +1,8 @@
 """The body of a chat-completions request, in pieces: what several requests share is encoded once.
 
-Agents that speak side by side are all told the task, and what was said before: of a task of a megabyte, sixty-four of
-them would make sixty-four requests of a megabyte. A long message is encoded by the first call that sends it, and the
-bytes are shared by all calls that send the same object as long as one of them has a use for them; then they are gone.
+Agents that run side by side all get the task and the transcript: from a task of a megabyte, sixty-four of them would
+make sixty-four requests of a megabyte. A long message is encoded by the first call that sends it, and the
+bytes are shared by all calls that send the same object, until the last of them has ended.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _FEW_PARTS = 8
 
 
 class _Encoded:
-    """A message as JSON. It holds the message, too: as long as it is there, no other object has that identity."""
+    """A message as JSON. It holds the message, too, so that no other object gets the same `id` meanwhile."""
 
     __slots__ = ("__weakref__", "json", "message")
 
@@ -33,7 +33,7 @@ class _Encoded:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """A request's body; whoever sends it holds it until it is sent."""
+    """A request's body; its sender holds it until it is sent."""
 
     pieces: Sequence[bytes]
     _shared: Sequence[_Encoded] = ()
@@ -47,11 +47,11 @@ class SharedMessages:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of them."""
         return len(self._encoded)
 
     def encode(self, request: dict[str, Any], messages: Sequence[ChatMessage]) -> RequestBody:
-        """The request with its messages."""
+        """Return the body of a request with these messages."""
         if not any(map(_is_long, messages)):
             return RequestBody([orjson.dumps({**request, "messages": [_plain(message) for message in messages]})])
         pieces = [orjson.dumps(request).removesuffix(b"}") + b',"messages":[']
@@ -79,7 +79,7 @@ def _is_long(message: ChatMessage) -> bool:
     content = message.get("content")
     if isinstance(content, str) and (len(message) <= FEW_FIELDS or len(content) >= LONG_MESSAGE):
         return len(content) >= LONG_MESSAGE
-    # To look whether many parts are long together takes as long as to encode them.
+    # To measure many parts takes as long as to encode them.
     parts = cast("list[object]", content) if isinstance(content, list) else ()
     if len(parts) > _FEW_PARTS or len(message.get("tool_calls") or ()) > _FEW_PARTS:
         return True
@@ -87,7 +87,7 @@ def _is_long(message: ChatMessage) -> bool:
 
 
 def _plain(message: ChatMessage) -> ChatMessage:
-    """The message as every provider takes it: OpenAI's own take the newer forms, and the older as well."""
+    """Return the message in the older form, which every provider takes; OpenAI's own take the newer one, too."""
     role, content = message["role"], message.get("content")
     if isinstance(content, list) and all(part.get("type") == "text" for part in cast(list[ChatMessage], content)):
         content = "".join(part["text"] for part in cast(list[ChatMessage], content))

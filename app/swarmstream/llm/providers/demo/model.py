@@ -25,7 +25,7 @@ _SPEAKER = re.compile(r"([^:\n]{1,100}): (.+)", re.DOTALL)
 
 
 class DemoModel:
-    """Answers about the task it was given, from the messages alone, at no cost and without a network."""
+    """Answers about its task from the messages alone, at no cost and without a network."""
 
     def __init__(
         self,
@@ -45,25 +45,25 @@ class DemoModel:
 
     async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
         on_deltas((Opened(),))
-        said, asked = _action(call) or (await self._answer(call), None)
-        tokens = _TOKEN.findall(said)
-        spoken = tokens[: call.sampling.max_tokens_for(call.model)]
+        text, tool_call = _action(call) or (await self._answer(call), None)
+        tokens = _TOKEN.findall(text)
+        sent = tokens[: call.sampling.max_tokens_for(call.model)]
         await sleep(self._clock, self._first_token_seconds)
-        for token in spoken:
+        for token in sent:
             on_deltas((token,))
             await sleep(self._clock, self._token_seconds)
-        heard = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
-        counted = TokenCount(input_tokens=heard, output_tokens=len(spoken))
-        if asked is not None and len(spoken) == len(tokens):
-            on_deltas((asked, Finished("tool_calls"), counted))
+        input_tokens = sum(len(_TOKEN.findall(_text(message))) for message in call.messages)
+        counted = TokenCount(input_tokens=input_tokens, output_tokens=len(sent))
+        if tool_call is not None and len(sent) == len(tokens):
+            on_deltas((tool_call, Finished("tool_calls"), counted))
         else:
-            on_deltas((Finished("stop" if len(spoken) == len(tokens) else "length"), counted))
+            on_deltas((Finished("stop" if len(sent) == len(tokens) else "length"), counted))
 
     async def _answer(self, call: ModelCall) -> str:
-        """Its words; where the answer is held to a format, a document that says nothing.
+        """Return the answer; with a response format, a document that fits it.
 
         Raises:
-            InvalidOutput: the schema is too hard for it.
+            InvalidOutput: no document was found for the schema.
         """
         words = " ".join(_sentences(call.messages))
         match call.response_format:
@@ -86,7 +86,7 @@ def _document(schema: dict[str, Any]) -> str:
 
 
 def _action(call: ModelCall) -> tuple[str, ToolCallDelta] | None:
-    """What it says before a call of a tool, and the call, where one of the tools that it can handle is offered."""
+    """Return a text and a tool call, if there is a tool that the demo knows how to use; else None."""
     offered = {schema["function"]["name"] for schema in cast(list[dict[str, Any]], call.tools)}
     if "create_plan" in offered:
         first, second = {"id": "1", "title": "Look at the task"}, {"id": "2", "title": "Think it over"}
@@ -106,7 +106,7 @@ def _tool_call(name: str, arguments: Mapping[str, object]) -> ToolCallDelta:
 
 
 def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
-    """What there is to say: who is asked to speak, about what, after whom, and what tools found out."""
+    """Yield the sentences of the answer: instructions, task, earlier speakers, results of tools."""
     system = next((_text(message) for message in messages if message["role"] == "system"), "")
     asked = list(takewhile(lambda message: not message.get("tool_calls"), messages))
     users = [_text(message) for message in asked if message["role"] == "user"] or [""]
@@ -117,14 +117,14 @@ def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
     if system:
         yield f'My instructions are "{_excerpt(system)}".'
     yield f'The task is "{_excerpt(task)}", and a real model would now think about it.'
-    heard = [
+    earlier = [
         match
         for text in users[1:]
         if text != task and (match := _SPEAKER.fullmatch(text)) and not _FAILED.fullmatch(text)
     ]
-    for match in heard:
+    for match in earlier:
         yield f"I have read the {len(match[2].split())} words that {match[1]} wrote before me."
-    if not heard:
+    if not earlier:
         yield "Nobody has spoken to me before this, so I begin from the task alone."
     for message in messages:
         if message.get("tool_call_id") == _SUM_ID:

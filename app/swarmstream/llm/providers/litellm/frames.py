@@ -4,7 +4,7 @@ An adapter's chunks do not tell how a stream ended. Gemini's says `stop` with ev
 Anthropic's takes a missing reason, and every reason that it does not know, for `stop`, and every error for a 500; the
 one for OpenAI's responses drops refusals and takes an answer that was cut off for a lost connection. All of them parse
 their frames by a method `chunk_parser`: `Frames.watch` puts itself in front of it, for one stream, and notes what the
-provider itself said. Each frame is told by its shape, so this holds wherever litellm uses the adapter: Gemini's and
+provider itself sent. Each frame is known by its shape, so this holds wherever litellm uses the adapter: Gemini's and
 Claude's also serve Vertex AI, and Claude's is within the decoder of Bedrock's `invoke`. Other adapters (Bedrock's for
 `converse`, those over OpenAI's SDK) have no such method or other frames; what they hand on is true as it is, and
 `is_known` stays False.
@@ -63,13 +63,13 @@ class _ErrorFrame(Exception):
 
 
 class Frames:
-    """What one stream's frames have said so far."""
+    """The finish, the failure and the figures in one stream's frames so far."""
 
     def __init__(self) -> None:
         self.is_known = False
-        """Whether the frames are of a protocol that is read here."""
+        """True if the frames are of a protocol that is read here."""
         self.finish: str | None = None
-        """Why the provider says that its answer is complete."""
+        """The provider's finish reason, in OpenAI's words."""
         self.count: TokenCount | None = None
         """The figures of an answer that failed, which litellm drops."""
         self._adapter: Any = None
@@ -80,7 +80,7 @@ class Frames:
 
     @property
     def failure(self) -> ModelError | None:
-        """What the provider reported in place of an answer."""
+        """The error that the provider reported in place of an answer."""
         return stream_error(self._error) if self._error is not None else self._gave_up
 
     def watch(self, stream: Any) -> None:
@@ -158,8 +158,8 @@ class Frames:
     def _finish_gemini(self, reason: str) -> None:
         if kind := _GEMINI_FAILURES.get(reason):
             self._gave_up = kind(f"the provider gave up its answer: {reason}")
-        word = _GEMINI_REASONS.get(reason, reason.lower())
-        self.finish = "tool_calls" if word == "stop" and self._calls_tools else word
+        finish = _GEMINI_REASONS.get(reason, reason.lower())
+        self.finish = "tool_calls" if finish == "stop" and self._calls_tools else finish
 
     def _read_responses(self, kind: str, event: dict[str, Any]) -> None:
         self.is_known = True
@@ -190,28 +190,30 @@ class Frames:
 
 
 def _adapter(stream: Any) -> Any:
-    """What parses the frames of litellm's stream; Bedrock's is known only to the generator that it reads by."""
-    its: Any = getattr(stream, "completion_stream", None)
-    frame: Any = getattr(its, "ag_frame", None)
+    """Return the parser of a stream's frames; Bedrock's is known only to the generator that reads them."""
+    adapter: Any = getattr(stream, "completion_stream", None)
+    frame: Any = getattr(adapter, "ag_frame", None)
     if frame is None:
-        return its
+        return adapter
     return getattr(frame.f_locals.get("self"), "anthropic_model_response_iterator", None)
 
 
 def _count(usage: dict[str, Any]) -> TokenCount | None:
-    given: dict[str, Any] = usage.get("input_tokens_details") or {}
-    said: dict[str, Any] = usage.get("output_tokens_details") or {}
+    input_details: dict[str, Any] = usage.get("input_tokens_details") or {}
+    output_details: dict[str, Any] = usage.get("output_tokens_details") or {}
     return TokenCount.from_figures(
         usage.get("input_tokens"),
         usage.get("output_tokens"),
-        given.get("cached_tokens"),
-        said.get("reasoning_tokens"),
+        input_details.get("cached_tokens"),
+        output_details.get("reasoning_tokens"),
     )
 
 
 def _mend(event: dict[str, Any], chunk: Any) -> None:
-    """Put into the chunk what the bridge to OpenAI's responses leaves out; it numbers parts of a summary as if they
-    were answers beside each other."""
+    """Put into the chunk what the bridge to OpenAI's responses leaves out.
+
+    It also numbers parts of a summary as if they were several answers.
+    """
     match event:
         case {"type": "response.refusal.delta", "delta": str(text)}:
             chunk.choices[0].delta.content = text
@@ -226,7 +228,7 @@ def _mend(event: dict[str, Any], chunk: Any) -> None:
 
 
 def in_the_middle(failure: ModelError) -> UpstreamInvalid:
-    """The same, where part of the answer was heard: nothing is repeated then."""
+    """Return the failure of an answer that has begun: such a call is not repeated."""
     gave_up = f": {failure.detail}" if failure.detail.startswith("the provider gave up") else ""
     return UpstreamInvalid(f"the provider reported an error in the middle of its answer{gave_up}")
 

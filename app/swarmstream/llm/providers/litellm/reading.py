@@ -1,4 +1,4 @@
-"""One stream of litellm's, read from its first chunk to its finish reason or its failure."""
+"""The reading of one of litellm's streams, from its first chunk to its finish reason or its failure."""
 
 from datetime import datetime
 from typing import Any

@@ -1,8 +1,8 @@
-"""litellm, imported once and kept to what it is here for: calling the model that it is told to call.
+"""litellm, imported once and restricted to calling the model that it is given.
 
 It does more than that by itself: it fetches price lists, images, chat templates and tokenizers, loads a `.env` file,
 asks servers on this machine, repeats requests, switches the verification of certificates off, prints what providers
-say. Each of these is switched off here, by its own setting where it has one; `tests/llm/test_egress.py` holds it to
+send. Each of these is switched off here, by its own setting where it has one; `tests/llm/test_egress.py` holds it to
 that, provider by provider.
 """
 
@@ -30,13 +30,13 @@ _NEEDED_BY_THE_FIRST_CALL = (
     "openai.resources",
     "litellm.litellm_core_utils.llm_response_utils.response_metadata",
 )
-"""What litellm imports late, which would stop the event loop for two seconds."""
+"""Modules that litellm imports late, which would stop the event loop for two seconds."""
 
 _importing = threading.Lock()
 
 
 def import_litellm() -> Any:
-    """litellm, set up once for the process; takes seconds."""
+    """Import litellm and set it up, once for the process; this takes seconds."""
     with _importing:
         return _imported()
 
@@ -60,17 +60,17 @@ def _imported() -> Any:
     _stream_always(litellm)
     # It takes a delta that holds nothing but a refusal for an empty one, and drops it.
     wrapper: Any = importlib.import_module("litellm.litellm_core_utils.streaming_handler").CustomStreamWrapper
-    wrapper.is_chunk_non_empty = _hearing_refusals(wrapper.is_chunk_non_empty)
+    wrapper.is_chunk_non_empty = _keeping_refusals(wrapper.is_chunk_non_empty)
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         # Its own handlers print provider texts, keys included; what matters is logged here, through our handler.
-        its = logging.getLogger(name)
-        its.handlers.clear()
-        its.setLevel(logging.CRITICAL)
+        litellm_logger = logging.getLogger(name)
+        litellm_logger.handlers.clear()
+        litellm_logger.setLevel(logging.CRITICAL)
     return litellm
 
 
 def _fetch_nothing(litellm: Any) -> None:
-    """Have nothing fetched that a client's model name or message points at."""
+    """Prevent every download that a client's model name or message could cause."""
     litellm.disable_hf_tokenizer_download = True
     # It fetches a model's chat template by the name that the client gave, and runs it.
     templates: Any = importlib.import_module("litellm.litellm_core_utils.prompt_templates.huggingface_template_handler")
@@ -113,32 +113,34 @@ def _repeat_nothing() -> None:
 def _verify_always() -> None:
     """Verify certificates for every provider: one adapter does not, and the environment could switch it off for all."""
     http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
-    its: Callable[..., Any] = http.get_ssl_verify
+    original: Callable[..., Any] = http.get_ssl_verify
 
     def verify(ssl_verify: Any = None) -> Any:
-        return its(True if ssl_verify is False else ssl_verify) or its(True)
+        return original(True if ssl_verify is False else ssl_verify) or original(True)
 
     http.get_ssl_verify = verify
 
 
 def _keep_nothing() -> None:
-    """Have no answer kept at a provider: OpenAI's responses and those of others are, unless it is told otherwise."""
+    """Have no answer stored at a provider, as OpenAI's responses and those of others are by default."""
     requests: Any = importlib.import_module("litellm.responses.utils").ResponsesAPIRequestUtils
-    its: Callable[..., dict[str, Any]] = requests.get_optional_params_responses_api
+    original: Callable[..., dict[str, Any]] = requests.get_optional_params_responses_api
 
     def fit(
         model: str, responses_api_provider_config: Any, response_api_optional_params: dict[str, Any], **more: Any
     ) -> dict[str, Any]:
         takes = "store" in responses_api_provider_config.get_supported_openai_params(model)
         fields = {**response_api_optional_params, "store": False} if takes else response_api_optional_params
-        return its(model, responses_api_provider_config, fields, **more)
+        return original(model, responses_api_provider_config, fields, **more)
 
     requests.get_optional_params_responses_api = staticmethod(fit)
 
 
 def _stream_always(litellm: Any) -> None:
-    """Have responses streamed by models that it does not know, such as Azure's deployments: it would ask for the whole
-    answer and cut that into pieces."""
+    """Stream the responses of models that litellm does not know, such as Azure's deployments.
+
+    Otherwise it would request the whole answer and cut that into pieces.
+    """
 
     def streams(model: str, custom_llm_provider: str | None) -> bool:
         table: dict[str, dict[str, Any]] = litellm.model_cost
@@ -157,11 +159,11 @@ async def _no_template_either(hf_model_name: str) -> NoReturn:
 
 
 def _unknown(*_: object, **__: object) -> None:
-    """What litellm takes for an answer that says nothing."""
+    """Return None, which litellm takes for an answer without information."""
 
 
 def _without_images(litellm: Any) -> tuple[Callable[..., NoReturn], Callable[..., Coroutine[Any, Any, NoReturn]]]:
-    """What stands in for its downloads of images: they fail in the way by which we know that one is wanted."""
+    """Return stand-ins for its downloads of images, which fail with the error that `wants_images` recognizes."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
         raise litellm.ImageFetchError("litellm fetches no images here")
@@ -174,28 +176,28 @@ def _without_images(litellm: Any) -> tuple[Callable[..., NoReturn], Callable[...
 
 def _without_retries(client: Callable[..., Any]) -> type:
     def begin(self: Any, **arguments: Any) -> None:
-        its(self, **{**arguments, "max_retries": 0})
+        original(self, **{**arguments, "max_retries": 0})
 
     kind = cast(type, client)
-    its: Callable[..., None] = kind.__dict__["__init__"]
+    original: Callable[..., None] = kind.__dict__["__init__"]
     return type(kind.__name__, (kind,), {"__init__": begin})
 
 
 async def _not_again(*_: object, **__: object) -> NoReturn:
-    """Called where a request has failed, to make it once more: raises what it has failed with."""
+    """Raise the error of the request that litellm wants to make once more."""
     raise  # litellm calls this while it handles the error
 
 
-def _hearing_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:
-    def judge(self: object, completion: object, chunk: Any, response: object) -> bool:
+def _keeping_refusals(is_chunk_non_empty: Callable[..., bool]) -> Callable[..., bool]:
+    def is_not_empty(self: object, completion: object, chunk: Any, response: object) -> bool:
         refuses = any(getattr(choice.delta, "refusal", None) for choice in chunk.choices)
         return refuses or is_chunk_non_empty(self, completion, chunk, response)
 
-    return judge
+    return is_not_empty
 
 
 def _free_of_charge(_: object, model: str, api_base: str | None = None, api_key: str | None = None) -> dict[str, Any]:
-    """What litellm says of an Ollama model when the server does not answer its question about it."""
+    """Return litellm's description of an Ollama model whose server does not answer."""
     costs = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
     limits = {"max_tokens": None, "max_input_tokens": None, "max_output_tokens": None}
     return {"key": model, "litellm_provider": "ollama", "mode": "chat", **costs, **limits}

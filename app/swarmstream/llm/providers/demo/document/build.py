@@ -1,4 +1,4 @@
-"""One attempt at a document: the simplest value for each part of a schema."""
+"""An attempt at a document: the simplest value for each part of a schema."""
 
 from collections.abc import Collection
 from typing import Any, Final, cast
@@ -45,7 +45,7 @@ _TYPES: Final = ("string", "object", "array", "integer", "number", "boolean", "n
 
 
 class Builder:
-    """One attempt at a document. `size` is the number of levels that have optional parts."""
+    """An attempt at a document. `size` is the number of levels that have optional parts."""
 
     def __init__(self, source: Source, choices: Choices, size: int) -> None:
         self._source = source

@@ -22,13 +22,13 @@ Bounds: TypeAlias = tuple[tuple[type, float] | None, ...]
 
 
 def bounds(schema: Mapping[str, Any]) -> Bounds:
-    """What the schema says of numbers."""
-    given = [schema.get(name) for name in _KEYWORDS]
-    return tuple((type(value), value) if isinstance(value, int | float) else None for value in given)
+    """Return the bounds that a schema sets."""
+    values = [schema.get(name) for name in _KEYWORDS]
+    return tuple((type(value), value) if isinstance(value, int | float) else None for value in values)
 
 
 class Numbers:
-    """Those within some bounds.
+    """Numbers within some bounds.
 
     Raises:
         NoValueError: a bound is larger than any float.
@@ -55,7 +55,7 @@ class Numbers:
             self._last -= 1
 
     def some(self, number: int, *, is_whole: bool) -> list[Fraction]:
-        """The first few that come to mind; `number` times the step can be added to most of them."""
+        """Return a few of them; `number` times the step can be added to most."""
         last = None if self._high_up is None else self._high_up - number
         starts = (0, self._first, last, self._middle_up)
         near = (start + more for start in starts if start is not None for more in (0, 1, -1, 2))
@@ -80,7 +80,7 @@ class Numbers:
 
 
 def _fraction(figure: float | None) -> Fraction | None:
-    """Exactly what is written: of a float, the shortest decimal that means it."""
+    """Return the figure exactly as it is written: of a float, the shortest decimal for it."""
     if figure is None or isinstance(figure, bool):
         return None
     if isinstance(figure, float):
