@@ -75,7 +75,7 @@ class Summary:
 
     def copy(self) -> "Summary":
         """Return a summary that goes its own way from here on; the events in it are shared."""
-        return replace(self, speaking=self.speaking.copy(), turns=self.turns.copy(), failures=self.failures.copy())
+        return replace(self, open_turns=self.open_turns.copy(), turns=self.turns.copy(), failures=self.failures.copy())
 
     @property
     def answers(self) -> list[TurnEnded]:
