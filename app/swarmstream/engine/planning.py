@@ -1,4 +1,4 @@
-"""The autonomous agent: it plans its work, carries the plan out, and sums up (docs/engine.md, "One turn")."""
+"""The turn of an autonomous agent: it plans its work, executes the plan, and sums up (docs/engine.md, "One turn")."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ _SUM_UP = (
 
 
 class Subtask(TypedDict):
-    """A piece of the plan."""
+    """A step of the plan, as the event `plan` shows it."""
 
     id: str
     title: str
@@ -61,20 +61,20 @@ class Subtask(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _PlanTool(Tool):
-    """What a planning model is offered; `subtasks` is filled by the first sound plan."""
+    """The tool of a planning model; the first sound plan fills `subtasks`."""
 
     subtasks: list[Subtask] = field(default_factory=list[Subtask])
 
     async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
         if self.subtasks:
             raise ToolError("there is a plan already")
-        self.subtasks.extend(_checked_plan(_given(values)))
+        self.subtasks.extend(_checked_plan(_subtasks_in(values)))
         return "the plan is accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _DoneTool(Tool):
-    """What a working model is offered; `results` is filled when it says that it is done."""
+    """The tool by which a model ends its subtask; its call fills `results`."""
 
     results: list[str] = field(default_factory=list[str])
 
@@ -154,7 +154,7 @@ class AutonomousTurn:
 
 
 def _in_order(subtasks: Sequence[Subtask]) -> Iterator[Subtask]:
-    """Each after all that it depends on, else as the model wrote them."""
+    """Yield each subtask after all that it depends on, else in the model's order."""
     waiting = list(subtasks)
     done: set[str] = set()
     while waiting:
@@ -164,8 +164,8 @@ def _in_order(subtasks: Sequence[Subtask]) -> Iterator[Subtask]:
         yield following
 
 
-class _Given(BaseModel):
-    """A subtask as models write it: the names that other frameworks have for the same are understood."""
+class _WrittenSubtask(BaseModel):
+    """A subtask as models write it, also under the names of other frameworks."""
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
@@ -185,11 +185,11 @@ class _Given(BaseModel):
         return [value] if isinstance(value, str | int) else value
 
 
-_given_subtasks = TypeAdapter(list[_Given])
+_written_subtasks = TypeAdapter(list[_WrittenSubtask])
 
 
-def _given(values: Mapping[str, JsonValue]) -> JsonValue:
-    """The subtasks in the arguments of a plan, whatever they are called."""
+def _subtasks_in(values: Mapping[str, JsonValue]) -> JsonValue:
+    """Return the subtasks in the arguments of a plan, under any name that models have for them."""
     found = next((values[name] for name in ("subtasks", "steps", "tasks", "plan") if name in values), None)
     if not isinstance(found, str):
         return found
@@ -199,14 +199,14 @@ def _given(values: Mapping[str, JsonValue]) -> JsonValue:
         return found
 
 
-def _checked_plan(given: JsonValue) -> list[Subtask]:
-    """The plan, if it is sound.
+def _checked_plan(written: JsonValue) -> list[Subtask]:
+    """Return the plan.
 
     Raises:
-        ToolError: it is not, in words for the model.
+        ToolError: it is not sound; the text is for the model.
     """
     try:
-        read = _given_subtasks.validate_python(given)
+        read = _written_subtasks.validate_python(written)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, ("subtasks", *first["loc"])))
