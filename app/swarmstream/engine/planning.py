@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from pydantic import (
-    JsonValue,
-)
+from pydantic import JsonValue
 
 from swarmstream.engine.final_answer import answer_without_tools
 from swarmstream.engine.model_calls import ModelCalls

@@ -14,7 +14,7 @@ DEFAULT_MAX_CALLS: Final = 2000
 
 
 def _ignore(_: RunError) -> None:
-    """Let a run that nobody waits for any more go on."""
+    """Do nothing: the run has not begun, or is over."""
 
 
 class RunCalls:

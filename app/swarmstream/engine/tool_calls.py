@@ -72,7 +72,7 @@ class ToolCalls:
     async def answer(self, reply: Reply) -> list[ChatMessage]:
         """Run the tools that the reply calls, all at once; return the messages that the model goes on from.
 
-        A tool that fails is an answer, too: the model is told once.
+        A tool that fails is answered by its error; it does not run again.
 
         Raises:
             TurnTimeout: the turn's deadline came first.
