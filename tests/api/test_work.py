@@ -204,17 +204,17 @@ def test_a_message_that_siblings_share_is_encoded_once_and_forgotten_with_them()
 async def test_a_call_waits_until_there_is_room_for_its_prompt() -> None:
     room = PromptRoom(400)
     share, other = room.admit("key", 0), room.admit("other", 0)
-    await room.take(share, 60)
+    await room.acquire(share, 60)
     with anyio.move_on_after(0):
-        await room.take(share, 60)
+        await room.acquire(share, 60)
         pytest.fail("a key has a quarter")
-    await room.take(other, 100)
+    await room.acquire(other, 100)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(room.take, share, 60)
+        tasks.start_soon(room.acquire, share, 60)
         await anyio.wait_all_tasks_blocked()
-        room.free(share, 60)
+        room.release(share, 60)
     with pytest.raises(LimitExceeded, match="SWARMSTREAM_MAX_PROMPT_BYTES"):
-        await room.take(share, 101)
+        await room.acquire(share, 101)
 
 
 async def test_a_run_without_room_for_its_prompts_is_not_begun() -> None:
@@ -223,7 +223,7 @@ async def test_a_run_without_room_for_its_prompts_is_not_begun() -> None:
     with pytest.raises(Unavailable) as caught:
         room.admit("key", 60)
     assert caught.value.retry_after_seconds
-    room.keep_promise(first, 60)
+    room.end_promise(first, 60)
     room.admit("key", 60)
     for owner in ("b", "c", "d"):
         room.admit(owner, 100)

@@ -20,7 +20,8 @@ from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.runs import MAX_RUNS_LISTED
 from swarmstream.api.stream_tokens import TOKEN_SECONDS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
-from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES
+from swarmstream.engine.subtasks import MAX_SUBTASKS
 from swarmstream.errors import AppError
 from swarmstream.journal.idempotency import IDEMPOTENCY_KEY_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings

@@ -1,4 +1,4 @@
-"""Budgets of a run: what its calls may say, and what happens when nothing is left (docs/wire.md, "Run options")."""
+"""Budgets of runs: the shares of their calls, and the end when nothing is left (docs/wire.md, "Run options")."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ async def test_a_run_within_its_budget_succeeds_and_its_calls_may_say_what_is_le
     assert events[-2].data["total_tokens"] == 30
 
 
-async def test_an_answer_that_the_budget_cuts_off_is_no_success(tmp_path: Path) -> None:
+async def test_an_answer_that_the_budget_cuts_off_ends_the_run(tmp_path: Path) -> None:
     events, exchanges = await run(obedient(1000), tmp_path, "A", "B", max_total_tokens=50)
     end = events[-1].data
     assert end["status"] == "budget_exceeded"
@@ -70,7 +70,7 @@ async def test_an_answer_that_the_budget_cuts_off_is_no_success(tmp_path: Path) 
     assert "50 tokens" in next(event.data["error"] for event in events if event.event == "error")
 
 
-async def test_a_provider_that_does_not_keep_to_its_share_is_cut(tmp_path: Path) -> None:
+async def test_a_reply_that_exceeds_its_share_is_cut(tmp_path: Path) -> None:
     async def endless(exchange: Exchange) -> None:
         await exchange.open()
         for _ in range(500):
@@ -85,7 +85,7 @@ async def test_a_provider_that_does_not_keep_to_its_share_is_cut(tmp_path: Path)
     assert events[-2].data["estimated"] is True
 
 
-async def test_siblings_share_what_is_left_first_come(tmp_path: Path) -> None:
+async def test_the_first_sibling_to_ask_gets_the_first_share(tmp_path: Path) -> None:
     events, exchanges = await run(
         obedient(10), tmp_path, "A", "B", "C", swarm_type="ConcurrentWorkflow", max_total_tokens=10_000
     )
@@ -104,8 +104,7 @@ async def test_a_budget_in_usd_counts_prices(tmp_path: Path) -> None:
     assert events[-2].data["billing_info"]["total_cost"] <= 0.0003
 
 
-@pytest.mark.promise("W-12")
-async def test_a_model_without_a_price_is_refused_where_money_counts(tmp_path: Path) -> None:
+async def test_a_model_without_a_price_is_refused_with_a_budget_in_usd(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     aliases.write_text('["free-*"]\nmodel = "openai/mine"\napi_base = "http://127.0.0.1:9/v1"\n')
     async with serving(models_file=aliases) as url, client(url) as http:

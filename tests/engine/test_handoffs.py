@@ -1,4 +1,4 @@
-"""Agents that pass the word to others, over HTTP (docs/engine.md, "One turn")."""
+"""Agents that hand off to others, over HTTP (docs/engine.md, "One turn")."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def heard(exchanges: list[Exchange], name: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
-async def test_whom_the_word_is_passed_to_answers_instead(lane: str, tmp_path: Path) -> None:
+async def test_the_receiver_of_a_handoff_answers_instead(lane: str, tmp_path: Path) -> None:
     agents = swarm_of(spec("A", spec("B"), spec("C")), spec("Z"))
     script = by_agent(A=passing("B", "Mind the rain.", text="B knows that."), B=saying("It ", "rains"), Z=saying("z"))
     events, exchanges = await run(script, tmp_path, settings={"lane": lane}, **agents)
@@ -84,7 +84,7 @@ async def test_whom_the_word_is_passed_to_answers_instead(lane: str, tmp_path: P
     ]
 
 
-async def test_the_last_to_have_the_word_answers_for_all(tmp_path: Path) -> None:
+async def test_the_last_receiver_answers_for_all(tmp_path: Path) -> None:
     agent = spec("A", spec("B", spec("C")))
     script = by_agent(A=passing("B", "first"), B=passing("C", "second"), C=saying("c"))
     events, exchanges = await run(script, tmp_path, agent)
@@ -95,12 +95,12 @@ async def test_the_last_to_have_the_word_answers_for_all(tmp_path: Path) -> None
     assert [(each["role"], each["content"]) for each in answer.json()["outputs"]] == [("A", ""), ("B", ""), ("C", "c")]
 
 
-async def test_who_says_nothing_with_the_word_is_not_retold(tmp_path: Path) -> None:
+async def test_a_handoff_without_a_message_adds_nothing_to_the_prompt(tmp_path: Path) -> None:
     _, exchanges = await run(by_agent(A=passing("B"), B=saying("b")), tmp_path, spec("A", spec("B")))
     assert heard(exchanges, "B") == [("user", "go")]
 
 
-async def test_a_handoff_in_a_parallel_stage_does_not_hold_the_siblings_up(tmp_path: Path) -> None:
+async def test_a_handoff_in_a_parallel_stage_does_not_delay_the_siblings(tmp_path: Path) -> None:
     """B speaks only once its sibling has, and the sibling ends only once B has."""
     spoken = {name: anyio.Event() for name in "BSZ"}
 
@@ -156,7 +156,7 @@ async def test_the_first_of_two_handoffs_counts_and_tools_beside_it_run(tmp_path
     assert performed["add"] == before + 1
 
 
-async def test_the_word_can_be_passed_on_after_tools(tmp_path: Path) -> None:
+async def test_an_agent_can_hand_off_after_using_tools(tmp_path: Path) -> None:
     agent = spec("A", spec("B", selected_tools=["add"], max_loops=2), selected_tools=["add"], max_loops=3)
     sums = call("add", {"a": 1, "b": 2})
     script = by_agent(
@@ -180,7 +180,7 @@ async def test_a_receiver_that_fails_fails_the_stage(tmp_path: Path) -> None:
 
 
 @pytest.mark.noisy
-async def test_with_on_error_continue_the_next_stage_hears_that_the_receiver_failed(tmp_path: Path) -> None:
+async def test_with_on_error_continue_the_next_stage_reads_that_the_receiver_failed(tmp_path: Path) -> None:
     agents = swarm_of(spec("A", spec("B")), spec("Z"), on_error="continue")
     script = by_agent(A=passing("B", text="B knows."), B=refusing(400), Z=saying("z"))
     events, exchanges = await run(script, tmp_path, **agents)
@@ -189,7 +189,7 @@ async def test_with_on_error_continue_the_next_stage_hears_that_the_receiver_fai
 
 
 @pytest.mark.noisy
-async def test_who_fails_passes_no_word_on(tmp_path: Path) -> None:
+async def test_a_turn_that_fails_makes_no_handoff(tmp_path: Path) -> None:
     """The turn's time is over while another tool runs beside the handoff."""
     both = calling(call("handoff", {"agent": "B"}, index=0), call("forever", {"what": "beside"}, index=1))
     agent = spec("A", spec("B"), selected_tools=["forever"], timeout=20)
@@ -205,7 +205,7 @@ async def test_who_fails_passes_no_word_on(tmp_path: Path) -> None:
     assert [event.data["code"] for event in named(events, "error")] == ["turn_timeout"]
 
 
-async def test_a_callers_tool_comes_before_a_handoff(tmp_path: Path) -> None:
+async def test_a_clients_tool_comes_before_a_handoff(tmp_path: Path) -> None:
     function: dict[str, Any] = {"name": "ask", "parameters": {"type": "object", "properties": {}}}
     both = calling(call("handoff", {"agent": "B"}, index=0), call("ask", index=1))
     agent = spec("A", spec("B"), tools_list_dictionary=[function])
@@ -214,7 +214,7 @@ async def test_a_callers_tool_comes_before_a_handoff(tmp_path: Path) -> None:
     assert [each["function"]["name"] for each in named(events, "agent_end")[0].data["tool_calls"]] == ["ask"]
 
 
-async def test_each_loop_begins_with_who_stands_in_the_flow(tmp_path: Path) -> None:
+async def test_each_loop_begins_with_the_agents_of_the_flow(tmp_path: Path) -> None:
     script = by_agent(A=in_turn(passing("B", "one"), saying("a")), B=saying("b"))
     events, exchanges = await run(script, tmp_path, max_loops=2, **swarm_of(spec("A", spec("B"))))
     assert [(event.data["agent"], event.data["loop"]) for event in named(events, "agent_start")] == [
@@ -225,7 +225,7 @@ async def test_each_loop_begins_with_who_stands_in_the_flow(tmp_path: Path) -> N
     assert [message["content"] for message in exchanges[-1].body["messages"]] == ["A", "go", "B: b"]
 
 
-async def test_there_are_at_most_eight_in_a_row() -> None:
+async def test_at_most_eight_handoffs_follow_each_other() -> None:
     """Longer chains than a payload can hold: whoever has the ninth word cannot pass it on."""
     names = [f"A{number}" for number in range(MAX_HANDOFFS_IN_A_ROW + 2)]
     compiled = swarm(", ".join(names))
@@ -248,7 +248,7 @@ async def test_there_are_at_most_eight_in_a_row() -> None:
     assert (last.agent, last.output) == ("A8", "alone")
 
 
-async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
+async def test_a_cancelled_run_makes_no_handoff() -> None:
     """`before_turn` is where a run waits that nobody reads: no receiver starts meanwhile."""
     compiled = swarm(agents=[{"agent_name": "A", "model_name": "A", "handoffs": [{"agent_name": "B"}]}])
     model = ScriptedModel({"A": [ToolCallDelta(0, "c", "handoff", '{"agent": "B"}')], "default": [ProviderAuth("no")]})

@@ -1,4 +1,4 @@
-"""What has ended leaves no memory behind, also where the garbage collector never comes."""
+"""Memory of runs that have ended: it is freed, also where the garbage collector never runs."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -91,7 +91,7 @@ def resident_bytes(server: ServerProcess) -> int:
 
 
 @pytest.mark.noisy
-async def test_runs_that_have_ended_leave_nothing_in_memory(tmp_path: Path) -> None:
+async def test_runs_that_have_ended_free_their_memory(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import gc\ngc.disable()\n")
     grown: dict[str, int] = {}
     with anyio.fail_after(300):

@@ -1,4 +1,4 @@
-"""Fields that a model turns out to refuse: asked once more without them, remembered, and said to the client."""
+"""Fields that models refuse: left out of the next request, remembered, and named to the client."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ async def test_a_field_that_the_provider_refuses_by_name_is_left_out_and_the_cli
     assert PROVIDER_KEY not in json.dumps([first, again])
 
 
-async def test_litellms_own_refusal_of_a_field_is_taken_like_a_providers(tmp_path: Path) -> None:
+async def test_a_refusal_by_litellm_itself_counts_like_a_providers(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     async with provider(refusing()) as upstream:
         aliases.write_text(
@@ -153,9 +153,7 @@ async def test_asking_again_without_a_field_counts_as_a_model_call_and_not_as_a_
 @pytest.mark.parametrize(
     ("fields", "status"), [(["stop"], 400), (["max_tokens"], 400), (["temperature"], 404), (["temperature"], 500)]
 )
-async def test_nothing_is_asked_again_for_other_fields_or_other_refusals(
-    fields: list[str], status: int, tmp_path: Path
-) -> None:
+async def test_other_fields_and_other_refusals_are_not_retried(fields: list[str], status: int, tmp_path: Path) -> None:
     async with (
         provider(refusing(*fields, status=status)) as upstream,
         local_models(upstream, tmp_path) as url,
@@ -231,7 +229,7 @@ def test_a_refused_value_is_left_out_for_that_value_alone() -> None:
         "max_tokens must be greater than thinking.budget_tokens: unsupported",
     ],
 )
-def test_fields_that_are_refused_together_are_not_taken_from_others(said: str) -> None:
+def test_fields_that_are_refused_together_are_left_out_for_the_turn_only(said: str) -> None:
     refused_together = status_error(400, None, said)
     assert isinstance(refused_together, ProviderRejected)
     memory = RefusedFields(DrivenClock())
@@ -259,7 +257,7 @@ def test_a_refused_budget_is_sent_as_an_effort_and_a_refused_effort_not_at_all()
     assert its.fields(model(), turn.of(model())).fields == {"max_tokens": 1}
 
 
-def test_what_is_learnt_is_forgotten_after_an_hour_and_kept_for_a_thousand_models() -> None:
+def test_refusals_are_remembered_for_an_hour_and_for_a_thousand_models() -> None:
     clock = DrivenClock()
     memory = RefusedFields(clock)
     memory.remember(model(), ["seed"])
@@ -274,21 +272,21 @@ def test_what_is_learnt_is_forgotten_after_an_hour_and_kept_for_a_thousand_model
     assert memory.of(model("5"))
 
 
-def test_a_client_cannot_fill_the_memory_with_its_own_words() -> None:
+def test_a_client_cannot_fill_the_memory_with_values_of_its_own() -> None:
     memory = RefusedFields(DrivenClock())
     memory.remember(model(), [f"reasoning_effort={'x' * 100}", *(f"temperature={number}" for number in range(100))])
     assert len(memory.of(model())) == 32
     assert all(len(mark) < 65 for mark in memory.of(model()))
 
 
-def test_what_is_refused_is_asked_for_once_a_field() -> None:
+def test_each_refused_field_costs_one_more_request() -> None:
     turn = Omissions(sampling(temperature=0.5), RefusedFields(DrivenClock()))
     assert turn.learn(model(), refusal("temperature"))
     assert not turn.learn(model(), refusal("temperature"))
     assert not turn.learn(model(), refusal("seed"))
 
 
-def test_what_the_table_leaves_out_is_no_news_of_the_turns() -> None:
+def test_fields_that_the_model_table_leaves_out_are_not_warned_of_again() -> None:
     memory = RefusedFields(DrivenClock())
     memory.remember(model(), ["temperature"])
     known = ModelRef("m", "m", "direct", traits=Traits(refuses=frozenset(["temperature"])))
@@ -297,7 +295,7 @@ def test_what_the_table_leaves_out_is_no_news_of_the_turns() -> None:
     assert turn.warnings == ()
 
 
-def test_turns_that_earlier_releases_wrote_down_have_no_warnings() -> None:
+def test_turns_stored_by_earlier_releases_have_no_warnings() -> None:
     """The bytes of a `TurnEnded` of the release before warnings."""
     now = TurnEnded(1, "A", 1, None, "m", "out", "success", "stop", Usage(), 0.5, warnings=("w",))
     assert unpack(pack([(1, 2, now)])) == [(1, 2, now)]

@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
+from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES
+from swarmstream.engine.subtasks import MAX_SUBTASKS
 from tests.clients.runs import answer_of, named, outline, run
 from tests.clients.sse import ServerEvent
 from tests.fakes.answers import call, calling, calls, in_turn, offered, refusing, results, saying, says
@@ -100,7 +101,7 @@ async def test_the_json_answer_is_the_summary(tmp_path: Path) -> None:
     assert answer.json()["usage"]["total_tokens"] == 30
 
 
-async def test_the_model_is_told_where_it_is(tmp_path: Path) -> None:
+async def test_the_model_is_told_its_present_subtask(tmp_path: Path) -> None:
     written = [{"id": "a", "title": "First"}, {"id": "b", "title": "Second", "depends_on": ["a"]}]
     script = in_turn(calling(plan(written)), calling(DONE), calling(DONE), saying("done"))
     _, exchanges = await run(script, tmp_path, {**AUTO, "system_prompt": "S"})
@@ -220,7 +221,7 @@ async def test_subtasks_follow_what_they_depend_on_and_else_the_plan(tmp_path: P
     assert [each[1] for each in customs(events) if each[0] == "subtask_start"] == ["b", "a", "c", "d"]
 
 
-async def test_a_subtask_that_never_ends_does(tmp_path: Path) -> None:
+async def test_a_subtask_ends_after_its_last_allowed_call(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         if offered(exchange) == []:
             await says(exchange, "as far as I came")
@@ -249,7 +250,7 @@ async def test_a_turn_has_a_bound_on_calls_too(tmp_path: Path) -> None:
     assert named(events, "agent_end")[0].data["output"] == "as far as I came"
 
 
-async def test_who_forgets_to_say_that_a_subtask_is_done_is_reminded_once(tmp_path: Path) -> None:
+async def test_a_model_that_does_not_end_its_subtask_is_reminded_once(tmp_path: Path) -> None:
     script = in_turn(calling(plan()), saying("Hm."), saying("It is done."), saying("Summary"))
     events, exchanges = await run(script, tmp_path, AUTO)
     assert "call subtask_done if" in told(exchanges[2])
@@ -268,7 +269,7 @@ async def test_a_reminder_may_be_followed(tmp_path: Path) -> None:
     assert len(exchanges) == 4
 
 
-async def test_what_is_called_beside_the_end_of_a_subtask_is_run(tmp_path: Path) -> None:
+async def test_tools_called_beside_the_end_of_a_subtask_run(tmp_path: Path) -> None:
     both = calling({**DONE, "index": 0}, call("add", {"a": 1, "b": 2}, index=1))
     events, exchanges = await run(
         in_turn(calling(plan()), both, saying("Summary")), tmp_path, {**AUTO, "selected_tools": ["add"]}
@@ -289,7 +290,7 @@ HOSTED = ["create_plan", "think", "subtask_done", "complete_task", "respond_to_u
         {"agent": {"selected_tools": "think"}, "tools_enabled": ["calculator", "calculator"]},
     ],
 )
-async def test_the_hosted_names_of_planning_are_on_anyway(fields: dict[str, Any], tmp_path: Path) -> None:
+async def test_the_hosted_apis_planning_fields_change_nothing(fields: dict[str, Any], tmp_path: Path) -> None:
     script = in_turn(calling(plan()), calling(DONE), saying("ok"))
     agent = {**AUTO, **fields["agent"]}
     events, exchanges = await run(script, tmp_path, agent, tools_enabled=fields.get("tools_enabled", []))
@@ -308,7 +309,7 @@ async def test_a_call_that_fails_fails_the_turn_and_counts_what_was_used(tmp_pat
     assert customs(events) == [("subtask_start", "1", "")]
 
 
-async def test_its_time_is_over_while_a_tool_of_a_subtask_runs(tmp_path: Path) -> None:
+async def test_the_deadline_cancels_a_tool_of_a_subtask(tmp_path: Path) -> None:
     what = "autonomous"
     script = in_turn(calling(plan()), calling(call(forever.__name__, {"what": what})))
     agent = {**AUTO, "selected_tools": [forever.__name__], "timeout": 20}
@@ -332,7 +333,7 @@ async def test_only_the_summary_is_held_to_a_format(tmp_path: Path) -> None:
     assert json.loads(named(events, "agent_end")[0].data["output"]) == {"sum": 3}
 
 
-async def test_the_next_agent_hears_the_summary_alone(tmp_path: Path) -> None:
+async def test_the_next_agent_reads_only_the_summary(tmp_path: Path) -> None:
     auto = in_turn(calling(plan(), text="I plan. "), calling(DONE, text="I work. "), saying("42"))
 
     async def script(exchange: Exchange) -> None:
@@ -341,3 +342,27 @@ async def test_the_next_agent_hears_the_summary_alone(tmp_path: Path) -> None:
     agents = [{"agent_name": "A", "system_prompt": "A", **AUTO}, {"agent_name": "B", "system_prompt": "B"}]
     _, exchanges = await run(script, tmp_path, agents=agents)
     assert [message["content"] for message in exchanges[-1].body["messages"]] == ["B", "go", "A: 42"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"steps": [{"step_id": 1, "description": "first"}, {"step_id": 2, "name": "second", "dependencies": [1]}]},
+        {"subtasks": '[{"id": "1", "title": "first"}, {"id": "2", "title": "second", "depends_on": "1"}]'},
+        {"subtasks": ["first", "second"]},
+    ],
+)
+async def test_plans_in_other_forms_are_understood(arguments: Any, tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        match offered(exchange):
+            case ["create_plan"]:
+                await calls(exchange, call("create_plan", arguments))
+            case []:
+                await says(exchange, "summed up")
+            case _:
+                await calls(exchange, call("subtask_done", {}))
+
+    events, _ = await run(script, tmp_path, {"max_loops": "auto"})
+    started = [event.data["data"] for event in named(events, "custom") if event.data["name"] == "subtask_start"]
+    assert [subtask["title"] for subtask in started] == ["first", "second"]
+    assert named(events, "agent_end")[0].data["output"] == "summed up"

@@ -1,4 +1,4 @@
-"""Agents whose answers have to be JSON: what the provider is asked, what becomes of an answer that does not fit."""
+"""Agents whose answers must be JSON: the format reaches the provider, and answers are checked against it."""
 
 import json
 from dataclasses import replace
@@ -93,7 +93,7 @@ async def test_an_answer_that_does_not_fit_is_written_anew_once(case: str, tmp_p
     assert not named(events, "error")
 
 
-async def test_white_space_around_json_is_no_fault(tmp_path: Path) -> None:
+async def test_white_space_around_json_is_accepted(tmp_path: Path) -> None:
     _, exchanges = await run(saying(f"\n {FITS}\n"), tmp_path, {"response_format": SCHEMA})
     assert len(exchanges) == 1
 
@@ -112,7 +112,7 @@ async def test_an_answer_that_does_not_fit_twice_fails_the_turn(tmp_path: Path) 
     assert (answer.status_code, answer.json()["code"]) == (502, "invalid_output")
 
 
-async def test_any_object_will_do_where_no_schema_is_given(tmp_path: Path) -> None:
+async def test_any_object_fits_where_no_schema_is_given(tmp_path: Path) -> None:
     agent = {"response_format": {"type": "json_object"}}
     for text, expected in (('{"a": [1]}', 1), ("[1]", 2), ("1", 2)):
         _, exchanges = await run(in_turn(saying(text), saying("{}")), tmp_path, agent)
@@ -131,7 +131,7 @@ async def test_tools_and_a_format_go_together(tmp_path: Path) -> None:
     assert events[-1].data["outputs"][0]["content"] == FITS
 
 
-async def test_what_the_caller_has_to_answer_first_is_held_to_no_format(tmp_path: Path) -> None:
+async def test_tool_calls_for_the_client_are_not_held_to_the_format(tmp_path: Path) -> None:
     function: dict[str, Any] = {"name": "ask", "parameters": {"type": "object", "properties": {}}}
     agent = {"tools_list_dictionary": [function], "response_format": SCHEMA}
     events, exchanges = await run(calling(call("ask"), text="Hm."), tmp_path, agent)
@@ -153,7 +153,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> KeptEvents:
 
 
 @pytest.mark.parametrize("system_prompt", [None, "S"])
-async def test_a_model_that_takes_no_schemas_is_told_in_words(system_prompt: str | None) -> None:
+async def test_a_model_that_takes_no_schemas_is_told_the_format_in_its_prompt(system_prompt: str | None) -> None:
     model = ScriptedModel({"A": [["three"], [FITS]]})
     notes = await _without_schemas(model, system_prompt=system_prompt)
     assert (end_of(notes).status, end_of(notes).output) == ("success", FITS)
@@ -165,7 +165,7 @@ async def test_a_model_that_takes_no_schemas_is_told_in_words(system_prompt: str
     assert [role for role, _ in model.prompts("A")[1]] == ["system", "user", "assistant", "user"]
 
 
-async def test_a_model_that_takes_no_schemas_is_held_to_them_all_the_same() -> None:
+async def test_a_model_that_takes_no_schemas_is_checked_against_them_too() -> None:
     notes = await _without_schemas(ScriptedModel({"A": ["three"]}))
     assert failure_of(notes).failure.code == "invalid_output"
 

@@ -1,4 +1,4 @@
-"""Plans carried out: who speaks when, and who hears whom (docs/engine.md, "Hand-off")."""
+"""Plans carried out: the order of turns, and the earlier turns that each agent reads (docs/engine.md, "Hand-off")."""
 
 import pytest
 
@@ -32,7 +32,7 @@ async def test_answers_are_handed_on_in_flow_order_whoever_ends_first() -> None:
     assert model.prompts("C")[0][1:] == [("user", "A: late"), ("user", "B: early")]
 
 
-async def test_an_agent_that_speaks_again_hears_itself_as_the_assistant() -> None:
+async def test_an_agent_reads_its_own_earlier_answer_as_the_assistants() -> None:
     model = ScriptedModel({"A": [["one"], ["two"]], "B": ["b"]})
     _, events = await carry_out(swarm("A -> B -> A"), model)
     assert model.prompts("A")[1] == [("user", "go"), ("assistant", "one"), ("user", "B: b")]
@@ -48,7 +48,7 @@ async def test_loops_repeat_the_flow_on_the_growing_conversation() -> None:
     assert places == [(1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 2, 2)]
 
 
-async def test_concurrent_agents_hear_only_the_loop_before() -> None:
+async def test_concurrent_agents_read_only_the_loop_before() -> None:
     model = ScriptedModel({"A": [["a1"], ["a2"], ["a3"]], "B": [["b1"], ["b2"], ["b3"]]})
     await carry_out(swarm("A, B", swarm_type="ConcurrentWorkflow", max_loops=3), model)
     assert model.prompts("A") == [

@@ -1,37 +1,19 @@
-"""Agents that call tools, over HTTP: what the provider is asked, what the client sees (docs/engine.md, "One turn")."""
+"""Agents that call tools, over HTTP: what the provider is sent, what the client reads (docs/engine.md, "One turn")."""
 
-import asyncio
-import json
-import random
-import threading
 from collections import defaultdict
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
-from swarmstream.engine.timeouts import Deadline, TurnTimeouts
-from swarmstream.engine.tool_calls import ToolCalls
-from swarmstream.engine.toolsets import ClientTools, without_taken
-from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
-from swarmstream.events import ToolEnded
-from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.tools.base import MAX_OUTPUT_BYTES
-from swarmstream.tools.functions import tool
-from tests.clients.runs import AGENT, SWARM, answer_of, named, outline, run, swarm_of
-from tests.clients.sse import ServerEvent, events_of
-from tests.conftest import client
-from tests.engine.carrying_out import end_of, failure_of, soon, take_turn
-from tests.fakes.answers import by_agent, call, calling, calls, in_turn, offered, refusing, results, saying, says
+from tests.clients.runs import answer_of, named, outline, run, swarm_of
+from tests.clients.sse import ServerEvent
+from tests.fakes.answers import by_agent, call, calling, calls, in_turn, offered, results, saying, says
 from tests.fakes.clock import DrivenClock
-from tests.fakes.local_models import local_models
-from tests.fakes.recorder import KeptEvents
-from tests.fakes.scripted_model import ScriptedModel
-from tests.fakes.tools import TOOLS, add, fail, inside, late, marks, none_under_way, performed, under_way
-from tests.fakes.upstream import Exchange, Script, provider
+from tests.fakes.tools import inside, marks, performed
+from tests.fakes.upstream import Exchange, Script
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +21,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["direct", "litellm"])
 def lane(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-# --- The loop ---------------------------------------------------------------------------------------------------------
 
 
 async def test_the_result_of_a_tool_comes_back_once(lane: str, tmp_path: Path) -> None:
@@ -130,7 +109,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.noisy
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_the_model_is_told_once_of_a_tool_that(fault: str, tmp_path: Path) -> None:
+async def test_the_model_learns_once_about_a_tool_that(fault: str, tmp_path: Path) -> None:
     asked, words = FAULTS[fault]
     before = performed.total()
     clock = DrivenClock()
@@ -169,7 +148,7 @@ async def test_a_tool_that_fails_leaves_the_others_alone(tmp_path: Path) -> None
     assert [each.data["is_error"] for each in named(events, "tool_end")].count(True) == 2
 
 
-async def test_much_output_is_cut_and_no_error(tmp_path: Path) -> None:
+async def test_a_result_that_is_too_large_is_cut(tmp_path: Path) -> None:
     script = in_turn(calling(call("much", {"kilobytes": 33})), saying("ok"))
     events, exchanges = await run(script, tmp_path, {"selected_tools": "much", "max_loops": 2})
     (ended,) = named(events, "tool_end")
@@ -180,7 +159,7 @@ async def test_much_output_is_cut_and_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", [1, 3])
-async def test_a_model_that_never_stops_is_asked_once_more_without_tools(bound: int, tmp_path: Path) -> None:
+async def test_after_max_loops_the_model_is_called_once_more_without_tools(bound: int, tmp_path: Path) -> None:
     again = calling(call("add", {"a": 1, "b": 1}), text="more ")
     agent = {"selected_tools": ["add"], "max_loops": bound, "llm_args": {"parallel_tool_calls": False}}
     events, exchanges = await run(again, tmp_path, agent)
@@ -193,14 +172,14 @@ async def test_a_model_that_never_stops_is_asked_once_more_without_tools(bound: 
     assert (end["status"], end["output"], end["usage"]["input_tokens"]) == ("success", "more ", 7 * (bound + 1))
 
 
-async def test_a_bound_is_no_number_of_calls_to_make(tmp_path: Path) -> None:
+async def test_a_turn_ends_at_the_first_answer_without_tool_calls(tmp_path: Path) -> None:
     for agent in ({"max_loops": 5}, {"max_loops": 5, "selected_tools": ["add"]}):
         _, exchanges = await run(saying("at once"), tmp_path, agent)
         assert len(exchanges) == 1
     assert "tools" in exchanges[0].body  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-async def test_the_next_agent_hears_the_answer_alone(tmp_path: Path) -> None:
+async def test_the_next_agent_reads_only_the_final_answer(tmp_path: Path) -> None:
     thoughtful = in_turn(calling(call("add", {"a": 1, "b": 2}), text="Let me see. "), saying("It is 3"))
     agents = swarm_of({"agent_name": "A", "selected_tools": "add", "max_loops": 2}, {"agent_name": "B"})
     events, exchanges = await run(by_agent(A=thoughtful, B=saying("b")), tmp_path, **agents)
@@ -209,7 +188,28 @@ async def test_the_next_agent_hears_the_answer_alone(tmp_path: Path) -> None:
     assert "tools" not in exchanges[-1].body
 
 
-# --- Streaming --------------------------------------------------------------------------------------------------------
+async def test_a_model_that_still_calls_tools_is_asked_once_to_answer(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        if "No tool can be called" in str(exchange.body["messages"][-1]["content"]):
+            await says(exchange, "well then")
+        else:
+            await calls(exchange, call("calculator", {"expression": "1+1"}))
+
+    events, exchanges = await run(script, tmp_path, {"selected_tools": ["calculator"]})
+    assert [bool(offered(exchange)) for exchange in exchanges] == [True, False, False]
+    assert named(events, "agent_end")[0].data["output"] == "well then"
+    assert len({event.data["tool_call_id"] for event in named(events, "tool_start")}) == 1
+
+
+@pytest.mark.noisy
+async def test_a_model_that_never_answers_fails_and_ids_are_never_used_twice(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await calls(exchange, call("calculator", {"expression": "1+1"}))
+
+    events, _ = await run(script, tmp_path, {"selected_tools": ["calculator"], "max_loops": 3})
+    assert [event.data["code"] for event in named(events, "error")] == ["invalid_output"]
+    ids = [event.data["tool_call_id"] for event in named(events, "tool_start")]
+    assert len(set(ids)) == len(ids) == 3
 
 
 async def test_tokens_of_every_call_arrive_while_the_provider_still_sends(lane: str, tmp_path: Path) -> None:
@@ -248,504 +248,3 @@ async def test_a_tool_is_announced_while_it_runs(tmp_path: Path) -> None:
     script = in_turn(calling(call("meet", {"mine": "x", "theirs": "announced"})), saying("ok"))
     events, _ = await run(script, tmp_path, {"selected_tools": "meet", "max_loops": 2}, on=on)
     assert named(events, "tool_end")[0].data["output"] == "x met announced"
-
-
-# --- Tool calls in pieces ---------------------------------------------------------------------------------------------
-
-
-def piece(
-    index: int | None, arguments: str = "", *, name: str | None = None, call_id: str | None = None
-) -> dict[str, Any]:
-    """A piece of a call; what is None is not sent."""
-    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-    given = {"index": index, "id": call_id, "function": function}
-    return {key: value for key, value in given.items() if value is not None}
-
-
-PIECES: dict[str, tuple[list[list[dict[str, Any]]], list[tuple[str, dict[str, int]]]]] = {
-    "split arguments": (
-        [[piece(0, name="add", call_id="a")], *([piece(0, char)] for char in '{"a": 1, "b": 2}')],
-        [("a", {"a": 1, "b": 2})],
-    ),
-    "interleaved": (
-        [
-            [piece(0, name="add", call_id="a"), piece(1, name="add", call_id="b")],
-            [piece(1, '{"a": 3,'), piece(0, '{"a": 1,')],
-            [piece(0, ' "b": 2}')],
-            [piece(1, ' "b": 4}')],
-        ],
-        [("a", {"a": 1, "b": 2}), ("b", {"a": 3, "b": 4})],
-    ),
-    "all numbered 0": (
-        [
-            [piece(0, '{"a": 1,', name="add", call_id="a")],
-            [piece(0, ' "b": 2}')],
-            [piece(0, '{"a": 3,', name="add", call_id="b")],
-            [piece(0, ' "b": 4}', call_id="b")],
-        ],
-        [("a", {"a": 1, "b": 2}), ("b", {"a": 3, "b": 4})],
-    ),
-    "without ids": (
-        [[piece(0, '{"a": 1, "b": 2}', name="add"), piece(1, '{"a": 3, "b": 4}', name="add")]],
-        [("call_1_1", {"a": 1, "b": 2}), ("call_1_2", {"a": 3, "b": 4})],
-    ),
-    "with one id for all": (
-        [
-            [piece(0, '{"a": 1, "b": 2}', name="add", call_id="a")],
-            [piece(1, '{"a": 3, "b": 4}', name="add", call_id="a")],
-        ],
-        [("a", {"a": 1, "b": 2}), ("call_1_2_a", {"a": 3, "b": 4})],
-    ),
-    "name and id repeated": (
-        [[piece(0, '{"a": 1,', name="add", call_id="a")], [piece(0, ' "b": 2}', name="add", call_id="a")]],
-        [("a", {"a": 1, "b": 2})],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", PIECES)
-async def test_calls_are_put_together(case: str, lane: str, tmp_path: Path) -> None:
-    pieces, whole = PIECES[case]
-
-    async def in_pieces(exchange: Exchange) -> None:
-        await exchange.open()
-        for each in pieces:
-            await exchange.delta(tool_calls=each)
-        await exchange.finish("tool_calls")
-
-    agent = {"selected_tools": ["add"], "max_loops": 2}
-    events, exchanges = await run(in_turn(in_pieces, saying("ok")), tmp_path, agent, settings={"lane": lane})
-    started = named(events, "tool_start")
-    assert [(event.data["tool_call_id"], event.data["arguments"]) for event in started] == whole
-    assert {event.data["tool"] for event in started} == {"add"}
-    assert results(exchanges[1]) == [str(sum(arguments.values())) for _, arguments in whole]
-    asked = next(message for message in exchanges[1].body["messages"] if message["role"] == "assistant")
-    assert [each["id"] for each in asked["tool_calls"]] == [call_id for call_id, _ in whole]
-
-
-async def test_pieces_without_a_number_are_of_the_call_before(tmp_path: Path) -> None:
-    async def unnumbered(exchange: Exchange) -> None:
-        await exchange.open()
-        await exchange.delta(tool_calls=[piece(None, '{"a": 1,', name="add", call_id="a")])
-        await exchange.delta(tool_calls=[piece(None, ' "b": 2}')])
-        await exchange.finish("tool_calls")
-
-    agent = {"selected_tools": ["add"], "max_loops": 2}
-    _, exchanges = await run(in_turn(unnumbered, saying("ok")), tmp_path, agent)
-    assert results(exchanges[1]) == ["3"]
-
-
-async def test_what_a_provider_would_refuse_to_hear_again_is_not_repeated(tmp_path: Path) -> None:
-    """Arguments that are no JSON object, and names that no tool can have, came from the model all the same."""
-    asked = [
-        call("functions.add", {"a": 1, "b": 2}, index=0, call_id="a"),
-        call("", index=1, call_id="b"),
-        call("add", '{"a": ', index=2, call_id="c"),
-        call("add", '{"a": NaN, "b": 1}', index=3, call_id="d"),
-        call("x" * 90, index=4, call_id="e"),
-    ]
-    agent = {"selected_tools": ["add"], "max_loops": 2}
-    events, exchanges = await run(in_turn(calling(*asked), saying("ok")), tmp_path, agent)
-    assert all(event.data["is_error"] for event in named(events, "tool_end"))
-    assert named(events, "tool_start")[0].data["tool"] == "functions.add", "readers see what was asked for"
-    repeated = [each["function"] for each in exchanges[1].body["messages"][1]["tool_calls"]]
-    assert [each["name"] for each in repeated] == ["functions_add", "unknown", "add", "add", "x" * 64]
-    assert [json.loads(each["arguments"]) for each in repeated] == [{"a": 1, "b": 2}, {}, {}, {}, {}]
-
-
-async def test_an_id_that_carries_something_comes_back_whole(tmp_path: Path) -> None:
-    """litellm puts Gemini's thought signatures into the ids of calls, and takes them out again."""
-    call_id = f"call_1__thought__{'Q' * 5000}"
-    script = in_turn(calling(call("add", {"a": 1, "b": 2}, call_id=call_id)), saying("ok"))
-    _, exchanges = await run(script, tmp_path, {"selected_tools": ["add"], "max_loops": 2})
-    assert exchanges[1].body["messages"][2]["tool_call_id"] == call_id
-
-
-async def test_calls_without_number_end_the_turn() -> None:
-    model = ScriptedModel({"A": [ToolCallDelta(number, f"c{number}", "calculator", "{}") for number in range(129)]})
-    notes = await take_turn(model, selected_tools=["calculator"])
-    assert failure_of(notes).failure.code == "upstream_invalid"
-
-
-# --- When the model misbehaves after its first call -------------------------------------------------------------------
-
-CALCULATE = ToolCallDelta(0, "c1", "calculator", '{"expression": "1 + 1"}')
-ACTS: dict[str, Any] = {"selected_tools": ["calculator"], "max_loops": 3}
-
-
-async def test_a_later_call_is_tried_again_too() -> None:
-    model = ScriptedModel({"A": [["x", CALCULATE], [soon(ProviderError)], ["two"]]})
-    notes = await take_turn(model, **ACTS)
-    assert (end_of(notes).status, end_of(notes).output) == ("success", "two")
-    assert model.calls[1].messages == model.calls[2].messages
-    assert [event.output for event in notes.events if isinstance(event, ToolEnded)] == ["2"], "the tool is not"
-
-
-async def test_a_fallback_that_has_answered_stays() -> None:
-    model = ScriptedModel({"A": [soon(ProviderAuth)], "B": [[CALCULATE], [soon(ProviderError)], ["two"]]})
-    end = end_of(await take_turn(model, fallbacks=["B"], **ACTS))
-    assert (end.status, end.model) == ("success", "B")
-    assert [asked.model.target for asked in model.calls] == ["A", "B", "B", "B"]
-
-
-async def test_no_fallback_takes_over_in_the_middle_of_a_turn() -> None:
-    model = ScriptedModel({"A": [[CALCULATE], [soon(ProviderAuth)]], "B": ["b"]})
-    notes = await take_turn(model, fallbacks=["B"], **ACTS)
-    assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("provider_auth", 1)
-    assert [asked.model.target for asked in model.calls] == ["A", "A"]
-
-
-async def test_a_later_call_that_fails_fails_the_turn_with_what_it_has() -> None:
-    model = ScriptedModel({"A": [["first ", CALCULATE], ["second", UpstreamTruncated("no")]]})
-    notes = await take_turn(model, **ACTS)
-    end = end_of(notes)
-    assert (failure_of(notes).failure.code, end.status, end.output) == ("upstream_truncated", "failed", "second")
-    assert end.usage.input_tokens > 10, "of both calls"
-    assert end.usage.output_tokens == 2 + 2
-    assert end.usage.estimated, "the second one told no figures"
-
-
-@pytest.mark.promise("W-41")
-@pytest.mark.noisy
-async def test_a_run_that_fails_after_a_tool_says_what_it_cost(lane: str, tmp_path: Path) -> None:
-    script = in_turn(calling(call("add", {"a": 1, "b": 2}), text="Hm. "), refusing(400))
-    agent = {"selected_tools": ["add"], "max_loops": 2}
-    events, exchanges = await run(script, tmp_path, agent, settings={"lane": lane})
-    assert [event.data["code"] for event in named(events, "error")] == ["provider_rejected"]
-    assert len(exchanges) == 2
-    assert events[-1].data["usage"]["total_tokens"] == 10
-
-
-@pytest.mark.parametrize("name", ["forever", "forever_in_a_thread"])
-async def test_the_turns_time_is_over_while_a_tool_runs(name: str, tmp_path: Path) -> None:
-    script = calling(call(name, {"what": "timed"}), text="Hm. ")
-    clock = DrivenClock()
-
-    async def time_passes() -> None:
-        await under_way("timed")
-        await clock.advance(20)
-
-    agent = {"selected_tools": [name], "timeout": 20}
-    events, exchanges = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
-    assert outline(events) == ["agent_start", "chunk", "tool_start", "tool_end", "error", "agent_end"]
-    ended, error, end = (event.data for event in events[-5:-2])
-    assert (ended["is_error"], ended["output"]) == (True, "the call was cancelled")
-    assert error["code"] == "turn_timeout"
-    assert (end["status"], end["output"]) == ("failed", "Hm. ")
-    assert len(exchanges) == 1
-    await none_under_way("timed")
-
-
-async def test_a_tool_that_is_done_in_time_is_heard_although_the_turn_has_a_clock() -> None:
-    model = ScriptedModel({"A": [[CALCULATE], ["two"]]})
-    end = end_of(await take_turn(model, TurnTimeouts(turn_seconds=5), **ACTS))
-    assert (end.output, end.status) == ("two", "success")
-
-
-async def test_the_runs_time_is_over_while_tools_run(tmp_path: Path) -> None:
-    both = [call("forever", {"what": "r"}, index=0), call("forever_in_a_thread", {"what": "r"}, index=1)]
-    agent = {"selected_tools": ["forever", "forever_in_a_thread"]}
-    clock = DrivenClock()
-
-    async def time_passes() -> None:
-        await under_way("r", 2)
-        await clock.advance(20)
-
-    settings = {"clock": clock}
-    events, _ = await run(calling(*both), tmp_path, agent, settings=settings, meanwhile=time_passes, timeout=20)
-    assert events[-1].data["status"] == "timed_out"
-    assert [event.data["is_error"] for event in named(events, "tool_end")] == [True, True]
-    assert named(events, "error")[0].data["active_agents"] == ["A"]
-    assert named(events, "agent_end")[0].data["status"] == "cancelled"
-    await none_under_way("r")
-
-
-@pytest.mark.parametrize("policy", ["cancel", "continue"])
-async def test_a_client_that_hangs_up_while_tools_run(policy: str, tmp_path: Path) -> None:
-    what = f"client {policy}"
-    both = [call("forever", {"what": what}, index=0), call("forever_in_a_thread", {"what": what}, index=1)]
-    waits = [call("meet", {"mine": "waiting", "theirs": "client is gone"})]
-    script = in_turn(calling(*(both if policy == "cancel" else waits)), saying("ok"))
-    agent = {"agent_name": "A", "selected_tools": ["forever", "forever_in_a_thread", "meet"], "max_loops": 2}
-    payload = {"agent_config": agent, "task": "go", "stream": True, "on_disconnect": policy}
-    async with (
-        provider(script) as upstream,
-        local_models(upstream, tmp_path, disconnect_grace_seconds=0, **TOOLS) as url,
-        client(url) as http,
-    ):
-        with anyio.fail_after(30):
-            async with http.stream("POST", AGENT, json=payload) as response:
-                await anext(event async for event in events_of(response) if event.event == "tool_start")
-            await anyio.wait_all_tasks_blocked()
-            marks["client is gone"].set()
-            await none_under_way(what)
-            answer = await http.get(response.headers["location"])
-    events = [line for line in answer.text.splitlines() if line.startswith("event: ")]
-    assert events[-2:] == ["event: usage", "event: end"]
-    assert events.count("event: tool_end") == events.count("event: tool_start")
-    assert len(upstream.exchanges) == (1 if policy == "cancel" else 2), "what was cancelled asks no more"
-    assert f'"status":"{"cancelled" if policy == "cancel" else "success"}"' in answer.text.splitlines()[-2]
-
-
-# --- Tools that write to the stream -----------------------------------------------------------------------------------
-
-
-async def test_a_tool_tells_the_reader_how_far_it_is(tmp_path: Path) -> None:
-    asked = [call("report", {"rows": 2}, index=0)]
-    script = in_turn(calling(*asked), calling(call("report_from_a_thread")), saying("ok"))
-    agent = {"selected_tools": ["report", "report_from_a_thread"], "max_loops": 3}
-    agents = swarm_of({"agent_name": "Z"}, {"agent_name": "A", **agent})
-    events, exchanges = await run(by_agent(Z=saying("z"), A=script), tmp_path, **agents)
-    assert "rows" in str(exchanges[1].body["tools"])
-    assert "context" not in str(exchanges[1].body["tools"]), "models do not see it"
-    wrote = named(events, "tool_start", "custom", "tool_end")
-    assert [event.event for event in wrote] == [
-        *("tool_start", "custom", "custom", "custom", "tool_end"),
-        *("tool_start", "custom", "tool_end"),
-    ]
-    customs = named(events, "custom")
-    assert {(event.data["agent"], event.data["turn"]) for event in customs} == {("A", 2)}
-    assert [(event.data["name"], event.data["data"]) for event in customs] == [
-        ("progress", {"tool": "report", "done": 1, "total": 2}),
-        ("progress", {"tool": "report", "done": 2, "total": 2}),
-        ("rows", {"count": 2, "by": "A"}),
-        ("thread", [1, "ü"]),
-    ]
-
-
-async def test_a_tool_cannot_write_when_its_call_is_over(tmp_path: Path) -> None:
-    def on(event: ServerEvent) -> None:
-        if event.event == "tool_end":
-            marks["the call is over"].set()
-
-    async def second(exchange: Exchange) -> None:
-        await marks["late"].wait()
-        await says(exchange, "ok")
-
-    script = in_turn(calling(call("write_later")), second)
-    events, _ = await run(script, tmp_path, {"selected_tools": "write_later", "max_loops": 2}, on=on)
-    assert late == ["the call call_write_later_0 of write_later is over"]
-    assert not named(events, "custom")
-
-
-# --- Tools that the caller runs ---------------------------------------------------------------------------------------
-
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-FUNCTION = {"name": "get_weather", "description": "Tell the weather.", "parameters": PARAMETERS}
-WEATHER = call("get_weather", {"city": "Ulm"}, call_id="call_w")
-
-
-@pytest.mark.promise("W-39")
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"type": "function", "function": FUNCTION},
-        FUNCTION,
-        {"type": "function", **FUNCTION},
-        {"type": None, "function": {**FUNCTION, "strict": None}},
-    ],
-)
-async def test_callers_are_asked_to_run_their_tools(given: dict[str, Any], lane: str, tmp_path: Path) -> None:
-    agent = {"tools_list_dictionary": [given], "max_loops": 4}
-    events, exchanges = await run(calling(WEATHER, text="Let me see."), tmp_path, agent, settings={"lane": lane})
-    assert exchanges[0].body["tools"] == [{"type": "function", "function": FUNCTION}]
-    assert len(exchanges) == 1, "the turn ends there"
-    assert not named(events, "tool_start", "tool_end")
-    asked = [{"id": "call_w", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Ulm"}'}}]
-    end = named(events, "agent_end")[0].data
-    assert end["tool_calls"] == asked
-    assert (end["output"], end["finish_reason"], end["status"]) == ("Let me see.", "tool_calls", "success")
-    assert events[-1].data["outputs"][0]["content"] == asked
-    answer = await answer_of(calling(WEATHER), tmp_path, {"agent_config": {"agent_name": "A", **agent}}, lane=lane)
-    assert answer.json()["outputs"][0]["content"] == asked
-
-
-async def test_a_caller_goes_on_with_what_its_tools_answered(lane: str, tmp_path: Path) -> None:
-    asked = {"id": "call_w", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Ulm"}'}}
-    history: list[dict[str, Any]] = [
-        {"role": "user", "content": "How is it in Ulm?"},
-        {"role": "assistant", "content": None, "tool_calls": [asked]},
-        {"role": "tool", "tool_call_id": "call_w", "content": "rain"},
-    ]
-    events, exchanges = await run(
-        saying("It rains"),
-        tmp_path,
-        {"tools_list_dictionary": [FUNCTION]},
-        settings={"lane": lane},
-        history=history,
-        task=None,
-    )
-    without_nulls = [{key: value for key, value in message.items() if value is not None} for message in history]
-    assert exchanges[0].body["messages"] == (history if lane == "direct" else without_nulls)
-    assert exchanges[0].body["tools"] == [{"type": "function", "function": FUNCTION}]
-    assert events[-1].data["outputs"][0]["content"] == "It rains"
-
-
-async def test_a_callers_tool_comes_before_the_servers(tmp_path: Path) -> None:
-    before = performed["add"]
-    agent = {"tools_list_dictionary": [FUNCTION], "selected_tools": ["add"], "max_loops": 4}
-    mixed = calling(call("add", {"a": 1, "b": 2}, index=0), {**WEATHER, "index": 1})
-    script = in_turn(calling(call("add", {"a": 2, "b": 2}), text="Hm. "), mixed)
-    events, exchanges = await run(script, tmp_path, agent)
-    assert [sorted(offered(exchange)) for exchange in exchanges] == [["add", "get_weather"]] * 2
-    assert performed["add"] == before + 1, "the first answer's, not the mixed one's"
-    (asked,) = named(events, "agent_end")[0].data["tool_calls"]
-    assert asked["id"] == "call_w"
-
-
-def test_no_name_is_offered_twice() -> None:
-    """A tool of an MCP server may be named as one of the client's: the client's counts."""
-    client_tools = ClientTools([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
-    mcp_tools, taken = without_taken([tool(add), tool(fail)], [client_tools])
-    assert taken == ["add"]
-    clock = DrivenClock()
-    tools = ToolCalls("A", 1, KeptEvents(), Deadline(1, clock), clock, [mcp_tools, client_tools])
-    assert [schema["function"] for schema in tools.schemas() if "Theirs." in str(schema)] == [
-        {"name": "add", "description": "Theirs."}
-    ]
-    assert len(tools.schemas()) == 2
-
-
-async def test_a_callers_tool_in_a_swarm_is_one_outputs_content(tmp_path: Path) -> None:
-    agents = swarm_of({"agent_name": "A", "tools_list_dictionary": [FUNCTION]}, {"agent_name": "B"})
-    script = by_agent(A=calling(WEATHER, text="I need the weather."), B=saying("b"))
-    events, exchanges = await run(script, tmp_path, **agents)
-    asked, said = (output["content"] for output in events[-1].data["output"])
-    assert (asked[0]["function"]["name"], said) == ("get_weather", "b")
-    assert exchanges[1].body["messages"][-1] == {"role": "user", "content": "A: I need the weather."}
-    answer = await answer_of(by_agent(A=calling(WEATHER), B=saying("b")), tmp_path, agents)
-    assert [output["content"] for output in answer.json()["output"]] == [asked, "b"]
-
-
-async def test_calls_that_nobody_offered_are_nobodys_to_answer(tmp_path: Path) -> None:
-    """Without tools the model calls one: it is told, and asked once more."""
-    events, exchanges = await run(in_turn(calling(call("add")), saying("ok")), tmp_path, {})
-    assert results(exchanges[1]) == ['there is no tool "add"; there are none']
-    assert events[-1].data["outputs"][0]["content"] == "ok"
-
-
-async def test_an_answer_without_figures_counts_what_was_asked_for() -> None:
-    model = ScriptedModel({"A": [[CALCULATE, Finished("tool_calls")], ["two"]]})
-    end = end_of(await take_turn(model, **ACTS))
-    assert end.usage.estimated
-    assert end.usage.output_tokens >= len(CALCULATE.arguments) // 4
-
-
-# --- Hanging up at any time -------------------------------------------------------------------------------------------
-
-_HANG_UPS = 200
-_AT_ONCE = 20
-
-
-async def _fall_silent(exchange: Exchange) -> None:
-    """Wait to be hung up on. A connection that is reset, as one is that holds what nobody has read, is noticed by
-    writing only."""
-    while True:
-        await exchange.raw(b"")
-        await anyio.sleep(0.01)
-
-
-def _whim(dice: random.Random) -> Script:
-    """A provider that calls tools, plans, hands off and talks as it likes, and often falls silent."""
-    acts = [
-        call("add", {"a": 1, "b": 2}),
-        call("forever", {"what": "whim"}),
-        call("forever_in_a_thread", {"what": "whim"}),
-        call("report", {"rows": 3}),
-        call("report_from_a_thread"),
-    ]
-
-    async def act(exchange: Exchange) -> None:
-        names = offered(exchange)
-        fate = dice.random()
-        if fate < 0.05:
-            await _fall_silent(exchange)
-        await exchange.open()
-        await exchange.say(*["some words "] * dice.randrange(4))
-        if fate < 0.15:
-            await _fall_silent(exchange)
-        chosen: list[dict[str, Any]] = []
-        if "create_plan" in names:
-            chosen = [call("create_plan", {"subtasks": [{"id": 1, "title": "a"}, {"id": 2, "title": "b"}]})]
-        elif "handoff" in names and fate < 0.6:
-            chosen = [call("handoff", {"agent": "B"}), *dice.sample(acts, dice.randrange(2))]
-        elif names and fate < 0.9:
-            chosen = dice.sample(acts, dice.randrange(1, 4))
-        elif "subtask_done" in names:
-            chosen = [call("subtask_done")]
-        if chosen:
-            await exchange.delta(tool_calls=[{**each, "index": index} for index, each in enumerate(chosen)])
-        await exchange.finish("tool_calls" if chosen else "stop")
-
-    async def script(exchange: Exchange) -> None:
-        with suppress(RuntimeError):  # uvloop's, when a connection that was reset is written to
-            await act(exchange)
-
-    return script
-
-
-def _any_payload(dice: random.Random) -> tuple[str, dict[str, Any]]:
-    tools = {"selected_tools": ["add", "forever", "forever_in_a_thread", "report", "report_from_a_thread"]}
-    acting = {"agent_name": "A", "max_loops": 4, **tools}
-    planning = {"agent_name": "P", "max_loops": "auto", **tools}
-    passing = {"agent_name": "H", "max_loops": 2, "handoffs": [{**acting, "agent_name": "B"}], **tools}
-    agent = dice.choice([acting, planning, passing])
-    if dice.random() < 0.5:
-        return AGENT, {"agent_config": agent, "task": "go", "stream": dice.random() < 0.8}
-    agents = [acting, planning, passing, {"agent_name": "Z"}]
-    return SWARM, {"agents": agents, "rearrange_flow": "A, P, H -> Z", "task": "go", "stream": True}
-
-
-async def test_two_hundred_clients_hang_up_and_nothing_is_left(tmp_path: Path) -> None:
-    dice = random.Random(20260721)
-    whole = cut = 0
-
-    async def hang_up(http: httpx.AsyncClient, limit: int, patience: int) -> None:
-        """Leave after so many bytes, or when nothing more has come for so many milliseconds in which the event loop was
-        free: on a busy machine that is longer."""
-        nonlocal whole, cut
-        path, payload = _any_payload(dice)
-        received = quiet = 0
-        is_whole = False
-
-        async def lose_patience() -> None:
-            nonlocal quiet
-            while quiet < patience:
-                await anyio.sleep(0.005)
-                quiet += 5
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lose_patience)
-            async with http.stream("POST", path, json=payload) as response:
-                async for part in response.aiter_raw():
-                    received += len(part)
-                    quiet = 0
-                    if received >= limit:
-                        break
-                else:
-                    is_whole = True
-            tasks.cancel_scope.cancel()
-        whole += is_whole
-        cut += not is_whole
-
-    async with (
-        provider(_whim(dice)) as upstream,
-        local_models(upstream, tmp_path, disconnect_grace_seconds=0, **TOOLS) as url,
-    ):
-        ours, threads = asyncio.all_tasks(), set(threading.enumerate())
-        async with client(url) as http:
-            for _ in range(_HANG_UPS // _AT_ONCE):
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(_AT_ONCE):
-                        tasks.start_soon(hang_up, http, dice.randrange(1, 12_000), dice.randrange(50, 200))
-        with anyio.fail_after(30):
-            await upstream.idle()
-            while inside["whim"] or asyncio.all_tasks() - ours:  # noqa: ASYNC110  # whoever leaves last tells nobody
-                await anyio.sleep(0.01)
-        left = {thread.name for thread in set(threading.enumerate()) - threads}
-        assert left <= {"AnyIO worker thread"}, "idle ones, for the next tool"
-    assert upstream.unfinished == 0
-    assert cut > _HANG_UPS // 2
-    assert performed["whim"], "some left while tools ran"
-    assert whole + cut == _HANG_UPS

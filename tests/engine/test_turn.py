@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     "error", [ProviderRateLimited, ProviderError, ProviderUnreachable, ProviderBusy, FirstTokenTimeout]
 )
-async def test_what_can_pass_is_tried_again(error: type[ModelError]) -> None:
+async def test_temporary_failures_are_retried(error: type[ModelError]) -> None:
     model = ScriptedModel({"A": [[soon(error)], [soon(error)], ["a"]]})
     end = end_of(await take_turn(model))
     assert (end.status, end.output) == ("success", "a")
@@ -39,7 +39,7 @@ async def test_what_can_pass_is_tried_again(error: type[ModelError]) -> None:
 
 
 @pytest.mark.parametrize("error", [ProviderAuth, ProviderRejected, UpstreamTruncated])
-async def test_what_cannot_pass_is_not(error: type[ModelError]) -> None:
+async def test_permanent_failures_are_not_retried(error: type[ModelError]) -> None:
     model = ScriptedModel({"A": [[soon(error)], ["a"]]})
     notes = await take_turn(model)
     assert (failure_of(notes).failure.code, failure_of(notes).attempts) == (error.code, 1)
@@ -62,7 +62,7 @@ async def test_nothing_is_repeated_after_the_first_token(token: Line) -> None:
     assert end_of(notes).output == ("a" if token == "a" else "")
 
 
-async def test_a_fallback_speaks_when_the_first_model_could_not_begin() -> None:
+async def test_a_fallback_answers_when_the_first_model_could_not_begin() -> None:
     model = ScriptedModel({"A": [soon(ProviderError)], "B": [soon(ProviderAuth)], "C": ["c"]})
     end = end_of(await take_turn(model, fallbacks=["B", "C"], num_retries=1))
     assert (end.status, end.output, end.model) == ("success", "c", "C")
@@ -116,41 +116,41 @@ async def test_a_model_that_thinks_is_not_silent() -> None:
     assert end_of(notes).output == "a", "thoughts are not handed on"
 
 
-async def test_a_turn_has_its_own_clock() -> None:
+async def test_a_turn_has_a_timeout_of_its_own() -> None:
     notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnTimeouts(turn_seconds=50), lasts=50)
     assert failure_of(notes).failure.code == "turn_timeout"
     notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=30, lasts=30)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("turn_timeout", "a")
 
 
-async def test_a_turns_clock_goes_on_while_it_waits_to_try_again() -> None:
+async def test_a_turns_time_runs_while_it_waits_to_retry() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)]})
     notes = await take_turn(model, TurnTimeouts(turn_seconds=12.5), lasts=12.5)
     assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("turn_timeout", 1)
     assert failure_of(notes).failure.message == "A: the turn took longer than 12.5 s"
 
 
-async def test_an_answer_that_is_complete_does_not_wait_for_figures_that_never_come() -> None:
+async def test_a_complete_answer_does_not_wait_for_figures_that_never_come() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), "b"]}, order="A-")
     end = end_of(await take_turn(model, TurnTimeouts(idle_seconds=3), lasts=3))
     assert (end.status, end.output, end.finish_reason) == ("success", "a", "stop")
     assert end.usage.estimated
 
 
-async def test_figures_that_go_on_coming_do_not_hold_a_complete_answer_up() -> None:
+async def test_figures_that_keep_coming_do_not_delay_a_complete_answer() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), TokenCount(1, 1), "b"]}, order="A-")
     end = end_of(await take_turn(model, TurnTimeouts(idle_seconds=5, turn_seconds=4), lasts=4))
     assert (end.status, end.finish_reason, end.usage.output_tokens) == ("success", "stop", 1)
 
 
-async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
+async def test_no_fallback_is_called_after_the_deadline() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)], "B": ["b"]})
     notes = await take_turn(model, TurnTimeouts(turn_seconds=15), lasts=15, fallbacks=["B"])
     assert failure_of(notes).failure.code == "turn_timeout"
     assert [call.model.target for call in model.calls] == ["A"]
 
 
-async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> None:
+async def test_a_failure_that_comes_after_the_deadline_is_a_turn_timeout() -> None:
     class Late(ScriptedModel):
         async def stream(self, call: ModelCall, on_deltas: OnDeltas) -> None:
             self.calls.append(call)
@@ -163,17 +163,17 @@ async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> N
 
 
 @pytest.mark.parametrize("reason", ["\ud800", "x" * 41, "sk-ключ"])
-async def test_a_finish_reason_that_is_no_word_is_not_passed_on(reason: str) -> None:
+async def test_an_unknown_finish_reason_is_not_passed_on(reason: str) -> None:
     assert end_of(await take_turn(ScriptedModel({"A": ["a", Finished(reason)]}))).finish_reason == "unknown"
 
 
-async def test_an_answer_has_an_end() -> None:
+async def test_a_reply_has_a_largest_length() -> None:
     notes = await take_turn(ScriptedModel({"A": ["x" * (1 << 20)] * 17}))
     assert failure_of(notes).failure.code == "upstream_invalid"
     assert len(end_of(notes).output) == 16 << 20
 
 
-async def test_a_model_that_calls_a_tool_has_begun() -> None:
+async def test_a_tool_call_counts_as_the_first_token() -> None:
     model = ScriptedModel({"A": [ToolCallDelta(0, "call_1", "add", "{}"), "a"]}, order="-")
     notes = await take_turn(model, TurnTimeouts(first_token_seconds=5, idle_seconds=8), lasts=8, num_retries=0)
     assert failure_of(notes).failure.code == "idle_timeout"
@@ -197,12 +197,12 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     assert model.open == 0
 
 
-async def test_a_chunk_beyond_all_measure_fails_the_turn() -> None:
+async def test_a_delta_that_is_too_large_fails_the_turn() -> None:
     notes = await take_turn(ScriptedModel({"A": ["x" * (1 << 20), "y" * ((1 << 20) + 1)]}))
     assert failure_of(notes).failure.code == "upstream_invalid"
     assert len(end_of(notes).output) == 1 << 20
 
 
-async def test_a_thought_beyond_all_measure_fails_the_turn_too() -> None:
+async def test_reasoning_that_is_too_large_fails_the_turn() -> None:
     notes = await take_turn(ScriptedModel({"A": [Reasoning("y" * ((1 << 20) + 1))]}))
     assert failure_of(notes).failure.code == "upstream_invalid"

@@ -1,1 +1,1 @@
-"""How a plan is carried out: one agent's turn, and stages of them."""
+"""The execution of plans: stages of agents, their turns, the model calls and tool calls of a turn."""

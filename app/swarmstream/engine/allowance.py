@@ -1,4 +1,4 @@
-"""What a model call may take of its run and of the process: a share of the budget, room for its prompt."""
+"""A model call's part of what it shares with others: the run's budget, the process's room for prompts."""
 
 from dataclasses import replace
 
@@ -69,4 +69,4 @@ class Allowance:
         """
         if self._budget is None or self._reservation is None:
             return False
-        return self._budget.watch(self._reservation, length // BYTES_PER_TOKEN)
+        return self._budget.exhaust_if_passed(self._reservation, length // BYTES_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Token counts of our own, for providers that give none, and what a reply is charged (docs/engine.md, "Usage")."""
+"""Token counts of our own, for providers that give none, and what a reply is charged (docs/engine.md)."""
 
 from collections.abc import Sequence
 from dataclasses import replace

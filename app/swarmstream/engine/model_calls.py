@@ -59,7 +59,9 @@ class ModelCalls:
     def __init__(self, agent: Agent, turn: int, access: ModelAccess, run: RunContext) -> None:
         """`turn` is the turn's number."""
         self.clock = access.clock
-        self.deadline = Deadline(min(access.timeouts.turn_seconds, agent.timeout_seconds or math.inf), access.clock)
+        self.turn_deadline = Deadline(
+            min(access.timeouts.turn_seconds, agent.timeout_seconds or math.inf), access.clock
+        )
         self.omissions = Omissions(agent.sampling, access.refused)
         self.reply = PartialReply(agent.models[0])
         """The reply to the present request, or to the last one."""
@@ -88,7 +90,7 @@ class ModelCalls:
         """Prepare the models, which no timeout counts, and begin the turn's time."""
         for backend in {model.backend for model in self._agent.models}:
             await self._access.models[backend].ready()
-        self.deadline.start()
+        self.turn_deadline.start()
 
     async def call(
         self,
@@ -131,7 +133,7 @@ class ModelCalls:
                 if self.reply.deltas or not error.repeatable or retry == self._agent.max_retries:
                     raise
                 logger.info("agent %s: %s, trying again", self._agent.name, error.code)
-                await self.deadline.pause(pause_seconds(retry, error.retry_after_seconds))
+                await self.turn_deadline.pause(pause_seconds(retry, error.retry_after_seconds))
             else:
                 return
 
@@ -153,9 +155,9 @@ class ModelCalls:
     async def _stream(self) -> None:
         """Make the present request, once; its deltas become events as they come."""
         reply, allowance, model = self.reply, self._allowance, self.reply.model
-        with self.deadline.limit():
+        with self.turn_deadline.limit():
             await allowance.acquire(self._asked, model, self._agent.sampling)
-        timer = CallTimer(self._access.timeouts, self.deadline, self.clock)
+        timer = CallTimer(self._access.timeouts, self.turn_deadline, self.clock)
         stream = ReplyStream(
             reply,
             self._run.recorder,

@@ -10,7 +10,7 @@ from swarmstream.swarm.response_format import AnswerFormat
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One question of a turn, whichever model answers it."""
+    """The input of one call, for whichever model answers it."""
 
     messages: Sequence[ChatMessage] = ()
     tools: Sequence[JsonObject] = ()
@@ -18,7 +18,7 @@ class ModelInput:
     answer_format: AnswerFormat | None = None
 
     def request(self, model: ModelRef, sampling: Sampling, without: Collection[str]) -> ModelCall:
-        """Return the request for this model, but for the parameters in `without`.
+        """Return the request for this model, without the parameters in `without`.
 
         A model that takes no schemas is told the format of the answer in its system prompt.
         """

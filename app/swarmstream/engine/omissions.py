@@ -1,10 +1,16 @@
-"""Fields of requests that models turn out to refuse, learnt from refusals.
+"""Fields of requests that models refuse, learnt from their refusals.
 
-A provider that answers 400 and names a field of ours is asked once more without it, as long as no token has come. What
-then works is remembered for an hour, so that later calls leave the field out at once. What one client asks for must not
-take from others what works for them: a refusal that is about one value (an effort that the model does not have, a
-temperature out of range) is remembered for that value alone, and one that is about several fields together, or about a
-field beside others, for no longer than the turn.
+A provider that answers 400 or 422 and names a sampling field gets the request again without it, as long as no delta has
+come. A field whose omission has worked is remembered for an hour, so that later calls leave it out at once. One
+client's request must not take from others what works for them:
+
+| the refusal is about | left out | remembered |
+|---|---|---|
+| a field | the field | for an hour |
+| a value: an effort that the model lacks, a temperature out of range | the field with this value | for an hour |
+| several fields together, or one beside others | the field that it names | until the turn ends |
+
+A *mark* is a field's name, or its name with one value (`llm.traits.mark`).
 """
 
 from collections import OrderedDict
@@ -22,34 +28,34 @@ MAX_MODELS: Final = 1000
 _MAX_MARKS = 32
 """Of one model."""
 _MAX_MARK_LENGTH = 64
-"""Longer ones hold a client's words, and are not kept."""
+"""Longer ones hold text of a client's, and are not kept."""
 
 _Key = tuple[str, str, str | None]
 
 
 class RefusedFields:
-    """What models have refused lately: of the last `MAX_MODELS` that refused something."""
+    """The marks that models have refused within the hour; kept for the `MAX_MODELS` that refused something last."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._models: OrderedDict[_Key, dict[str, float]] = OrderedDict()
-        """Marks and when each is forgotten; the model that refused something last is at the end."""
+        """The marks, each with the time until which it counts; the model that refused something last is at the end."""
 
     def __len__(self) -> int:
         return len(self._models)
 
     def of(self, model: ModelRef) -> frozenset[str]:
-        """The fields, or fields with a value, that this model refuses."""
+        """Return the marks that this model refuses."""
         marks = self._models.get(_key(model))
         if marks is None:
             return frozenset()
         now = self._clock.now()
-        return frozenset(name for name, ends in marks.items() if ends > now)
+        return frozenset(name for name, until in marks.items() if until > now)
 
     def remember(self, model: ModelRef, marks: Iterable[str]) -> None:
-        """The model has answered once these were left out."""
+        """Remember these marks: the model has answered once they were left out."""
         key, now = _key(model), self._clock.now()
-        known = {name: ends for name, ends in self._models.pop(key, {}).items() if ends > now}
+        known = {name: until for name, until in self._models.pop(key, {}).items() if until > now}
         for name in marks:
             if len(name) <= _MAX_MARK_LENGTH and (name in known or len(known) < _MAX_MARKS):
                 known[name] = now + REMEMBERED_SECONDS
@@ -59,24 +65,24 @@ class RefusedFields:
 
 
 class Omissions:
-    """What the calls of one turn leave out, and what its reader has to know of that."""
+    """The fields that the calls of one turn leave out, and the warnings about them."""
 
     def __init__(self, sampling: Sampling, memory: RefusedFields) -> None:
         self._sampling = sampling
         self._memory = memory
         self._left_out: dict[_Key, frozenset[str]] = {}
-        """By model: what was known when it was asked first, and what was learnt since."""
+        """By model: the marks that were remembered at its first call in this turn, and those learnt since."""
         self._unproven: list[str] = []
-        """What the present call has learnt."""
+        """The marks that the present call has learnt; remembered once it works."""
         self._warnings: dict[str, None] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences, each once, in their order."""
+        """Sentences for the client, each once, in the order in which fields were left out."""
         return tuple(self._warnings)
 
     def of(self, model: ModelRef) -> frozenset[str]:
-        """What the next call leaves out."""
+        """Return the marks that the next request leaves out."""
         key = _key(model)
         if (known := self._left_out.get(key)) is None:
             known = self._left_out[key] = self._memory.of(model)
@@ -85,7 +91,7 @@ class Omissions:
         return known
 
     def learn(self, model: ModelRef, refusal: ProviderRejected) -> bool:
-        """Whether the call may be made again, without a field that the refusal names."""
+        """Leave out a field that the refusal names; return False if it names none that was sent."""
         sent = self._sent(model, self.of(model))
         named = next((name for name in refusal.named if name in sent), None)
         if named is None:
@@ -98,20 +104,20 @@ class Omissions:
         return True
 
     def confirm(self, model: ModelRef) -> None:
-        """The call has worked."""
+        """Remember what the call has learnt: it has worked."""
         if self._unproven:
             self._memory.remember(model, self._unproven)
             self._unproven = []
 
     def begin(self) -> None:
-        """Another call begins."""
+        """Begin another call, which has learnt nothing yet."""
         self._unproven = []
 
     def _sent(self, model: ModelRef, without: frozenset[str]) -> dict[str, Any]:
         return self._sampling.fields(model, without).fields
 
     def _warn(self, model: ModelRef, sent: dict[str, Any], marks: frozenset[str], verb: str) -> None:
-        """Say what is left out of what would be sent, or was."""
+        """Add a warning for each field of a request that these marks leave out."""
         for name, value in sent.items():
             if name not in marks and field_with_value(name, value) not in marks:
                 continue

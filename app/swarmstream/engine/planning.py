@@ -1,30 +1,18 @@
-"""The autonomous agent: it plans its work, carries the plan out, and sums up (docs/engine.md, "One turn")."""
+"""The turn of an autonomous agent: it plans its work, executes the plan, and sums up (docs/engine.md, "One turn")."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
-from typing import Any, cast
+from typing import cast
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import from_json
-from typing_extensions import TypedDict
+from pydantic import JsonValue
 
 from swarmstream.engine.final_answer import answer_without_tools
 from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.engine.reply import Reply
+from swarmstream.engine.subtasks import MAX_SUBTASKS, PLAN_EXPECTED, Subtask, in_order, parse_plan
 from swarmstream.engine.tool_calls import ToolCalls
 from swarmstream.engine.toolsets import ServerTools
-from swarmstream.errors import PlanFailed, quote
+from swarmstream.errors import PlanFailed
 from swarmstream.llm.base import ChatMessage, JsonObject
 from swarmstream.swarm.response_format import AnswerFormat
 from swarmstream.tools.base import Tool
@@ -32,18 +20,14 @@ from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError
 
 MAX_PLAN_TRIES = 3
-MAX_SUBTASKS = 20
 MAX_CALLS_PER_SUBTASK = 8
 MAX_CALLS = 50
 """Of the whole turn, before its summary."""
-_MAX_TEXT = 2_000
-_MAX_ID = 100
 
 _PLAN_FIRST = (
     "Plan first. Call create_plan with the subtasks that this takes, each with an id, a title and the ids of the "
     "subtasks that it depends on. Do not begin to work on them yet."
 )
-_PLAN_EXPECTED = "What is expected now is a call of create_plan with at least one subtask; nothing else counts."
 _DONE_EXPECTED = "Go on, or call subtask_done if this subtask is done."
 _SUM_UP = (
     "The work is done. Now write the answer to the task itself, whole, from what you have found out. "
@@ -51,30 +35,22 @@ _SUM_UP = (
 )
 
 
-class Subtask(TypedDict):
-    """A piece of the plan."""
-
-    id: str
-    title: str
-    depends_on: list[str]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _PlanTool(Tool):
-    """What a planning model is offered; `subtasks` is filled by the first sound plan."""
+    """The tool of a planning model; the first sound plan fills `subtasks`."""
 
     subtasks: list[Subtask] = field(default_factory=list[Subtask])
 
     async def perform(self, values: Mapping[str, JsonValue], context: ToolContext) -> str:
         if self.subtasks:
             raise ToolError("there is a plan already")
-        self.subtasks.extend(_checked_plan(_given(values)))
+        self.subtasks.extend(parse_plan(values))
         return "the plan is accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _DoneTool(Tool):
-    """What a working model is offered; `results` is filled when it says that it is done."""
+    """The tool by which a model ends its subtask; its call fills `results`."""
 
     results: list[str] = field(default_factory=list[str])
 
@@ -101,7 +77,7 @@ class AutonomousTurn:
             ModelError: one of its calls failed.
         """
         subtasks = await self._plan()
-        for subtask in _in_order(subtasks):
+        for subtask in in_order(subtasks):
             await self._work_on(subtask)
         self._instruct(_SUM_UP)
         return await answer_without_tools(self._calls, self._messages, answer_format)
@@ -116,7 +92,7 @@ class AutonomousTurn:
                 self._tools.write("plan", {"subtasks": cast(list[JsonValue], planning.subtasks)})
                 return planning.subtasks
             if not reply.tool_calls:
-                self._instruct(_PLAN_EXPECTED)
+                self._instruct(PLAN_EXPECTED)
         raise PlanFailed(f"the model did not come up with a plan in {MAX_PLAN_TRIES} tries")
 
     async def _work_on(self, subtask: Subtask) -> None:
@@ -151,90 +127,6 @@ class AutonomousTurn:
 
     def _instruct(self, text: str) -> None:
         self._messages.append({"role": "user", "content": text})
-
-
-def _in_order(subtasks: Sequence[Subtask]) -> Iterator[Subtask]:
-    """Each after all that it depends on, else as the model wrote them."""
-    waiting = list(subtasks)
-    done: set[str] = set()
-    while waiting:
-        following = next(subtask for subtask in waiting if done.issuperset(subtask["depends_on"]))
-        waiting.remove(following)
-        done.add(following["id"])
-        yield following
-
-
-class _Given(BaseModel):
-    """A subtask as models write it: the names that other frameworks have for the same are understood."""
-
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
-
-    id: str | None = Field(None, validation_alias=AliasChoices("id", "step_id", "task_id", "subtask_id"))
-    title: str | None = Field(None, validation_alias=AliasChoices("title", "name", "task"))
-    description: str | None = None
-    depends_on: list[str] | None = Field(None, validation_alias=AliasChoices("depends_on", "dependencies"))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_object(cls, value: Any) -> Any:
-        return {"title": value} if isinstance(value, str) else value
-
-    @field_validator("depends_on", mode="before")
-    @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | int) else value
-
-
-_given_subtasks = TypeAdapter(list[_Given])
-
-
-def _given(values: Mapping[str, JsonValue]) -> JsonValue:
-    """The subtasks in the arguments of a plan, whatever they are called."""
-    found = next((values[name] for name in ("subtasks", "steps", "tasks", "plan") if name in values), None)
-    if not isinstance(found, str):
-        return found
-    try:
-        return from_json(found)
-    except ValueError:
-        return found
-
-
-def _checked_plan(given: JsonValue) -> list[Subtask]:
-    """The plan, if it is sound.
-
-    Raises:
-        ToolError: it is not, in words for the model.
-    """
-    try:
-        read = _given_subtasks.validate_python(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, ("subtasks", *first["loc"])))
-        raise ToolError(f"{_PLAN_EXPECTED} {quote(where)}: {first['msg']}") from error
-    if not 1 <= len(read) <= MAX_SUBTASKS:
-        raise ToolError(f"a plan has 1 to {MAX_SUBTASKS} subtasks")
-    subtasks = [
-        Subtask(
-            id=(item.id or str(number))[:_MAX_ID],
-            title=(item.title or item.description or "")[:_MAX_TEXT],
-            depends_on=[other[:_MAX_ID] for other in item.depends_on or ()],
-        )
-        for number, item in enumerate(read, start=1)
-    ]
-    ids = {subtask["id"] for subtask in subtasks}
-    if len(ids) < len(subtasks):
-        raise ToolError("two subtasks have the same id")
-    for subtask in subtasks:
-        if not subtask["title"].strip():
-            raise ToolError(f"the subtask {quote(subtask['id'])} has no title")
-        for other in subtask["depends_on"]:
-            if other not in ids:
-                raise ToolError(f"{quote(subtask['id'])} depends on {quote(other)}, which is no subtask")
-    try:
-        TopologicalSorter({subtask["id"]: subtask["depends_on"] for subtask in subtasks}).prepare()
-    except CycleError as error:
-        raise ToolError("subtasks depend on each other in a circle") from error
-    return subtasks
 
 
 def _plan_tool() -> _PlanTool:

@@ -1,12 +1,13 @@
-"""Room for prompts: how many bytes of them may be on their way to models at once.
+"""Room for prompts: a bound on the bytes of prompts that are on their way to models at once.
 
-A payload of a megabyte can become a prompt for each of many agents. So each model call takes as much room as its prompt
-has bytes until it is over, out of what the process has and out of the quarter of it that one key may take; where there
-is none, it waits. A run that would not find room is not begun. From its admission to its first call it holds what its
-widest stage will take: else those that come at once would all find the same room.
+A payload of a megabyte can become a prompt for each of many agents. So a model call takes as much room as its prompt
+has bytes, from before its request to its end: out of the process's room, and out of the quarter of it that one key may
+take. A call waits where there is too little. A run that would find too little is refused. From its admission to its
+first call a run is promised what its widest stage will take; without that, runs admitted at once would all count on the
+same room.
 
-Large prompts of a key are begun one after another, with rounds of the event loop between them, for making requests of
-them takes milliseconds.
+Large prompts of a key are measured one after another, with rounds of the event loop between them: to make a request of
+one takes milliseconds, in which nobody else is served.
 """
 
 from collections.abc import Sequence
@@ -22,26 +23,26 @@ from swarmstream.llm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_BYTES: Final = 256 * 1024 * 1024
 SHARES: Final = 4
-"""One key may take one of these."""
+"""A key may take one of these."""
 
 _LARGE_BYTES = 64 * 1024
 _MANY = 256
-"""Messages, or tool calls of one: to count their bytes takes longer than a moment."""
+"""Messages, or tool calls of a message: so many take long to measure, whatever their size."""
 _ROUNDS = 3
-"""Of the event loop between two large prompts: a small request takes about as many."""
+"""Of the event loop between two large prompts: about as many as a small request takes."""
 _RETRY_AFTER_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Share:
-    """What one key takes of the room, in bytes."""
+    """One key's part of the room, in bytes."""
 
     owner: str
     taken: int = 0
     promised: int = 0
     """To runs that were admitted and have not called a model yet."""
-    users: int = 0
-    beginning: anyio.Lock = field(default_factory=anyio.Lock)
+    runs: int = 0
+    measuring: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 class PromptRoom:
@@ -53,14 +54,15 @@ class PromptRoom:
         self._taken = 0
         self._promised = 0
         self._shares: dict[str, Share] = {}
-        self._more = anyio.Event()
+        self._released = anyio.Event()
 
     def admit(self, owner: str, size: int) -> Share:
-        """Promise a new run room for this many bytes. Whoever is done with the share, which its run's calls take from,
-        gives it back with `leave`.
+        """Promise a new run room for so many bytes; return its owner's share, for the run's calls to take from.
+
+        The share is given back with `leave`.
 
         Raises:
-            LimitExceeded: a key never has as much.
+            LimitExceeded: no key ever has as much.
             Unavailable: there is too little now.
         """
         self._check(size)
@@ -72,48 +74,48 @@ class PromptRoom:
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
         self._shares[owner] = share
-        share.users += 1
+        share.runs += 1
         self._promise(share, size)
         return share
 
-    def keep_promise(self, share: Share, size: int) -> None:
-        """From now on the run's calls take their room themselves."""
+    def end_promise(self, share: Share, size: int) -> None:
+        """Free what a run was promised: from now on its calls take their room themselves."""
         self._promise(share, -size)
 
     def leave(self, share: Share) -> None:
-        """The run is over."""
-        share.users -= 1
-        if not share.users:
+        """Give back the share of a run that is over."""
+        share.runs -= 1
+        if not share.runs:
             del self._shares[share.owner]
 
     async def measure(self, share: Share, messages: Sequence[ChatMessage], sizes: PromptSizes) -> PromptSize:
-        """The prompt's size. Large prompts are begun one after another, with time for others between them."""
+        """Return the prompt's size; before that, wait for the share's other large prompts if this is one."""
         if not _are_many(messages) and (size := sizes.measure(messages)).bytes <= _LARGE_BYTES:
             return size
-        async with share.beginning:
+        async with share.measuring:
             for _ in range(_ROUNDS):
                 await checkpoint()
             return sizes.measure(messages)
 
-    async def take(self, share: Share, size: int) -> None:
-        """Wait until there is room for so many bytes, which are to be given back with `free`.
+    async def acquire(self, share: Share, size: int) -> None:
+        """Take room for so many bytes, which `release` gives back; waits until there is as much.
 
         Raises:
-            LimitExceeded: a key never has as much.
+            LimitExceeded: no key ever has as much.
         """
         self._check(size)
         while self._taken + size > self._max_bytes or share.taken + size > self.max_share_bytes:
-            await self._more.wait()
+            await self._released.wait()
         share.taken += size
         self._taken += size
 
-    def free(self, share: Share, size: int) -> None:
-        """The call is over."""
+    def release(self, share: Share, size: int) -> None:
+        """Give room back, and wake the calls that wait for some."""
         share.taken -= size
         self._taken -= size
         if size:
-            more, self._more = self._more, anyio.Event()
-            more.set()
+            released, self._released = self._released, anyio.Event()
+            released.set()
 
     def _check(self, size: int) -> None:
         if size > self.max_share_bytes:

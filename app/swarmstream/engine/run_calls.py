@@ -1,4 +1,4 @@
-"""The model calls of one run: how many it may make, and room for their prompts."""
+"""The model calls of one run: their bound, and room for their prompts."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,13 +14,13 @@ DEFAULT_MAX_CALLS: Final = 2000
 
 
 def _ignore(_: RunError) -> None:
-    pass
+    """Do nothing: the run has not begun, or is over."""
 
 
 class RunCalls:
-    """Counts the calls of a run, retries included, and holds room for the prompts of those that go on.
+    """Counts the calls of a run, retries included, and takes room for the prompts of the present ones.
 
-    Making one admits the run; whoever makes it closes it when the run is over.
+    To make one is to admit the run, with room for its first prompts; `close` gives up what is still held for it.
     """
 
     def __init__(
@@ -30,10 +30,11 @@ class RunCalls:
         owner: str = "",
         expected_bytes: int = 0,
     ) -> None:
-        """`expected_bytes` is what the prompts of the widest stage will take.
+        """`expected_bytes` is the size of the prompts of the widest stage.
 
         Raises:
-            LimitExceeded, Unavailable: there is no room for it.
+            LimitExceeded: `owner` never has so much room.
+            Unavailable: there is too little room now.
         """
         self.max_calls = max_calls
         self._made = 0
@@ -45,48 +46,48 @@ class RunCalls:
         self._sizes = PromptSizes()
 
     def resume(self, made: int, on_limit: Callable[[RunError], None]) -> None:
-        """The run begins, or goes on after so many calls. `on_limit` is called once it may make no more: it ends it."""
+        """Begin the run, or go on after so many calls. `on_limit` ends the run once it has reached a limit."""
         self._made = made
         self._on_limit = on_limit
 
     async def measure(self, messages: Sequence[ChatMessage]) -> PromptSize:
-        """How large a prompt is; waits for its turn if it is large."""
+        """Return the size of a prompt. Large ones of an owner are measured one after another."""
         return await self._room.measure(self._share, messages, self._sizes)
 
     async def begin(self, prompt: PromptSize) -> int:
-        """Wait until a call with this prompt may be made; what it holds until `end`.
+        """Count a call and wait for room for its prompt; return the bytes to give back with `end`.
 
-        Where the run has reached a limit, it is ended, and this returns only by being cancelled.
+        Where the run has reached a limit it ends, and this returns only by being cancelled.
         """
         self._made += 1
         if self._made > self.max_calls:
             await self._stop(f"the run has made {self.max_calls} model calls, all that SWARMSTREAM_MAX_CALLS allows")
-        self._keep_promise()
+        self._end_promise()
         try:
-            await self._room.take(self._share, prompt.bytes)
+            await self._room.acquire(self._share, prompt.bytes)
         except LimitExceeded as error:
             await self._stop(error.detail)
         return prompt.bytes
 
     def repeat(self) -> None:
-        """A call that goes on is made once more, with the same prompt; a limit holds up the one after it."""
+        """Count a call that is repeated while it holds its room; a limit stops the next call, not this one."""
         self._made += 1
 
     def end(self, held: int) -> None:
-        """The call is over."""
-        self._room.free(self._share, held)
+        """Give back the room of a call that is over."""
+        self._room.release(self._share, held)
 
     def close(self) -> None:
-        """The run is over."""
+        """End the run: it makes no more calls. Without effect the second time."""
         if not self._is_closed:
             self._is_closed = True
-            self._on_limit = _ignore  # it is the run's: held, it would keep the run in memory
-            self._keep_promise()
+            self._on_limit = _ignore  # a method of the run, which it would keep in memory
+            self._end_promise()
             self._room.leave(self._share)
 
-    def _keep_promise(self) -> None:
+    def _end_promise(self) -> None:
         promised, self._promised = self._promised, 0
-        self._room.keep_promise(self._share, promised)
+        self._room.end_promise(self._share, promised)
 
     async def _stop(self, reason: str) -> None:
         self._on_limit(RunLimitReached(reason))

@@ -9,7 +9,7 @@ from swarmstream.engine.run_calls import RunCalls
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run as its turns see it."""
+    """A run's recorder, its budget and its count of model calls."""
 
     recorder: Recorder
     budget: Budget | None = None

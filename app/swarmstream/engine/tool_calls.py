@@ -1,7 +1,7 @@
 """The tools of one turn: what its model is offered, and how its calls are answered (docs/engine.md, "One turn")."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from anyio import TaskHandle, create_task_group
 from pydantic import JsonValue
@@ -72,7 +72,7 @@ class ToolCalls:
     async def answer(self, reply: Reply) -> list[ChatMessage]:
         """Run the tools that the reply calls, all at once; return the messages that the model goes on from.
 
-        A tool that fails is an answer, too: the model is told once.
+        A tool that fails is answered by its error; it does not run again.
 
         Raises:
             TurnTimeout: the turn's deadline came first.
@@ -106,7 +106,11 @@ class ToolCalls:
         is_error = True
         output = _CANCELLED
         try:
-            output = await self._perform(call)
+            tool = _named(call.name, self._tools)
+            context = ToolContext(
+                agent=self._agent, turn=self._turn, tool_call_id=call.id, tool=call.name, sink=self.write
+            )
+            output = await tool.call(call.arguments, context, self._clock)
             is_error = False
         except ToolError as error:
             output = str(error)
@@ -114,19 +118,24 @@ class ToolCalls:
             self._append_end(call, output, began_ms, is_error=is_error)
         return output
 
-    async def _perform(self, call: ToolCall) -> str:
-        tool = self._tools.get(call.name)
-        if tool is None:
-            names = [name for name, known in self._tools.items() if known is not None]
-            known = f"there are {', '.join(names)}" if names else "there are none"
-            raise ToolError(f"there is no tool {quote(call.name)}; {known}")
-        context = ToolContext(agent=self._agent, turn=self._turn, tool_call_id=call.id, tool=call.name, sink=self.write)
-        return await tool.call(call.arguments, context, self._clock)
-
     def _append_end(self, call: ToolCall, output: str, began_ms: int, *, is_error: bool) -> None:
         now_ms = self._recorder.now_ms()
         seconds = (now_ms - began_ms) / 1000
         self._recorder.append(ToolEnded(now_ms, self._agent, self._turn, call.id, call.name, output, is_error, seconds))
+
+
+def _named(name: str, tools: Mapping[str, Tool | None]) -> Tool:
+    """Return the tool of this name.
+
+    Raises:
+        ToolError: none is answered here.
+    """
+    tool = tools.get(name)
+    if tool is None:
+        ours = [other for other, known in tools.items() if known is not None]
+        listed = f"there are {', '.join(ours)}" if ours else "there are none"
+        raise ToolError(f"there is no tool {quote(name)}; {listed}")
+    return tool
 
 
 def _as_message(reply: Reply) -> ChatMessage:

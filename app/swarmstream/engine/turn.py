@@ -98,7 +98,7 @@ class TurnRunner:
 
 
 class _TurnInProgress:
-    """One turn in progress."""
+    """A turn in progress, taken once."""
 
     def __init__(
         self, turn: Turn, messages: Sequence[ChatMessage], run: RunContext, calls: ModelCalls, mcp: McpHub
@@ -149,7 +149,7 @@ class _TurnInProgress:
         mcp_tools, taken = without_taken(session.tools, [*toolsets, client_tools])
         toolsets += [mcp_tools, client_tools]
         tool_calls = ToolCalls(
-            self._agent.name, self._turn.number, self._recorder, self._calls.deadline, self._calls.clock, toolsets
+            self._agent.name, self._turn.number, self._recorder, self._calls.turn_deadline, self._calls.clock, toolsets
         )
         faults = [(urlsplit(fault.server.url).hostname or "mcp", fault.message) for fault in session.faults]
         faults += [(name, _LEFT_OUT) for name in taken]
