@@ -71,7 +71,7 @@ def cost_of_reasons(schema: Any, depth: int) -> int:
 
 
 class _Cost:
-    """One computation of the cost of a schema."""
+    """A computation of the cost of a schema."""
 
     def __init__(self, schema: Any, steps: SchemaSteps | None = None) -> None:
         self._root = schema
