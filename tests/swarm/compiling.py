@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from swarmstream.errors import (
-    AppError,
-)
+from swarmstream.errors import AppError
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.llm.registry import Registry
 from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
@@ -45,7 +43,7 @@ def one(spec: dict[str, Any], *, models: ModelRegistry | None = None, **fields: 
 
 
 def refused(error: type[AppError], fields: dict[str, Any], *, at: Loc, **options: Any) -> str:
-    """What the swarm with these fields is refused with."""
+    """Return the detail of the refusal of a swarm with these fields."""
     with pytest.raises(error) as caught:
         swarm_of(fields, **options)
     assert type(caught.value) is error

@@ -4,24 +4,10 @@ from typing import Any
 
 import pytest
 
-from swarmstream.errors import (
-    AppError,
-    NoCredentials,
-    UnknownModel,
-    UnsupportedOption,
-)
+from swarmstream.errors import AppError, NoCredentials, UnknownModel, UnsupportedOption
 from swarmstream.llm.registry import Registry
 from swarmstream.swarm.prompts import prompt as prompt_of
-from tests.swarm.compiling import (
-    OPENAI,
-    Loc,
-    agent_of,
-    agent_refused,
-    agents,
-    one,
-    refused,
-    swarm_of,
-)
+from tests.swarm.compiling import OPENAI, Loc, agent_of, agent_refused, agents, one, refused, swarm_of
 
 LLM_ARGS = [
     "top_p",
@@ -56,7 +42,7 @@ def test_an_option_of_an_agent_may_be_empty(option: str, empty: Any) -> None:
         assert agent_of({"agent_config": spec}).warnings == ()
 
 
-def test_running_in_the_foreground_can_be_said_aloud() -> None:
+def test_running_in_the_foreground_can_be_requested() -> None:
     assert swarm_of({"background": False}).warnings == ()
 
 
@@ -133,7 +119,7 @@ def test_max_tokens_is_lowered_to_what_the_model_can_only_where_it_is_not_given(
     assert agent.sampling.max_tokens_of(agent.models[0]) == max_tokens
 
 
-def test_an_agent_that_says_nothing_of_itself_has_the_contracts_defaults() -> None:
+def test_an_agent_without_fields_has_the_contracts_defaults() -> None:
     agent = one({})
     assert agent.system_prompt is None
     assert (agent.max_retries, agent.timeout_seconds) == (2, None)
@@ -143,7 +129,7 @@ def test_an_agent_that_says_nothing_of_itself_has_the_contracts_defaults() -> No
     assert swarm_of({}).plan.loops == 1
 
 
-def test_what_an_agent_says_of_itself_reaches_its_plan() -> None:
+def test_all_fields_of_an_agent_reach_its_plan() -> None:
     spec = {
         "temperature": 0,
         "max_tokens": 7,

@@ -5,19 +5,9 @@ from typing import Any
 
 import pytest
 
-from swarmstream.errors import (
-    InvalidRequest,
-    NoTask,
-)
+from swarmstream.errors import InvalidRequest, NoTask
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from tests.swarm.compiling import (
-    HI,
-    agent_of,
-    agent_refused,
-    invalid_at,
-    refused,
-    swarm_of,
-)
+from tests.swarm.compiling import HI, agent_of, agent_refused, invalid_at, refused, swarm_of
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(60)).decode()
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(60)).decode()
@@ -68,7 +58,7 @@ def test_an_image_goes_with_the_task(given: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("given", NOT_IMAGES)
-def test_what_is_no_image_is_refused_wherever_it_stands(given: str) -> None:
+def test_anything_but_an_image_is_refused_in_every_field_for_images(given: str) -> None:
     good = "https://example.com/a.png"
     part = {"type": "image_url", "image_url": {"url": given}}
     message = {"role": "user", "content": [{"type": "text", "text": "see"}, part]}

@@ -4,16 +4,9 @@ from typing import Any
 
 import pytest
 
-from swarmstream.errors import (
-    LimitExceeded,
-)
+from swarmstream.errors import LimitExceeded
 from swarmstream.swarm.limits import PlanLimits
-from tests.swarm.compiling import (
-    agents,
-    names,
-    refused,
-    swarm_of,
-)
+from tests.swarm.compiling import agents, names, refused, swarm_of
 
 
 def test_as_many_agents_as_the_limit_says_and_not_one_more() -> None:

@@ -4,16 +4,8 @@ from typing import Any
 
 import pytest
 
-from swarmstream.errors import (
-    NoTask,
-)
-from tests.swarm.compiling import (
-    HI,
-    agent_of,
-    agent_refused,
-    refused,
-    swarm_of,
-)
+from swarmstream.errors import NoTask
+from tests.swarm.compiling import HI, agent_of, agent_refused, refused, swarm_of
 
 
 @pytest.mark.parametrize(
@@ -38,7 +30,7 @@ def test_an_empty_one_among_several_tasks_is_refused(tasks: list[str], index: in
     refused(NoTask, {"task": None, "tasks": tasks}, at=("tasks", index))
 
 
-def test_a_task_is_what_the_conversation_opens_with() -> None:
+def test_a_conversation_opens_with_the_task() -> None:
     plan = swarm_of({"task": " write\n"}).plan
     assert plan.openings == (({"role": "user", "content": " write\n"},),)
     assert plan.given_as == "task"

@@ -7,14 +7,7 @@ from pydantic import ValidationError
 
 from swarmstream.swarm.messages import Message
 from swarmstream.swarm.payloads import AgentRequest, AgentSpec, SwarmRequest
-from tests.swarm.compiling import (
-    HI,
-    OPENAI,
-    agents,
-    invalid_at,
-    names,
-    swarm_of,
-)
+from tests.swarm.compiling import HI, OPENAI, agents, invalid_at, names, swarm_of
 
 
 def test_nulls_mean_not_given() -> None:
@@ -40,7 +33,7 @@ def test_nulls_in_an_agents_payload_mean_not_given() -> None:
     assert AgentRequest.model_validate(full) == AgentRequest.model_validate(sparse)
 
 
-def test_a_null_is_not_given_also_where_the_field_is_required() -> None:
+def test_a_null_counts_as_not_given_in_required_fields_too() -> None:
     assert invalid_at(AgentRequest, {"agent_config": None, "task": "go"}) == [("agent_config",)]
 
 

@@ -35,7 +35,7 @@ OURS = ["SequentialWorkflow", "AgentRearrange", "ConcurrentWorkflow"]
         ({"swarm_type": "AgentRearrange", "rearrange_flow": "C->A,B"}, "AgentRearrange", [["C"], ["A", "B"]]),
     ],
 )
-def test_each_kind_of_swarm_has_its_stages(fields: dict[str, Any], swarm_type: str, stages: list[list[str]]) -> None:
+def test_each_swarm_type_has_its_stages(fields: dict[str, Any], swarm_type: str, stages: list[list[str]]) -> None:
     compiled = swarm_of({"agents": agents("A", "B", "C"), **fields})
     assert compiled.swarm_type == swarm_type
     assert names(compiled) == stages

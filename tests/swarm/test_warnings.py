@@ -2,13 +2,7 @@
 
 import pytest
 
-from tests.swarm.compiling import (
-    HI,
-    agent_of,
-    agents,
-    names,
-    swarm_of,
-)
+from tests.swarm.compiling import HI, agent_of, agents, names, swarm_of
 
 WITHOUT_EFFECT = [
     "use_cases",
@@ -91,11 +85,11 @@ def test_no_known_field_is_named() -> None:
     assert compiled.warnings == ()
 
 
-def test_agents_that_never_speak_are_named() -> None:
+def test_agents_that_are_not_in_the_flow_are_named() -> None:
     assert swarm_of({"rearrange_flow": "A"}).warnings == ('agent "B" is not in the flow',)
 
 
-def test_a_flow_that_nobody_follows_is_named() -> None:
+def test_a_flow_without_effect_is_named() -> None:
     compiled = swarm_of({"swarm_type": "SequentialWorkflow", "rearrange_flow": "B -> A -> ???"})
     assert compiled.warnings == ("rearrange_flow ignored: SequentialWorkflow has no flow",)
     assert names(compiled) == [["A"], ["B"]]

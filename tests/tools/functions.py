@@ -56,7 +56,7 @@ async def call(
     written: Written | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> str:
-    """What a model is told that calls it; `arguments` is JSON text, or becomes it."""
+    """Return the text for a model that calls it. `arguments` is JSON text, or becomes it."""
     made = function if isinstance(function, Tool) else tool(function)
     with anyio.fail_after(30):
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -64,7 +64,7 @@ async def call(
 
 
 async def failure(function: Callable[..., Any] | Tool, arguments: Any = "{}") -> str:
-    """What a model is told when the call fails."""
+    """Return the error for the model when the call fails."""
     with pytest.raises(ToolError) as caught:
         await call(function, arguments)
     return str(caught.value)
@@ -92,7 +92,7 @@ def collects(*values: int) -> None: ...
 
 
 def value_or_failure(function: Callable[..., Any], *arguments: str, failed: Any = 0) -> Any:
-    """What it returns, or `failed` where it says no, shortly."""
+    """Return the value, or `failed` for a short tool error."""
     try:
         return function(*arguments)
     except ToolError as error:

@@ -17,7 +17,7 @@ from swarmstream.tools.mcp.server import McpServer
 from tests.fakes.mcp_server import OBJECT, Asked
 
 SECRET = "hush-hush-token"
-Told = list[tuple[str, JsonValue]]
+Written = list[tuple[str, JsonValue]]
 
 
 def hub(*entries: str, clock: Clock = SYSTEM_CLOCK) -> McpHub:
@@ -33,11 +33,11 @@ def named(session: McpTools) -> dict[str, Tool]:
     return {tool.name: tool for tool in session.tools}
 
 
-async def call(tool: Tool, told: Told | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
-    heard: Told = [] if told is None else told
+async def call(tool: Tool, told: Written | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
+    written: Written = [] if told is None else told
 
     def sink(name: str, data: JsonValue) -> None:
-        heard.append((name, data))
+        written.append((name, data))
 
     context = ToolContext(agent="a", turn=1, tool_call_id="c", tool=tool.name, sink=sink)
     with fail_after(30):
@@ -45,16 +45,16 @@ async def call(tool: Tool, told: Told | None = None, clock: Clock = SYSTEM_CLOCK
 
 
 @asynccontextmanager
-async def tools_of(url: str, its_hub: McpHub | None = None, **more: Any) -> AsyncGenerator[dict[str, Tool]]:
+async def tools_of(url: str, mcp_hub: McpHub | None = None, **more: Any) -> AsyncGenerator[dict[str, Tool]]:
     with fail_after(30):
-        async with (its_hub or hub()).session([server(url, **more)]) as session:
+        async with (mcp_hub or hub()).session([server(url, **more)]) as session:
             yield named(session)
 
 
-async def fault_of(url: str, its_hub: McpHub | None = None) -> str:
+async def fault_of(url: str, mcp_hub: McpHub | None = None) -> str:
     """Why this server offers nothing."""
     with fail_after(30):
-        async with (its_hub or hub()).session([server(url)]) as session:
+        async with (mcp_hub or hub()).session([server(url)]) as session:
             [fault] = session.faults
             assert not session.tools
     assert SECRET not in fault.message

@@ -25,7 +25,7 @@ def test_the_clock_tells_the_time_with_its_offset(timezone: str, name: str) -> N
 @pytest.mark.parametrize(
     "timezone", ["", "Mars/Olympus", "../../etc/passwd", "/etc/passwd", "America", "a\x00b", "x" * 9000]
 )
-async def test_a_time_zone_that_is_none_is_a_failure(timezone: str) -> None:
+async def test_an_unknown_time_zone_is_a_failure(timezone: str) -> None:
     assert "is no time zone that is known here" in await failure(clock, {"timezone": timezone})
 
 
@@ -59,7 +59,7 @@ DOCUMENT = {
         ("é", None),
     ],
 )
-def test_a_query_finds_what_stands_at_its_path(path: str, value: Any) -> None:
+def test_a_query_finds_the_value_at_its_path(path: str, value: Any) -> None:
     assert json.loads(query_json(json.dumps(DOCUMENT), path)) == value
 
 
@@ -82,7 +82,7 @@ def test_a_query_s_answer_is_json_whatever_the_document_holds() -> None:
         ("a." * 501, "the path is longer than 1,000 characters"),
     ],
 )
-async def test_a_query_says_what_is_wrong_with_its_path(path: str, told: str) -> None:
+async def test_a_query_names_the_error_in_its_path(path: str, told: str) -> None:
     assert (await failure(query_json, {"document": json.dumps(DOCUMENT), "path": path})).startswith(told)
 
 
@@ -94,13 +94,13 @@ async def test_a_query_says_what_is_wrong_with_its_path(path: str, told: str) ->
         ('"' + "ä" * 131_072 + '"', "the document is larger than 256 kB"),
     ],
 )
-async def test_a_query_says_what_is_wrong_with_its_document(document: str, told: str) -> None:
+async def test_a_query_names_the_error_in_its_document(document: str, told: str) -> None:
     assert (await failure(query_json, {"document": document, "path": ""})).startswith(told)
 
 
 @given(st.text(), st.text(st.sampled_from("$.[]/~01a")))
 @settings(deadline=None, max_examples=100)
 @example("\ud800", "")
-def test_no_query_does_more_than_fail(document: str, path: str) -> None:
+def test_every_query_yields_a_value_or_a_tool_error(document: str, path: str) -> None:
     for text in (document, '{"a":[[1,{"$":0}]]}'):
         json.loads(value_or_failure(query_json, text, path, failed="null"))

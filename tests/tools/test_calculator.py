@@ -87,7 +87,7 @@ def test_the_calculator_has_the_values_that_python_has(expression: str) -> None:
 @example("-" * 999 + "1")
 @example("max(" * 200 + "1 1")
 @example("1" + "**1" * 300)
-def test_no_expression_does_more_than_fail(expression: str) -> None:
+def test_every_expression_yields_a_value_or_a_tool_error(expression: str) -> None:
     assert abs(value_or_failure(calculate, expression)) < math.inf
 
 
@@ -113,7 +113,7 @@ def test_no_expression_does_more_than_fail(expression: str) -> None:
         ("-" * 51 + "1", "the expression is nested more than 50 deep"),
     ],
 )
-async def test_the_calculator_says_what_is_wrong(expression: str, told: str) -> None:
+async def test_the_calculator_names_the_error(expression: str, told: str) -> None:
     assert (await failure(calculator, {"expression": expression})).startswith(told)
 
 
@@ -122,7 +122,7 @@ def test_integers_may_have_4096_bits_and_no_more() -> None:
     assert by_us("2**4095 + 2**4095") == by_us("2**4096") == by_us("2**2048 * 2**2048") == "no value"
 
 
-def test_what_python_s_parser_would_warn_of_never_reaches_it() -> None:
+def test_expressions_that_python_s_parser_warns_of_never_reach_it() -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for glued in ["1if 1else 2", "0x1for 2", "1.in(1)", "1jand 1", "x.5if 1", "1_0or 1", "1e5is 1", "0b1not 1"]:

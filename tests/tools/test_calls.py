@@ -21,7 +21,7 @@ from tests.tools.functions import Address, Color, Order, Point, Written, call, f
 pytestmark = pytest.mark.anyio
 
 
-async def test_arguments_arrive_as_what_the_annotations_say() -> None:
+async def test_arguments_arrive_in_the_annotated_types() -> None:
     def function(
         color: Color, point: Point, address: Address, order: Order, day: date, maybe: int | None = None
     ) -> str:
@@ -43,7 +43,7 @@ async def test_a_whole_float_is_an_integer_as_json_schema_says() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", "{}"])
-async def test_no_arguments_at_all_are_none(arguments: str) -> None:
+async def test_an_empty_text_counts_as_no_arguments(arguments: str) -> None:
     assert await call(lambda_named("nothing"), arguments) == "null"
 
 
@@ -72,11 +72,11 @@ def lambda_named(name: str) -> Tool:
         ),
     ],
 )
-async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments: str, told: str) -> None:
+async def test_arguments_that_do_not_fit_are_an_error_for_the_model(arguments: str, told: str) -> None:
     assert (await failure(plus, arguments)).startswith(told)
 
 
-async def test_a_misfit_deep_inside_is_told_by_its_path() -> None:
+async def test_a_violation_deep_inside_is_named_by_its_path() -> None:
     def function(orders: list[Order]) -> None: ...
 
     told = await failure(function, {"orders": [{"id": 1}, {"id": "x"}]})
@@ -89,7 +89,7 @@ LONG_NAMES = {"a": 1, "b": 2} | {"z" * length: 1 for length in range(1000, 1010)
 @pytest.mark.parametrize(
     "arguments", [{"z" * 10_000: 1}, "z" * 10_000, {"a": "z" * 10_000, "b": {"z" * 10_000: 1}}, LONG_NAMES]
 )
-async def test_what_the_model_sent_is_not_repeated_to_it(arguments: Any) -> None:
+async def test_the_model_s_own_values_are_not_repeated_to_it(arguments: Any) -> None:
     told = await failure(plus, arguments)
     assert told.count("z") <= 200
     assert len(told) <= MAX_ERROR_CHARACTERS
@@ -125,7 +125,7 @@ async def test_an_awaitable_that_a_plain_function_returns_is_awaited() -> None:
 
 
 @pytest.mark.noisy
-async def test_an_exception_is_told_by_its_type_and_message() -> None:
+async def test_an_exception_becomes_its_type_and_message() -> None:
     def function() -> None:
         raise ValueError("no such customer")
 
@@ -134,7 +134,7 @@ async def test_an_exception_is_told_by_its_type_and_message() -> None:
 
 @pytest.mark.noisy
 @pytest.mark.parametrize("error", [ValueError("x" * 10_000), SystemExit(3), StopIteration(1), TimeoutError("its own")])
-async def test_whatever_a_function_raises_ends_the_call_alone(error: BaseException) -> None:
+async def test_any_exception_of_a_function_ends_only_its_call(error: BaseException) -> None:
     def function() -> None:
         raise error
 
@@ -144,7 +144,7 @@ async def test_whatever_a_function_raises_ends_the_call_alone(error: BaseExcepti
 
 
 @pytest.mark.noisy
-async def test_an_exception_that_cannot_be_shown_is_told_by_its_type() -> None:
+async def test_an_exception_that_cannot_be_shown_becomes_its_type() -> None:
     class Rude(Exception):
         def __str__(self) -> str:
             raise ValueError
@@ -155,7 +155,7 @@ async def test_an_exception_that_cannot_be_shown_is_told_by_its_type() -> None:
     assert await failure(function) == "function failed: Rude: (no message)"
 
 
-async def test_a_tool_may_speak_to_the_model_in_its_own_words() -> None:
+async def test_a_tool_error_reaches_the_model_as_it_is() -> None:
     def function() -> None:
         raise ToolError("ask for a smaller range")
 
@@ -217,7 +217,7 @@ async def test_a_call_that_takes_too_long_is_given_up() -> None:
         await time.advance(12.5)
 
 
-async def test_a_thread_that_takes_too_long_is_left_to_itself_and_can_write_no_more() -> None:
+async def test_a_thread_that_takes_too_long_runs_on_and_can_write_no_more() -> None:
     may_go_on = threading.Event()
     time = DrivenClock()
     began, ended = anyio.Event(), anyio.Event()

@@ -25,7 +25,7 @@ async def test_a_context_is_filled_in_and_no_parameter_of_the_model_s() -> None:
     assert "no parameter" in await failure(made, {"count": 3, "ctx": {}})
 
 
-async def test_a_context_is_recognised_however_it_is_annotated() -> None:
+async def test_a_context_is_recognised_in_every_form_of_annotation() -> None:
     def function(
         a: ToolContext, b: "ToolContext", c: ToolContext | None = None, *, d: Annotated[ToolContext, "x"]
     ) -> int:
@@ -53,7 +53,7 @@ async def test_a_tool_writes_to_the_stream_from_the_loop_and_from_a_thread() -> 
     ]
 
 
-async def test_what_is_written_is_a_copy() -> None:
+async def test_an_event_stores_a_copy_of_its_data() -> None:
     written: Written = []
     data = {"a": [1]}
     await context(written).write_event_to_stream("x", data)

@@ -226,7 +226,7 @@ async def test_bound_methods_objects_and_wrapped_functions_are_tools() -> None:
     assert await call(math.sqrt, {"x": 4}) == "2.0"
 
 
-async def test_what_a_partial_has_bound_is_not_the_model_s_to_see_or_change() -> None:
+async def test_arguments_that_a_partial_has_bound_are_hidden_from_models() -> None:
     made = tool(functools.partial(plus, b=40))
     assert (made.name, list(made.parameters["properties"] or ())) == ("plus", ["a"])  # pyright: ignore[reportArgumentType]
     assert await call(made, {"a": 2}) == "42"
@@ -264,7 +264,9 @@ async def generates(a: int) -> Any:
         (max, "the signature of max cannot be read"),
     ],
 )
-def test_what_no_model_could_call_is_refused_where_it_is_written(function: Callable[..., Any], reason: str) -> None:
+def test_a_function_that_no_model_can_call_is_refused_at_its_definition(
+    function: Callable[..., Any], reason: str
+) -> None:
     with pytest.raises(ToolDefinitionError) as caught:
         tool(function)
     assert str(caught.value).startswith(reason)
@@ -276,7 +278,7 @@ def test_a_name_that_openai_does_not_accept_is_refused(name: str) -> None:
         tool(name=name)(plus)
 
 
-async def test_the_decorator_s_words_win_and_the_function_stays_callable() -> None:
+async def test_name_and_description_of_the_decorator_win_and_the_function_stays_callable() -> None:
     @tool(name="sum-up", description="Sum up.", timeout_seconds=5)
     def add(a: int, b: int) -> int:
         """Add."""
@@ -287,7 +289,7 @@ async def test_the_decorator_s_words_win_and_the_function_stays_callable() -> No
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan])
-def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
+def test_a_time_limit_that_is_not_positive_is_refused(seconds: float) -> None:
     with pytest.raises(ToolDefinitionError, match="timeout_seconds must be greater than 0"):
         tool(plus, timeout_seconds=seconds)
 

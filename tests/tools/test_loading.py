@@ -96,7 +96,7 @@ def _described(a: int | None, b: Color, c: Literal["x"], d: Order, e: Annotated[
     """Do it."""
 
 
-def test_what_models_are_not_told_of_an_operators_tool_is_said() -> None:
+def test_missing_descriptions_of_an_operators_tool_are_listed() -> None:
     tools = toolbox([("a:undescribed", tool(undescribed)), ("a:described", tool(_described))])
     assert list(missing_descriptions(tools)) == [
         'the tool "_undescribed" has no docstring: models are not told what it does',
@@ -105,6 +105,6 @@ def test_what_models_are_not_told_of_an_operators_tool_is_said() -> None:
 
 
 @pytest.mark.noisy
-def test_it_is_said_when_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_descriptions_are_logged_when_the_server_starts(caplog: pytest.LogCaptureFixture) -> None:
     create_app(Settings.model_construct(tools=(f"{__name__}:undescribed",), data_dir=None), environ={})
     assert [record.levelname for record in caplog.records if 'no type for "a"' in record.getMessage()] == ["WARNING"]

@@ -16,7 +16,7 @@ from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.server import McpServer
 from tests.conftest import ROOT
 from tests.fakes.mcp_server import Asked, Overheard, official, rogue
-from tests.tools.mcp_calls import SECRET, Told, answering, call, described, hub, server, tools_of
+from tests.tools.mcp_calls import SECRET, Written, answering, call, described, hub, server, tools_of
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +101,7 @@ async def test_headers_are_sent_with_each_request_and_never_shown(its: tuple[str
     assert SECRET not in repr(server(url)) + repr(tools)
 
 
-async def test_headers_cannot_be_used_to_say_more_or_to_speak_to_another_host() -> None:
+async def test_headers_cannot_smuggle_others_or_reach_another_host() -> None:
     async with rogue() as its:
         headers = (("Host", "other.example"), ("Accept-Encoding", "gzip"), ("Content-Length", "7"), ("X-Mine", "1"))
         async with hub().session([McpServer(its.url, headers)]) as session:
@@ -128,7 +128,7 @@ async def test_arguments_that_do_not_fit_are_not_sent(its: tuple[str, Overheard]
 async def test_calls_at_once_share_one_session_and_report_progress(its: tuple[str, Overheard]) -> None:
     url, overheard = its
     overheard.methods.clear()
-    told: Told = []
+    told: Written = []
     answers: list[str] = []
     async with tools_of(url) as tools:
 
@@ -149,26 +149,26 @@ async def test_calls_at_once_share_one_session_and_report_progress(its: tuple[st
 
 async def test_a_list_is_remembered_for_this_url_with_these_headers_only(its: tuple[str, Overheard]) -> None:
     url, overheard = its
-    its_hub = hub()
+    mcp_hub = hub()
     overheard.methods.clear()
-    await its_hub.probe(server(url), seconds=5)
+    await mcp_hub.probe(server(url), seconds=5)
     assert overheard.methods.count("tools/list") == 1
     overheard.methods.clear()
-    async with tools_of(url, its_hub) as tools:
+    async with tools_of(url, mcp_hub) as tools:
         assert overheard.methods == []
         assert await call(tools["add"], a=1, b=2) == "3"
     assert "tools/list" not in overheard.methods
-    async with its_hub.session([McpServer(url)]) as session:
+    async with mcp_hub.session([McpServer(url)]) as session:
         assert session.tools
     assert "tools/list" in overheard.methods
 
 
 async def test_first_calls_at_once_begin_one_session() -> None:
-    its_hub = hub()
+    mcp_hub = hub()
     async with rogue() as its:
-        await its_hub.probe(server(its.url), seconds=5)
+        await mcp_hub.probe(server(its.url), seconds=5)
         its.asked.clear()
-        async with tools_of(its.url, its_hub) as tools, create_task_group() as tasks:
+        async with tools_of(its.url, mcp_hub) as tools, create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(call, tools["echo"])
         assert its.methods.count("initialize") == 1
@@ -214,9 +214,9 @@ async def test_the_newest_protocol_is_spoken_to_a_server_that_speaks_no_other() 
 
 
 async def test_the_least_used_list_is_forgotten() -> None:
-    its_hub = hub()
+    mcp_hub = hub()
     async with rogue() as its:
         for number in [*range(64), 0, 64, 0, 1]:
-            await its_hub.probe(server(f"{its.url}?{number}"), seconds=5)
+            await mcp_hub.probe(server(f"{its.url}?{number}"), seconds=5)
     paths = [asked.path for asked in its.asked if asked.method == "tools/list"]
     assert [paths.count(f"/mcp?{number}") for number in (0, 1, 64)] == [1, 2, 1]

@@ -20,7 +20,7 @@ from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.mcp.transport import MAX_ANSWER_BYTES
 from tests.fakes.clock import DrivenClock
 from tests.fakes.mcp_server import Asked, Rogue, listening, rogue
-from tests.tools.mcp_calls import SECRET, Told, call, described, fault_of, hub, server, tools_of
+from tests.tools.mcp_calls import SECRET, Written, call, described, fault_of, hub, server, tools_of
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def test_a_server_that_never_answers_is_given_up(method: str) -> None:
             await its.deserted()
 
 
-async def test_a_call_that_takes_too_long_is_given_up_and_the_server_told() -> None:
+async def test_a_call_that_takes_too_long_is_given_up_and_the_server_notified() -> None:
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
@@ -81,7 +81,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_server_told() -> N
             await its.asked_for("notifications/cancelled")
 
 
-async def test_a_server_that_does_not_hear_of_a_call_given_up_still_hears_the_next() -> None:
+async def test_a_server_that_ignores_a_cancellation_still_gets_the_next_call() -> None:
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
@@ -99,7 +99,7 @@ async def test_a_server_that_does_not_hear_of_a_call_given_up_still_hears_the_ne
         assert len(its.calls) == 2
 
 
-async def test_a_server_that_does_not_answer_farewells_holds_nobody_up() -> None:
+async def test_a_server_that_does_not_answer_a_termination_delays_no_turn() -> None:
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
@@ -156,10 +156,10 @@ async def test_a_session_that_the_server_has_forgotten_fails_one_call_and_is_beg
 
 
 async def test_a_remembered_list_of_a_server_that_is_down_now_fails_the_call() -> None:
-    its_hub = hub()
+    mcp_hub = hub()
     async with rogue() as its:
-        await its_hub.probe(server(its.url), seconds=5)
-    async with tools_of(its.url, its_hub) as tools:
+        await mcp_hub.probe(server(its.url), seconds=5)
+    async with tools_of(its.url, mcp_hub) as tools:
         with pytest.raises(ToolError, match="cannot be reached"):
             await call(tools["echo"])
 
@@ -222,7 +222,7 @@ async def test_an_event_may_be_as_large_as_an_answer() -> None:
         assert "of 3,000,000 bytes]" in await call(tools["echo"])
 
 
-async def test_a_server_that_talks_much_is_listened_to_and_answered_a_hundred_times() -> None:
+async def test_requests_of_a_server_are_answered_a_hundred_times_at_most() -> None:
     async def talk(asked: Asked) -> None:
         await asked.events()
         for number in range(200):
@@ -234,7 +234,7 @@ async def test_a_server_that_talks_much_is_listened_to_and_answered_a_hundred_ti
             await its.until(lambda: len([each for each in its.asked if "result" in each.message]) >= 99)
         await asked.event(asked.reply(result={"content": []}))
 
-    told: Told = []
+    told: Written = []
     async with rogue(tools_call=talk) as its, tools_of(its.url) as tools:
         await call(tools["echo"], told)
     assert len([each for each in its.asked if "result" in each.message]) == 99  # one was that the session has begun
@@ -267,7 +267,9 @@ async def test_a_compressed_answer_is_not_unpacked() -> None:
         ({"body": b'{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "m"}}'}, "does not want to begin"),
     ],
 )
-async def test_what_is_not_mcp_is_a_fault_without_the_servers_words(answer: dict[str, Any], problem: str) -> None:
+async def test_an_answer_that_is_not_mcp_is_a_fault_without_the_servers_text(
+    answer: dict[str, Any], problem: str
+) -> None:
     body = answer.pop("body", b"")
 
     async def play(asked: Asked) -> None:
@@ -280,7 +282,7 @@ async def test_what_is_not_mcp_is_a_fault_without_the_servers_words(answer: dict
 
 
 @pytest.mark.parametrize("listed", [{"tools": 12}, {"tools": "abc"}, {"tools": None}, {"tools": {"a": 1}}, {}])
-async def test_a_list_that_is_none_is_a_fault(listed: Any) -> None:
+async def test_a_malformed_list_is_a_fault(listed: Any) -> None:
     async def play(asked: Asked) -> None:
         await asked.result(listed)
 
@@ -293,7 +295,7 @@ async def test_a_list_that_is_too_large_is_a_fault() -> None:
         assert "answered with more than 4 MiB" in await fault_of(its.url)
 
 
-async def test_events_that_are_no_json_are_an_error() -> None:
+async def test_events_that_are_not_json_are_an_error() -> None:
     async def garble(asked: Asked) -> None:
         await asked.events()
         await asked.event(b"{nonsense")
@@ -319,7 +321,7 @@ async def test_a_server_is_offered_neither_samples_nor_questions_nor_roots() -> 
         assert its.asked[0].message["params"]["capabilities"] == {}
 
 
-async def test_looking_at_a_slow_or_broken_server_is_over_in_time_and_says_nothing() -> None:
+async def test_a_probe_of_a_slow_or_broken_server_ends_in_time_without_an_error() -> None:
     async def wait(asked: Asked) -> None:
         await anyio.sleep_forever()
 
@@ -354,7 +356,7 @@ async def test_calls_of_a_session_that_breaks_fail_at_once() -> None:
     assert all("hung up" in failure for failure in failures)
 
 
-async def test_a_server_that_loses_every_session_is_not_begun_with_for_ever() -> None:
+async def test_a_server_that_loses_every_session_is_given_up() -> None:
     async def forget(asked: Asked) -> None:
         await asked.answer(b"", 404)
 
@@ -366,7 +368,7 @@ async def test_a_server_that_loses_every_session_is_not_begun_with_for_ever() ->
 
 
 @pytest.mark.parametrize("kind", [LookupError, KeyboardInterrupt])
-async def test_a_failure_within_the_block_comes_out_as_it_is(kind: type[BaseException]) -> None:
+async def test_an_exception_within_the_block_is_raised_unchanged(kind: type[BaseException]) -> None:
     async with rogue() as its:
         with pytest.raises(kind, match="mine"):
             async with hub().session([server(its.url)]):
@@ -376,7 +378,7 @@ async def test_a_failure_within_the_block_comes_out_as_it_is(kind: type[BaseExce
 
 
 @pytest.mark.parametrize("moment", ["initialize", "notifications/initialized", "tools/list", "tools/call"])
-async def test_nothing_is_left_of_a_session_that_is_cancelled_at_any_point(moment: str) -> None:
+async def test_a_session_cancelled_at_any_point_leaves_no_task(moment: str) -> None:
     async def wait(asked: Asked) -> None:
         await asked.events()
         note: dict[str, Any] = {

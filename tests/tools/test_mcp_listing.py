@@ -10,7 +10,7 @@ from tests.tools.mcp_calls import call, described, hub, server, tools_of
 pytestmark = pytest.mark.anyio
 
 
-async def test_names_that_models_cannot_use_are_rewritten_and_the_server_hears_its_own() -> None:
+async def test_names_that_models_cannot_use_are_rewritten_and_the_server_gets_its_own() -> None:
     async with rogue([described("files.read/all ü" + "x" * 80)]) as its, tools_of(its.url) as tools:
         [name] = tools
         assert name == ("files_read_all__" + "x" * 80)[:64]
@@ -18,7 +18,7 @@ async def test_names_that_models_cannot_use_are_rewritten_and_the_server_hears_i
         assert its.asked[-1].message["params"]["name"] == "files.read/all ü" + "x" * 80
 
 
-async def test_tools_that_cannot_be_offered_are_named_in_a_fault_and_the_others_are_there() -> None:
+async def test_tools_that_cannot_be_offered_are_named_in_a_fault_and_the_others_are_offered() -> None:
     wrong = [
         described("a", inputSchema={"type": "string"}),
         described("b", inputSchema={"type": "object", "properties": {"x": {"type": 12}}}),

@@ -32,7 +32,7 @@ async def test_a_host_that_is_not_allowed_is_refused_and_its_name_not_even_resol
         assert its.connections == 0
 
 
-async def test_a_name_that_leads_to_an_address_that_is_not_allowed_is_refused_and_never_contacted() -> None:
+async def test_a_name_with_an_address_that_is_not_allowed_is_refused_and_never_contacted() -> None:
     async def resolve(host: str, port: int) -> list[str]:
         assert host == "public.example"
         return ["93.184.216.34", "127.0.0.1"]
@@ -96,8 +96,8 @@ async def certified(certificate: Path, host: str = "api.example.test") -> AsyncG
 
 async def test_tls_is_by_the_name_though_we_connect_to_an_address(certificate: Path) -> None:
     trusting = ssl.create_default_context(cafile=certificate.with_suffix(".pem.crt"))
-    its_hub = McpHub(AllowedHosts(["api.example.test", "127.0.0.1"]), resolve=here, tls=trusting)
-    async with certified(certificate) as (its, url, names), tools_of(url, its_hub) as tools:
+    mcp_hub = McpHub(AllowedHosts(["api.example.test", "127.0.0.1"]), resolve=here, tls=trusting)
+    async with certified(certificate) as (its, url, names), tools_of(url, mcp_hub) as tools:
         assert await call(tools["echo"]) == "{}"
         assert set(names) == {"api.example.test"}
         assert its.asked[0].headers["host"] == url.split("/")[2]
@@ -107,9 +107,9 @@ async def test_tls_is_by_the_name_though_we_connect_to_an_address(certificate: P
 async def test_a_certificate_that_does_not_prove_the_name_is_refused(certificate: Path, is_trusted: bool) -> None:
     tls = ssl.create_default_context(cafile=certificate.with_suffix(".pem.crt")) if is_trusted else None
     host = "other.example.test" if is_trusted else "api.example.test"
-    its_hub = McpHub(AllowedHosts([host, "127.0.0.1"]), resolve=here, tls=tls)
+    mcp_hub = McpHub(AllowedHosts([host, "127.0.0.1"]), resolve=here, tls=tls)
     async with certified(certificate, host) as (its, url, _):
-        assert "cannot be reached" in await fault_of(url, its_hub)
+        assert "cannot be reached" in await fault_of(url, mcp_hub)
         assert not its.asked
 
 
@@ -120,6 +120,6 @@ async def test_an_address_that_does_not_answer_is_passed_over_for_the_next(addre
 
     async with rogue() as its:
         url = f"http://example.test:{its.url.split(':')[2]}"
-        its_hub = McpHub(AllowedHosts(["example.test", "127.0.0.0/8"]), resolve=both)
-        async with tools_of(url, its_hub) as tools:
+        mcp_hub = McpHub(AllowedHosts(["example.test", "127.0.0.0/8"]), resolve=both)
+        async with tools_of(url, mcp_hub) as tools:
             assert await call(tools["echo"]) == "{}"

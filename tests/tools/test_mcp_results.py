@@ -42,7 +42,7 @@ async def test_a_result_that_breaks_the_schema_that_the_server_declared_is_an_er
             await call(tools["liar"])
 
 
-async def test_a_result_that_the_server_calls_an_error_is_one_in_its_words() -> None:
+async def test_a_result_marked_as_an_error_is_an_error_with_the_servers_text() -> None:
     answer = answering({"type": "text", "text": "no such file"}, isError=True)
     async with rogue(tools_call=answer) as its, tools_of(its.url) as tools:
         with pytest.raises(ToolError, match=r"^no such file$"):
@@ -55,7 +55,7 @@ async def test_a_result_that_asks_for_more_is_an_error() -> None:
             await call(tools["echo"])
 
 
-async def test_an_error_of_the_protocol_is_an_error_in_the_servers_words() -> None:
+async def test_an_error_of_the_protocol_is_an_error_with_the_servers_text() -> None:
     async def refuse(asked: Asked) -> None:
         await asked.answer(asked.reply(error={"code": -32602, "message": "not today"}))
 
@@ -65,7 +65,7 @@ async def test_an_error_of_the_protocol_is_an_error_in_the_servers_words() -> No
         assert its.methods.count("initialize") == 1
 
 
-async def test_half_a_surrogate_pair_from_a_server_is_no_trouble() -> None:
+async def test_half_a_surrogate_pair_from_a_server_fails_its_call_only() -> None:
     async def answer(asked: Asked) -> None:
         await asked.answer(asked.reply(result={"content": [{"type": "text", "text": "a\ud83d"}]}))
 
