@@ -26,7 +26,7 @@ from swarmstream.errors import AppError
 from swarmstream.journal.idempotency import IDEMPOTENCY_KEY_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
 from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, StreamOptions, SwarmRequest
-from swarmstream.swarm.types import SWARM_TYPES
+from swarmstream.swarm.swarm_types import SWARM_TYPES
 from swarmstream.tools.base import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
 from swarmstream.tools.builtin.offered import BUILTIN_TOOLS
 from swarmstream.wire.shapes.answers import AgentAnswer, QueuedRun, SwarmAnswer

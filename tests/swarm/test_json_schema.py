@@ -51,13 +51,13 @@ def doubling(keyword: str, levels: int) -> dict[str, Any]:
     return {"$defs": {**definitions, f"d{levels}": {"type": "integer"}}, "$ref": ref(0)}
 
 
-def test_what_fits_has_no_complaint() -> None:
+def test_a_value_that_fits_has_no_violation() -> None:
     assert compile_schema(PERSON).violation({"name": "Ann", "age": 3.0, "kind": "a"}) is None
     assert compile_schema(TREE).violation({"value": 1, "below": [{"value": 2}]}) is None
     assert compile_schema(True).violation("anything") is None
 
 
-def test_what_does_not_fit_is_told_with_its_place_and_without_the_value() -> None:
+def test_a_violation_names_the_place_and_not_the_value() -> None:
     violation = compile_schema(PERSON).violation({"name": "secret" * 100, "age": "secret", "kind": "secret"})
     assert violation == (
         '"name": it does not match "^[A-Z]"; "age": it is not of type "integer"; "kind": it is not one of "a" or "b"'
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_told_with_its_place_and_without_the_value() -> Non
     assert compile_schema(PERSON).violation({}) == '"name" is a required property'
 
 
-def test_only_the_first_problems_are_told_and_none_at_length() -> None:
+def test_only_the_first_violations_are_named_each_cut() -> None:
     violation = compile_schema({"items": {"const": "x" * 5_000}}).violation([1, 2, 3, 4, 5])
     assert violation is not None
     assert violation.endswith("; and 2 more")
@@ -101,7 +101,7 @@ def test_only_the_first_problems_are_told_and_none_at_length() -> None:
         (doubling("prefixItems", 200), "refer to one another too deeply"),
     ],
 )
-def test_what_is_no_schema_that_we_can_use_is_refused_with_a_reason(schema: Any, reason: str) -> None:
+def test_an_unusable_schema_is_refused_with_a_reason(schema: Any, reason: str) -> None:
     with pytest.raises(SchemaError) as refused:
         compile_schema(schema)
     assert reason in str(refused.value)
@@ -129,7 +129,7 @@ def test_references_within_a_schema_are_followed(schema: Any) -> None:
     assert str(compile_schema(schema).violation({"x": 1})).startswith('"x": it is not of type')
 
 
-def test_a_schema_that_is_changed_later_is_not_changed_for_us() -> None:
+def test_a_later_change_of_a_schema_has_no_effect() -> None:
     schema: dict[str, JsonValue] = {"type": "object"}
     its = compile_schema(schema)
     schema["type"] = "string"
@@ -139,7 +139,7 @@ def test_a_schema_that_is_changed_later_is_not_changed_for_us() -> None:
 @pytest.mark.parametrize(
     "value", ["\ud800", {"a\ud800": 1}, float("nan"), 10**5_000], ids=["text", "key", "nan", "integer"]
 )
-def test_values_that_are_hardly_json_are_judged_without_an_exception(value: Any) -> None:
+def test_values_that_are_hardly_json_are_checked_without_an_exception(value: Any) -> None:
     assert compile_schema({"type": "array"}).violation(value)
 
 
@@ -165,7 +165,7 @@ def test_no_check_takes_more_steps_than_it_may() -> None:
     assert compile_schema({"items": {"type": "integer"}}).violation(numbers) is None
 
 
-def test_what_was_found_of_a_part_is_remembered_where_a_schema_comes_back_to_itself() -> None:
+def test_a_schema_that_refers_to_itself_checks_each_part_once() -> None:
     ref: Any = {"$ref": "#/$defs/n"}
     twice: Any = {"properties": {"a": {"allOf": [ref, ref]}}, "additionalProperties": False}
     deep = nested({"b": 1}, 100, lambda value: {"a": value})
@@ -211,7 +211,7 @@ os._exit(0)
 """
 
 
-def test_what_is_nested_without_end_does_not_end_the_process() -> None:
+def test_endless_nesting_does_not_end_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", ATTACKS], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout, done.stderr[-500:])
     assert done.stdout.splitlines() == [

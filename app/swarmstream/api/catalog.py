@@ -22,7 +22,7 @@ from swarmstream.api.catalog_shapes import (
 from swarmstream.api.state import Caller, Models, Tools, state_of
 from swarmstream.clock import utc
 from swarmstream.errors import AppError, NotFound
-from swarmstream.swarm.types import SWARM_TYPES
+from swarmstream.swarm.swarm_types import SWARM_TYPES
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
 

@@ -1,1 +1,1 @@
-"""JSON Schema: values are validated, and what that may cost is bounded."""
+"""JSON Schema: values are validated, at a bounded cost."""

@@ -25,10 +25,11 @@ the interpreter's lock held.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, TypeAlias, cast
 
+from swarmstream.errors import quote
 from swarmstream.json_schema.errors import SchemaError
 from swarmstream.json_schema.references import References
 from swarmstream.json_schema.size import count_numbers, size_and_depth
-from swarmstream.json_schema.steps import SchemaSteps
+from swarmstream.json_schema.steps import MAX_SUBSCHEMAS, SchemaSteps
 
 MAX_REFERENCES_DEEP: Final = 150
 """Subschemas inside one another once references are followed."""
@@ -71,7 +72,7 @@ def cost_of_reasons(schema: Any, depth: int) -> int:
 
 
 class _Cost:
-    """One computation of the cost of a schema."""
+    """A computation of the cost of a schema."""
 
     def __init__(self, schema: Any, steps: SchemaSteps | None = None) -> None:
         self._root = schema
@@ -84,7 +85,7 @@ class _Cost:
         self._depth = 0
         self._cycles: dict[int, Any] = {}
         self._has_unevaluated = False
-        self._references = References(schema, self._steps)
+        self._references = References(schema)
 
     def of_check(self) -> int:
         total = self.of_subschema(self._root, 0, None)
@@ -111,7 +112,7 @@ class _Cost:
             return 1
         if self._depth > MAX_REFERENCES_DEEP:
             raise SchemaError("its parts refer to one another too deeply")
-        self._steps.take()
+        self._take_step()
         self._path[id(schema)] = level
         self._depth += 1
         cost = self._costs[id(schema), left] = min(self._sum(schema, level, left), MANY)
@@ -140,7 +141,22 @@ class _Cost:
             if name in schema:
                 raise SchemaError(f"{name} is not supported")
         if isinstance(reference := schema.get("$ref"), str):
-            yield self._references.target(reference)
+            yield self._target(reference)
+
+    def _target(self, reference: str) -> Any:
+        if not reference.startswith("#"):
+            raise SchemaError(f"{quote(reference)} refers to something outside the schema")
+        self._take_step()
+        target = self._references.target(reference)
+        if target is None:
+            raise SchemaError(f"{quote(reference)} refers to nothing")
+        return target
+
+    def _take_step(self) -> None:
+        if not self._steps.take():
+            raise SchemaError(
+                f"a request's schemas may have {MAX_SUBSCHEMAS} subschemas and references in all, and they have more"
+            )
 
 
 def _parts(schema: _Object, names: Iterable[str]) -> Iterator[Any]:

@@ -3,36 +3,20 @@
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
-from swarmstream.errors import quote
-from swarmstream.json_schema.errors import SchemaError
-from swarmstream.json_schema.steps import SchemaSteps
-
 _Object: TypeAlias = dict[str, Any]
 
 
 class References:
     """The targets of one schema's references."""
 
-    def __init__(self, root: Any, steps: SchemaSteps) -> None:
-        """Every reference takes one of the `steps`."""
+    def __init__(self, root: Any) -> None:
         self._root = root
-        self._steps = steps
         self._anchors: dict[str, Any] | None = None
 
     def target(self, reference: str) -> Any:
-        """Return the subschema that a `$ref` leads to.
-
-        Raises:
-            SchemaError: it leads nowhere, or out of the schema, or no step is left.
-        """
-        if not reference.startswith("#"):
-            raise SchemaError(f"{quote(reference)} refers to something outside the schema")
-        self._steps.take()
+        """Return the subschema that a `$ref`, which begins with `#`, leads to; None if it leads nowhere."""
         pointer = unquote(reference[1:])
-        target = self._pointed(pointer) if pointer.startswith("/") or not pointer else self._anchored(pointer)
-        if target is None:
-            raise SchemaError(f"{quote(reference)} refers to nothing")
-        return target
+        return self._pointed(pointer) if pointer.startswith("/") or not pointer else self._anchored(pointer)
 
     def _pointed(self, pointer: str) -> Any:
         """Follow a JSON pointer (RFC 6901)."""

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from swarmstream.json_schema.errors import SchemaError
-
 MAX_SUBSCHEMAS: Final = 50_000
 """Visited, references included: of one schema, or of all schemas of a request together."""
 
@@ -14,14 +12,7 @@ class SchemaSteps:
     def __init__(self) -> None:
         self._left = MAX_SUBSCHEMAS
 
-    def take(self) -> None:
-        """Count one more visit.
-
-        Raises:
-            SchemaError: the bound is reached.
-        """
+    def take(self) -> bool:
+        """Count one more visit, and return False if it is beyond the bound."""
         self._left -= 1
-        if self._left < 0:
-            raise SchemaError(
-                f"a request's schemas may have {MAX_SUBSCHEMAS} subschemas and references in all, and they have more"
-            )
+        return self._left >= 0

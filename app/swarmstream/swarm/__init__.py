@@ -1,1 +1,1 @@
-"""What a client asks for, and the plan it becomes: pure, no I/O, no async."""
+"""Payloads and the plans that they become: pure, no I/O, no async."""

@@ -21,8 +21,8 @@ from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.openings import agent_opening, has_text, swarm_openings, task_source
 from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Agent, Plan, Stage
-from swarmstream.swarm.types import SWARM_TYPES
-from swarmstream.swarm.types.base import SwarmType
+from swarmstream.swarm.swarm_types import SWARM_TYPES
+from swarmstream.swarm.swarm_types.base import SwarmType
 from swarmstream.tools.base import Tool
 from swarmstream.tools.mcp.server import McpServer
 from swarmstream.tools.policy import AllowedTools

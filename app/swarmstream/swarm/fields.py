@@ -16,13 +16,14 @@ MAX_SECONDS = 1_000_000_000
 
 
 def without_controls(name: str) -> str:
+    """Return the name. Raises `ValueError` if it has control characters or line separators."""
     if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in name):
         raise ValueError("must not contain control characters or line separators")
     return name
 
 
 def _number(value: Any) -> Any:
-    """Pydantic's lax numbers would count true as 1."""
+    """Refuse booleans, which pydantic's lax numbers take for 0 and 1."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic wants one
     return value
@@ -36,9 +37,9 @@ Name = Annotated[
 OptionalName = Annotated[str, StringConstraints(max_length=100), AfterValidator(without_controls)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(without_controls)]
 Flag = Annotated[bool, Field(strict=False)]
-"""`true` or what pydantic's lax mode takes for it, as FastAPI does: "true", "yes", 1, …"""
+"""A boolean, or a value that pydantic's lax mode takes for one, as FastAPI does: "true", "yes", 1, …"""
 WholeNumber = Annotated[int, BeforeValidator(_number), Field(strict=False)]
-"""A number or a string that is one: what programs have read from forms and from the environment."""
+"""An integer, also as a string: programs read numbers from forms and from the environment."""
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 Seconds = Annotated[Number, Field(gt=0, le=MAX_SECONDS)]
 Loops = Annotated[WholeNumber, Field(ge=1, le=MAX_LOOPS)]
@@ -47,7 +48,7 @@ Tokens = Annotated[WholeNumber, Field(ge=1, le=MAX_TOKENS)]
 
 ItemT = TypeVar("ItemT")
 Items = Annotated[list[ItemT], Field(fail_fast=True)]
-"""A list that is given up at its first wrong item: a body holds half a million, and each would be a complaint."""
+"""A list whose validation ends at the first wrong item: a body holds half a million, each an error otherwise."""
 
 
 class Payload(BaseModel):

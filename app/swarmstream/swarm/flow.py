@@ -15,19 +15,19 @@ _SEPARATOR = re.compile(r"->|,")
 
 @dataclass(frozen=True, slots=True)
 class FlowName:
-    """An agent's name as the flow has it. `column` counts characters from 1 and is the first one of the name."""
+    """An agent's name in a flow. `column` is that of its first character, from 1."""
 
     name: str
     column: int
 
 
 def parse_flow(flow: str) -> list[list[FlowName]]:
-    """The stages of a flow, each with the names of the agents that run side by side, in written order.
+    """Parse a flow into stages, each with the names of the agents that run side by side, in written order.
 
-    A name may come back in a later stage, not in its own.
+    A name may come back in a later stage.
 
     Raises:
-        FlowSyntaxError: an empty name, or one that stands twice in a stage.
+        FlowSyntaxError: a name is empty, or stands twice in a stage.
     """
     if not flow.strip():
         raise FlowSyntaxError("the flow is empty", column=1)
@@ -46,7 +46,7 @@ def parse_flow(flow: str) -> list[list[FlowName]]:
 
 
 def _names_and_arrows(flow: str) -> Iterator[FlowName | None]:
-    """The names in order, with a None where an arrow ends a stage."""
+    """Yield the names in order, and None where an arrow ends a stage."""
     start = 0
     for separator in [*_SEPARATOR.finditer(flow), None]:
         end = separator.start() if separator else len(flow)

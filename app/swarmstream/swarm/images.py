@@ -1,4 +1,4 @@
-"""What counts as an image in a payload: a web URL, a data URL, or bare base64."""
+"""The images of a payload: web URLs, data URLs, or bare base64."""
 
 import base64
 import binascii
@@ -13,10 +13,10 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def image_url(image: str, *, location: Location) -> str:
-    """The URL by which a provider is given an image; paths of files are never one.
+    """Return the URL by which a provider gets an image; paths of files are refused.
 
-    A web URL is handed to the provider; where that one wants bytes, `swarmstream.llm.image_fetcher` fetches them. Bare
-    base64 may be wrapped and URL-safe.
+    A web URL goes to the provider; for a provider that wants bytes, `swarmstream.llm.image_fetcher` fetches them.
+    Bare base64 may be wrapped and URL-safe.
 
     Raises:
         InvalidRequest: it is neither a web URL, nor a data URL of an image, nor base64 of a known image format.

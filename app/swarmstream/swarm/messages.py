@@ -11,7 +11,7 @@ MAX_PARTS = 1000
 
 
 def _as_list(messages: Any) -> Any:
-    """A list of messages, also of one message by itself, or of `{"k": message}`."""
+    """Return a list of messages, also for one message by itself, or for `{"k": message}`."""
     if not isinstance(messages, dict):
         return messages
     return [messages] if isinstance(messages.get("role"), str) else list(messages.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
@@ -70,7 +70,7 @@ class RefusalPart(Payload):
 
 
 ContentPart = Annotated[TextPart | ImagePart | AudioPart | RefusalPart, Field(discriminator="type")]
-"""Parts that name a file or hold a document are none: adapters would read files and reach hosts on their own."""
+"""Parts that name a file or hold a document are refused: adapters would read files and reach hosts on their own."""
 
 
 class FunctionCall(Payload):

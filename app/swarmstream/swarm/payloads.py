@@ -50,13 +50,13 @@ LLM_ARGS = frozenset(
 OWN_ARGS = ("temperature", "max_tokens", "reasoning_effort", "thinking_tokens", "response_format")
 """Fields of an agent that may also stand in its `llm_args`, where other programs have them."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""What some model knows as its `reasoning_effort`."""
+"""All values of `reasoning_effort` that any model knows."""
 
 Effort = Annotated[str, StringConstraints(max_length=MAX_EFFORT_LENGTH), AfterValidator(without_controls)]
 
 
 def _few_headers(headers: Any) -> Any:
-    """Refused before they are looked at: each wrong one would be a complaint."""
+    """Refuse too many headers before they are validated: each wrong one would be an error."""
     if isinstance(headers, dict) and len(headers) > MAX_HEADERS:  # pyright: ignore[reportUnknownArgumentType]
         raise ValueError(f"must be at most {MAX_HEADERS} headers")
     return headers  # pyright: ignore[reportUnknownVariableType]
@@ -215,7 +215,7 @@ class RunSpec(Payload):
 
     @property
     def streams(self) -> bool:
-        """Whether the answer is a stream."""
+        """True if the answer is a stream."""
         return self.stream
 
 

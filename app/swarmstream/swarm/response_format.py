@@ -1,4 +1,4 @@
-"""What an agent's answer has to look like: JSON, of a schema or of any."""
+"""The format of an agent's answer: JSON, by a schema or without one."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -21,12 +21,12 @@ class AnswerFormat:
     """An agent's `response_format`."""
 
     request: JsonObject
-    """As OpenAI's requests have it."""
+    """In the form of OpenAI's requests."""
     schema: JsonObject
     _check: JsonSchema
 
     def violation(self, answer: str) -> str | None:
-        """What is wrong with an answer, in words for a model; None if nothing is."""
+        """Return what is wrong with an answer, in words for a model; None if it fits."""
         try:
             value: JsonValue = from_json(answer.strip().encode(), allow_inf_nan=False)
         except ValueError as error:
@@ -35,20 +35,22 @@ class AnswerFormat:
         return self._check.violation(value)
 
     def instructions(self) -> str:
-        """What a model is told that cannot be held to a schema."""
+        """Return the instructions for a model whose provider takes no schema."""
         return (
             "Answer with JSON only: no other words, no code fence. "
             f"It has to keep to this JSON schema: {to_json(self.schema).decode()}"
         )
 
 
-def answer_format(given: JsonObject, *, at: Location, steps: SchemaSteps | None = None) -> AnswerFormat | None:
-    """The format that is asked for: OpenAI's `response_format`, or a JSON schema as it is. None for plain text.
+def answer_format(
+    response_format: JsonObject, *, at: Location, steps: SchemaSteps | None = None
+) -> AnswerFormat | None:
+    """Return the format for OpenAI's `response_format`, or for a JSON schema by itself; None for plain text.
 
     Raises:
-        InvalidTool: the schema is none.
+        InvalidTool: the schema or its name cannot be used.
     """
-    match given:
+    match response_format:
         case {"type": "text"}:
             return None
         case {"type": "json_object", **rest} if not rest:
@@ -64,8 +66,8 @@ def answer_format(given: JsonObject, *, at: Location, steps: SchemaSteps | None 
         case {"type": "json_schema"}:
             raise InvalidTool("json_schema needs a schema", location=(*at, "json_schema"))
         case _:
-            wrapped: JsonObject = {"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}
-            return _checked(wrapped, given, at, steps)
+            wrapped: JsonObject = {"type": "json_schema", "json_schema": {"name": "answer", "schema": response_format}}
+            return _checked(wrapped, response_format, at, steps)
 
 
 def _checked(request: JsonObject, schema: JsonObject, at: Location, steps: SchemaSteps | None) -> AnswerFormat:

@@ -1,1 +1,1 @@
-"""What agents can do: functions as tools, the safe built-in ones, the registry."""
+"""Tools: functions, the built-in ones, those of MCP servers."""

@@ -1,4 +1,4 @@
-"""What a tool may know of the call that it answers, with a way into the run's stream."""
+"""The call that a tool answers, with a way into the run's stream."""
 
 import re
 from collections.abc import Callable
@@ -18,12 +18,12 @@ MAX_EVENT_BYTES = 64 * 1024
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Sink: TypeAlias = Callable[[str, JsonValue], None]
-"""Takes the name and the data of a `custom` event. It is called in the event loop, never in a tool's thread."""
+"""Append a `custom` event, by its name and its data. Called in the event loop, never in a tool's thread."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ToolContext:
-    """One call of a tool. A function gets it through a parameter with this annotation; models do not see that one.
+    """A call of a tool. A function gets it through a parameter with this annotation; models do not see that one.
 
     A function that is not async writes through `anyio.from_thread.run(context.write_event_to_stream, name, data)`.
     """
@@ -37,13 +37,13 @@ class ToolContext:
     _over: bool = field(default=False, init=False, repr=False)
 
     async def write_event_to_stream(self, name: str, data: object = None) -> None:
-        """Tell the run's readers something: a `custom` event with this name and these data.
+        """Write a `custom` event with this name and these data.
 
-        What is stored is a copy, as JSON has it: keys become strings, models objects, dates text.
+        A copy as JSON is stored: keys become strings, models objects, dates text.
 
         Raises:
-            ValueError: the name is not 1 to 64 of `A-Z a-z 0-9 _ . -`, or the data are no JSON, or too large.
-            RuntimeError: the call is over. A thread that outlived its time limit learns of it here.
+            ValueError: the name is not 1 to 64 of `A-Z a-z 0-9 _ . -`, or the data cannot be JSON, or are too large.
+            RuntimeError: the call is over, as for a thread that outlived its time limit.
         """
         if self._over:
             raise RuntimeError(f"the call {self.tool_call_id} of {self.tool} is over")
@@ -53,21 +53,21 @@ class ToolContext:
         await checkpoint()
 
     async def report_progress(self, done: float, total: float | None = None) -> None:
-        """Tell the run's readers how far this call is: the event `progress`. `done` is of the unit of `total`."""
+        """Write the event `progress`. `done` has the unit of `total`."""
         await self.write_event_to_stream("progress", {"tool": self.tool, "done": done, "total": total})
 
     def close(self) -> None:
-        """The call is over: nothing can be written any more."""
+        """End the call: nothing can be written any more."""
         self._over = True
 
 
 def _as_json(data: object) -> JsonValue:
     try:
-        written = to_json(data)
-        value: JsonValue = from_json(written, allow_inf_nan=False)
+        encoded = to_json(data)
+        value: JsonValue = from_json(encoded, allow_inf_nan=False)
         orjson.dumps([value])  # what writes the frames takes no integer beyond 64 bits, and counts levels
     except (TypeError, ValueError) as error:
         raise ValueError(f"an event's data must be JSON: {error}") from error
-    if len(written) > MAX_EVENT_BYTES:
-        raise ValueError(f"an event's data may take {MAX_EVENT_BYTES:,} bytes, these take {len(written):,}")
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise ValueError(f"an event's data may take {MAX_EVENT_BYTES:,} bytes, these take {len(encoded):,}")
     return value

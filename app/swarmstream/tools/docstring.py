@@ -1,4 +1,4 @@
-"""What a function's docstring says of it, to a model."""
+"""A function's docstring, read for its description and those of its parameters."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ _FIELD = re.compile(r":\w[^:]*:")
 
 
 def description_in(docstring: str | None) -> str:
-    """The first paragraph, on one line; empty where there is none."""
+    """Return the first paragraph on one line; empty without one."""
     lines: list[str] = []
     for line in map(str.strip, inspect.cleandoc(docstring or "").splitlines()):
         if not line or _GOOGLE_SECTION.fullmatch(line) or _FIELD.match(line):
@@ -23,24 +23,24 @@ def description_in(docstring: str | None) -> str:
 
 
 def parameters_in(docstring: str | None) -> dict[str, str]:
-    """What it says of parameters, in the style of Google, NumPy or reST, as far as that is simple."""
+    """Return the descriptions of parameters, by name, in the plain forms of Google's, NumPy's and reST's styles."""
     reader = _ParametersReader()
     lines = inspect.cleandoc(docstring or "").splitlines()
     for line, below in zip(lines, [*lines[1:], ""], strict=False):
         reader.read(line, below)
-    return {name: " ".join(said) for name, said in reader.found.items() if said}
+    return {name: " ".join(text) for name, text in reader.found.items() if text}
 
 
 class _ParametersReader:
-    """Reads line by line: an item begins where its style says so, deeper lines below it belong to it."""
+    """A reader of lines: an item begins where its style says so, deeper lines below belong to it."""
 
     def __init__(self) -> None:
         self.found: dict[str, list[str]] = {}
         self._item: re.Pattern[str] | None = None
-        """How an item of the section looks that we are in."""
+        """The pattern of items in the present section."""
         self._section_indent = 0
         self._item_indent: int | None = None
-        self._said: list[str] | None = None
+        self._lines: list[str] | None = None
 
     def read(self, line: str, below: str) -> None:
         text = line.strip()
@@ -49,15 +49,15 @@ class _ParametersReader:
             return
         item = _section(text, below.strip())
         if item or _UNDERLINE.fullmatch(below.strip()):
-            self._item, self._section_indent, self._item_indent, self._said = item, indent, None, None
+            self._item, self._section_indent, self._item_indent, self._lines = item, indent, None, None
         elif match := _REST_ITEM.fullmatch(text):
             self._begin(match, indent)
-        elif self._said is not None and self._item_indent is not None and indent > self._item_indent:
-            self._said.append(text)
+        elif self._lines is not None and self._item_indent is not None and indent > self._item_indent:
+            self._lines.append(text)
         elif self._item and self._may_begin(indent) and (match := self._item.fullmatch(text)):
             self._begin(match, indent)
         else:
-            self._said = None
+            self._lines = None
             if indent <= self._section_indent:
                 self._item = None
 
@@ -66,12 +66,12 @@ class _ParametersReader:
 
     def _begin(self, match: re.Match[str], indent: int) -> None:
         self._item_indent = indent
-        self._said = [match["text"].strip()] if match["text"].strip() else []
-        self.found[match["name"]] = self._said
+        self._lines = [match["text"].strip()] if match["text"].strip() else []
+        self.found[match["name"]] = self._lines
 
 
 def _section(text: str, below: str) -> re.Pattern[str] | None:
-    """How an item looks below this line, if it is the heading of such a section."""
+    """Return the pattern of items below this line if it heads a section of parameters."""
     if _GOOGLE_SECTION.fullmatch(text):
         return _GOOGLE_ITEM
     if _NUMPY_SECTION.fullmatch(text) and _UNDERLINE.fullmatch(below):

@@ -1,13 +1,13 @@
-"""What can go wrong with a tool: while it is defined, while it is loaded, while a model calls it."""
+"""The failures of a tool: while it is defined, while it is loaded, while a model calls it."""
 
 
 class ToolError(Exception):
-    """A call failed. The text is for the model, which may do better; a tool may raise it with words of its own."""
+    """A failed call. The text is for the model; a tool may raise it with a text of its own."""
 
 
 class ToolDefinitionError(Exception):
-    """Something cannot be offered to models as a tool. The text is for whoever wrote it."""
+    """Something that models cannot be offered as a tool. The text is for its author."""
 
 
 class ToolLoadError(Exception):
-    """A tool of the operator's cannot be offered. The text names the reference that it was given by."""
+    """A tool of the operator's that cannot be offered. The text names its reference."""

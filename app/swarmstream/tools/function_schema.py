@@ -1,4 +1,7 @@
-"""A Python function as the schema that models are offered, by which their arguments are read."""
+"""The JSON schema of a Python function, by which the arguments of models are read.
+
+Signature, annotations and docstring become the fields of a pydantic model, whose JSON schema models are offered.
+"""
 
 import functools
 import inspect
@@ -21,14 +24,14 @@ from swarmstream.tools.errors import ToolDefinitionError, ToolError
 from swarmstream.tools.names import check_name
 
 _PATH_LIMIT = 60
-_COMPLAINT_LIMIT = 200
-_MAX_COMPLAINTS = 3
+_VIOLATION_LIMIT = 200
+_MAX_VIOLATIONS = 3
 _WHOLE_FLOAT_LIMIT = 2**53
-"""Beyond it a float that looks whole need not be the number that was meant."""
+"""Floats above it do not hold every whole number."""
 
 
 class _Schemas(GenerateJsonSchema):
-    """JSON schemas without titles that repeat the names, and without defaults that JSON cannot write."""
+    """A generator of JSON schemas without titles that repeat names, and without defaults that JSON cannot write."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
@@ -38,7 +41,7 @@ class _Schemas(GenerateJsonSchema):
 
 @dataclass(frozen=True, slots=True)
 class FunctionSchema:
-    """What a model must know to call a function, and how its arguments become the function's."""
+    """A function as models are offered it, with the way from their arguments to its own."""
 
     name: str
     description: str
@@ -48,12 +51,12 @@ class FunctionSchema:
     _arguments: type[BaseModel]
 
     def bind(self, values: Mapping[str, JsonValue], context: ToolContext) -> tuple[list[Any], dict[str, Any]]:
-        """The positional and the named arguments of one call.
+        """Return the positional and the named arguments of one call.
 
-        They have to be of the schema's types; only a number such as 17.0 is an integer, as JSON Schema says.
+        Types are strict, but for a number such as 17.0, which is an integer as in JSON Schema.
 
         Raises:
-            ToolError: they do not fit.
+            ToolError: the values do not fit the schema.
         """
         arguments = self._read(values)
         positional: list[Any] = []
@@ -70,27 +73,27 @@ class FunctionSchema:
         try:
             return self._arguments.model_validate_json(to_json(values), strict=True)
         except ValidationError as error:
-            misfit = error
+            violations = error
         try:
             return self._arguments.model_validate_json(to_json(_with_whole_numbers(values)), strict=True)
         except ValidationError:
-            raise ToolError(f"the arguments do not fit: {_complaints(misfit)}") from misfit
+            raise ToolError(f"the arguments do not fit: {_describe(violations)}") from violations
 
 
 def function_schema(
     function: Callable[..., Any], *, name: str | None = None, description: str | None = None
 ) -> FunctionSchema:
-    """The schema of a function, bound method, partial or object with `__call__`, async or not.
+    """Return the schema of a function, bound method, partial or object with `__call__`, async or not.
 
-    Names that a partial has bound are not offered, nor are parameters that take the `ToolContext`.
+    Names that a partial has bound are left out, and parameters that take the `ToolContext`.
 
     Raises:
-        ToolDefinitionError: no model could be offered it, or no model's arguments could fit.
+        ToolDefinitionError: it cannot be called with JSON arguments.
     """
     routine = _routine(function)
     name = check_name(name or getattr(routine, "__name__", None) or type(routine).__name__)
     try:
-        parameters = _offered(name, function)
+        parameters = _parameters(name, function)
         hints = _hints(routine, parameters)
     except (ValueError, TypeError, NameError, SyntaxError, AttributeError) as error:
         raise ToolDefinitionError(f"the signature of {name} cannot be read: {error}") from error
@@ -105,12 +108,12 @@ def function_schema(
         if field:
             definitions[field] = _definition(parameter, hint, documented.get(parameter.name))
     arguments, schema = _model(name, definitions)
-    said = description_in(docstring) if description is None else description
-    return FunctionSchema(name, said, schema, tuple(fields), arguments)
+    text = description_in(docstring) if description is None else description
+    return FunctionSchema(name, text, schema, tuple(fields), arguments)
 
 
 def _routine(function: Any) -> Any:
-    """What was written with `def`, below partials; an object with `__call__` stays what it is."""
+    """Return the function below partials; an object with `__call__` stays as it is."""
     routine = function
     while isinstance(routine, functools.partial):
         routine = cast("functools.partial[Any]", routine).func
@@ -126,13 +129,13 @@ def _shown(value: object) -> str:
 
 
 def _docstring(routine: Any) -> str | None:
-    """Also of an object with `__call__`: its class may say what it does."""
-    its_call = None if hasattr(routine, "__name__") else type(routine).__call__
-    return (its_call and its_call.__doc__) or routine.__doc__
+    """Return the docstring of a function, or of an object's `__call__`, or of the object."""
+    call = None if hasattr(routine, "__name__") else type(routine).__call__
+    return (call and call.__doc__) or routine.__doc__
 
 
-def _offered(name: str, function: Callable[..., Any]) -> list[Parameter]:
-    """The parameters that a call has to fill."""
+def _parameters(name: str, function: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters that a call fills."""
     signature = inspect.signature(function)
     bound: Collection[str] = function.keywords if isinstance(function, functools.partial) else ()
     parameters = [p for p in signature.parameters.values() if p.name not in bound]
@@ -148,7 +151,7 @@ def _offered(name: str, function: Callable[..., Any]) -> list[Parameter]:
 
 
 def _hints(routine: Any, parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """The parameters' annotations, with what is written as text read where the function was written."""
+    """Return the parameters' annotations; those written as text are read in the function's module."""
     written = {p.name: Any if p.annotation is Parameter.empty else p.annotation for p in parameters}
     code = inspect.unwrap(routine if hasattr(routine, "__name__") else type(routine).__call__)
     holder = SimpleNamespace(__annotations__=written)
@@ -160,7 +163,10 @@ def _takes_context(hint: Any) -> bool:
 
 
 def _definition(parameter: Parameter, hint: Any, documented: str | None) -> tuple[Any, Any]:
-    """The field of a parameter. A `Field` describes it before `Annotated[T, "…"]`, that before the docstring."""
+    """Return the pydantic field of a parameter.
+
+    Its description is that of a `Field`, else the text in `Annotated[T, "…"]`, else that in the docstring.
+    """
     plain, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     description = next((item for item in metadata if isinstance(item, str)), documented)
     annotation = cast(Any, Annotated)[(plain, Field(description=description), *metadata, Field(alias=parameter.name))]
@@ -168,7 +174,10 @@ def _definition(parameter: Parameter, hint: Any, documented: str | None) -> tupl
 
 
 def _model(name: str, definitions: dict[str, Any]) -> tuple[type[BaseModel], JsonObject]:
-    """What reads the arguments, with its JSON schema. Fields have names of ours: pydantic refuses some of Python's."""
+    """Return the model that reads the arguments, with its JSON schema.
+
+    Its fields have names of ours, for pydantic refuses some names of parameters.
+    """
     config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
     try:
         model: type[BaseModel] = create_model("Arguments", __config__=config, **definitions)
@@ -192,15 +201,15 @@ def _with_whole_numbers(value: Any) -> Any:
             return value
 
 
-def _complaints(misfit: ValidationError) -> str:
-    """The first few, each cut, in words that a model can act on and without what it sent."""
-    errors = misfit.errors(include_url=False, include_input=False, include_context=False)
-    shown = [_complaint(error["loc"], error["type"], error["msg"]) for error in errors[:_MAX_COMPLAINTS]]
+def _describe(violations: ValidationError) -> str:
+    """Return the first few violations, each cut, in words for a model and without the values that it sent."""
+    errors = violations.errors(include_url=False, include_input=False, include_context=False)
+    shown = [_describe_one(error["loc"], error["type"], error["msg"]) for error in errors[:_MAX_VIOLATIONS]]
     more = [f"and {len(errors) - len(shown)} more"] if len(errors) > len(shown) else []
     return "; ".join([*shown, *more])
 
 
-def _complaint(location: Sequence[int | str], kind: str, message: str) -> str:
+def _describe_one(location: Sequence[int | str], kind: str, message: str) -> str:
     path = ".".join(map(str, location))
     path = quote(path if len(path) <= _PATH_LIMIT else f"{path[: _PATH_LIMIT - 1]}…")
     match kind:
@@ -209,5 +218,5 @@ def _complaint(location: Sequence[int | str], kind: str, message: str) -> str:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return f"there is no parameter {path}"
         case _:
-            complaint = f"{path}: {message[:1].lower()}{message[1:]}"
-            return complaint if len(complaint) <= _COMPLAINT_LIMIT else f"{complaint[: _COMPLAINT_LIMIT - 1]}…"
+            text = f"{path}: {message[:1].lower()}{message[1:]}"
+            return text if len(text) <= _VIOLATION_LIMIT else f"{text[: _VIOLATION_LIMIT - 1]}…"

@@ -10,7 +10,7 @@ from swarmstream.tools.base import Tool
 
 @dataclass(frozen=True, slots=True)
 class AllowedTools:
-    """One caller's tools and MCP hosts; by default none."""
+    """The caller's tools and MCP hosts; by default none."""
 
     toolbox: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
     """All tools of the server by name, those of other callers as well."""

@@ -1,4 +1,8 @@
-"""The threads that tools run in: so many at once, shared among the owners of the runs that call them."""
+"""The threads of tools: a bounded number at once, shared fairly among the owners of runs.
+
+A thread that hangs cannot be stopped. So it keeps its place until it really ends, and these threads are apart from all
+others: tools that hang take each other's places only.
+"""
 
 import math
 import threading
@@ -14,7 +18,7 @@ from swarmstream.places import Places
 from swarmstream.shares import owner_of_context
 
 MAX_THREADS: Final = 40
-"""Tools that run in threads at once; the next one waits, within its time limit."""
+"""Running at once; the next tool waits, within its time limit."""
 
 
 class ToolThreads:
@@ -25,12 +29,11 @@ class ToolThreads:
         self._unlimited = CapacityLimiter(math.inf)
 
     async def run(self, work: Callable[[], Any]) -> Any:
-        """What a thread makes of it. The thread has its place until it is really done, also when nobody waits for it
-        any more."""
+        """Return the result of `work`, run in a thread that keeps its place to its end even if the call is given up."""
         loop, places, owner = get_running_loop(), self._places, owner_of_context.get()
         await places.take(owner)
         begun = threading.Lock()
-        """Taken by whoever is first: the thread that begins, or the caller who gives it up before."""
+        """Taken by the first: the thread that begins, or the call that is given up before."""
 
         def in_thread() -> Any:
             if not begun.acquire(blocking=False):
@@ -52,7 +55,7 @@ _threads: RunVar[ToolThreads] = RunVar("tool_threads")
 
 
 def tool_threads() -> ToolThreads:
-    """Those of this event loop: ours alone, so that tools that hang do not take the threads that others need."""
+    """Return the threads of this event loop."""
     try:
         return _threads.get()
     except LookupError:

@@ -1,1 +1,1 @@
-"""The tools that every server has."""
+"""The built-in tools, which every server has."""

@@ -1,4 +1,4 @@
-"""Arithmetic expressions: what they are worth, at a bounded cost."""
+"""Arithmetic expressions, evaluated at a bounded cost."""
 
 import ast
 import math
@@ -13,9 +13,9 @@ from swarmstream.tools.errors import ToolError
 MAX_CHARACTERS: Final = 1_000
 MAX_NESTING: Final = 50
 MAX_BITS: Final = 4_096
-"""Of an integer, whether it is the result or on the way to it."""
+"""Of an integer: the result, or any on the way to it."""
 MAX_DIGITS: Final = 400
-"""That `round` may be asked for: no float has more, and 10 to that power is computed."""
+"""Of `round`: no float has more, and 10 to that power is computed."""
 
 Number: TypeAlias = int | float
 
@@ -26,12 +26,13 @@ _CONSTANTS: dict[str, Number] = {"pi": math.pi, "e": math.e}
 
 
 def calculate(expression: str) -> Number:
-    """The value of an arithmetic expression as Python would have it.
+    """Return the value of an arithmetic expression, by Python's rules.
 
-    It is walked, never compiled or run. What an operation would yield is estimated before it is carried out.
+    The expression is walked, never compiled or run. The size of a result is estimated before an operation is carried
+    out.
 
     Raises:
-        ToolError: it is no arithmetic, has no real value, or is too large.
+        ToolError: it cannot be read, has no real value, or is too large.
     """
     if len(expression) > MAX_CHARACTERS:
         raise ToolError(f"the expression is longer than {MAX_CHARACTERS:,} characters")
@@ -59,7 +60,7 @@ def _check_alphabet(text: str) -> None:
 
 
 def _check_nesting(text: str) -> None:
-    """Parentheses leave no trace in the tree, and Python's parser has a stack of its own."""
+    """Refuse deep parentheses before Python's parser meets them; they leave no trace in its tree."""
     depth = 0
     for char in text:
         depth += (char == "(") - (char == ")")
@@ -99,7 +100,7 @@ def _value(node: ast.expr, depth: int) -> Number:
 
 
 def _chain(node: ast.BinOp, depth: int) -> Number:
-    """`a + b - c …` is as deep a tree as it is long and not nested at all: its left side is walked in a loop."""
+    """Evaluate `a + b - c …` in a loop: its tree is as deep as it is long, though nothing is nested."""
     pending: list[ast.BinOp] = []
     left: ast.expr = node
     while isinstance(left, ast.BinOp):

@@ -17,10 +17,10 @@ _KEYS_SHOWN = 5
 
 
 def value_at(document: JsonValue, path: str) -> JsonValue:
-    """What stands at that place. "" and "$" are the whole document.
+    """Return the value at a path; "" and "$" are the whole document.
 
     Raises:
-        ToolError: the path cannot be read, or nothing stands there.
+        ToolError: the path cannot be read, or leads nowhere.
     """
     value = document
     for step in _steps(path):

@@ -1,4 +1,4 @@
-"""The tools that every server has: they reach nothing outside themselves, and their cost is bounded."""
+"""The built-in tools: they reach nothing outside themselves, and their cost is bounded."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
@@ -46,10 +46,10 @@ def query_json(
     if len(path) > MAX_PATH_CHARACTERS:
         raise ToolError(f"the path is longer than {MAX_PATH_CHARACTERS:,} characters")
     try:
-        written = document.encode()
-        if len(written) > MAX_DOCUMENT_BYTES:
+        encoded = document.encode()
+        if len(encoded) > MAX_DOCUMENT_BYTES:
             raise ToolError(f"the document is larger than {MAX_DOCUMENT_BYTES // 1024} kB")
-        parsed = from_json(written, allow_inf_nan=False)
+        parsed = from_json(encoded, allow_inf_nan=False)
     except ValueError as error:
         raise ToolError(f"the document is not valid JSON: {error}") from error
     return to_json(value_at(parsed, path), inf_nan_mode="strings").decode()

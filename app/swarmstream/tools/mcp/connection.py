@@ -38,7 +38,7 @@ class Sessions:
 
 
 class ServerConnection:
-    """One server's sessions in one turn: opened at the first use, and anew after one was lost."""
+    """The sessions with a server in one turn: opened at the first use, and anew after one was lost."""
 
     def __init__(self, sessions: Sessions, server: McpServer, tasks: TaskGroup) -> None:
         """`tasks` is where sessions are served; they end when it is cancelled."""

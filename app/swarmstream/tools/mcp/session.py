@@ -72,7 +72,7 @@ for _name in _NOISY_LOGGERS:  # they log whole URLs, and texts of servers
 
 
 class McpSession:
-    """One session. `serve` runs in a task of the owner's; its cancellation ends the session and closes everything."""
+    """A session. `serve` runs in a task of the owner's; its cancellation ends the session and closes everything."""
 
     def __init__(self, url: str, headers: Iterable[tuple[str, str]], network: NetworkPolicy) -> None:
         self._url = url
@@ -167,7 +167,7 @@ class McpSession:
         ):
             try:
                 with time_limit(self._network.clock, MAX_OPENING_SECONDS) as scope:
-                    await self._initialize(session, transport)
+                    await _initialize(session, transport)
                 if scope.cancelled_caught:
                     raise McpUnavailable(f"did not answer within {MAX_OPENING_SECONDS:g} s")
                 self._session = session
@@ -177,16 +177,6 @@ class McpSession:
                 self._session = None
                 with CancelScope(shield=True), time_limit(self._network.clock, FAREWELL_SECONDS):
                     await transport.terminate()
-
-    async def _initialize(self, session: ClientSession, transport: McpTransport) -> None:
-        """Initialize as all versions of the protocol but the newest do; a server that refuses that is discovered."""
-        try:
-            await session.initialize()
-        except MCPError as error:
-            if error.data == transport.mark:
-                raise
-            await session.discover()
-            transport.begin()
 
     async def _request(
         self, request: Request[Any, Any], kind: type[ResultT], on_progress: ProgressFnT | None = None
@@ -219,6 +209,17 @@ class McpSession:
         if error.code == CONNECTION_CLOSED:
             return McpUnavailable("is not connected any more")
         return McpUnavailable("does not want to begin a session")
+
+
+async def _initialize(session: ClientSession, transport: McpTransport) -> None:
+    """Initialize as all versions of the protocol but the newest do; a server that refuses that is discovered."""
+    try:
+        await session.initialize()
+    except MCPError as error:
+        if error.data == transport.mark:
+            raise
+        await session.discover()
+        transport.begin()
 
 
 class _LenientDispatcher(JSONRPCDispatcher):

@@ -5,19 +5,20 @@ session, with all calls that are under way.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import AsyncIterator
+from typing import Final, cast
 
 import anyio
 import httpcore2
 import httpx2
 from anyio.abc import TaskGroup
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from swarmstream.clock import time_limit
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.checked import CheckedNetwork
 from swarmstream.network.policy import NetworkPolicy
+from swarmstream.tools.mcp.json_rpc import Message, answer_to, parse_message, whole_events
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the answer to one request, whether it is a document or a stream."""
@@ -32,14 +33,6 @@ _TOO_LARGE = f"answered with more than {MAX_ANSWER_BYTES // 2**20} MiB"
 _OPENING_METHODS = {"initialize", "server/discover"}
 _KEPT_HEADERS = {"content-type", "mcp-session-id", "set-cookie"}
 _NETWORK_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError)
-
-
-class _Message(NamedTuple):
-    """The fields of a JSON-RPC message that the transport needs."""
-
-    id: Any = None
-    method: str = ""
-    expects_answer: bool = False
 
 
 class McpTransport(httpx2.AsyncBaseTransport):
@@ -70,7 +63,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
         if request.method == "GET":
             # No stream for messages of the server, and no second request for an answer that broke off.
             return httpx2.Response(405)
-        message = _message(await request.aread())
+        message = parse_message(await request.aread())
         if message.expects_answer:
             if message.method not in _OPENING_METHODS:
                 await self._ready.wait()
@@ -96,27 +89,30 @@ class McpTransport(httpx2.AsyncBaseTransport):
     async def _notify(self, request: httpx2.Request, method: str = "") -> None:
         try:
             with time_limit(self._clock, NOTIFICATION_SECONDS):
-                await (await self._send(request)).aclose()
+                answer = await self._pool.handle_async_request(_core_request(request))
+                await answer.aclose()
         except (McpHostRefused, *_NETWORK_ERRORS):
             pass  # the next request fails, too, and reports it
         finally:
             if method == "notifications/initialized":
                 self._ready.set()
 
-    async def _answer(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
+    async def _answer(self, request: httpx2.Request, message: Message) -> httpx2.Response:
         """Return the server's answer, or an error of ours if there is none."""
         try:
             return await self._exchange(request, message)
         except McpHostRefused as error:
             self.refusal = error
-            return self._fault(message, f"is refused: {error.detail}")
+            return _fault(message, f"is refused: {error.detail}", self.mark)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-            return self._lost(message, "cannot be reached")
+            problem = "cannot be reached"
         except _NETWORK_ERRORS:
-            return self._lost(message, _HUNG_UP)
+            problem = _HUNG_UP
+        self.is_lost = True
+        return _fault(message, problem, self.mark)
 
-    async def _exchange(self, request: httpx2.Request, message: _Message) -> httpx2.Response:
-        answer = await self._send(request)
+    async def _exchange(self, request: httpx2.Request, message: Message) -> httpx2.Response:
+        answer = await self._pool.handle_async_request(_core_request(request))
         response: httpx2.Response | None = None
         try:
             response = await self._read(request, message, answer)
@@ -125,15 +121,15 @@ class McpTransport(httpx2.AsyncBaseTransport):
             if response is None or not isinstance(response.stream, _Events):
                 await answer.aclose()
 
-    async def _read(self, request: httpx2.Request, message: _Message, answer: httpcore2.Response) -> httpx2.Response:
+    async def _read(self, request: httpx2.Request, message: Message, answer: httpcore2.Response) -> httpx2.Response:
         """Return the answer in a form that is safe for the SDK."""
         headers = httpx2.Headers(answer.headers)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if 300 <= answer.status < 400:
             self.refusal = McpHostRefused("an MCP server sent us elsewhere, and we follow no redirects")
-            return self._fault(message, "redirected us, and redirects are not followed")
+            return _fault(message, "redirected us, and redirects are not followed", self.mark)
         if headers.get("content-encoding", "identity").lower() != "identity":
-            return self._fault(message, "compressed its answer, which it was not asked to do")
+            return _fault(message, "compressed its answer, which it was not asked to do", self.mark)
         if answer.status in {400, 404} and "mcp-session-id" in request.headers:
             self.is_lost = True
         kept = [(name, value) for name, value in headers.items() if name in _KEPT_HEADERS and name != "content-type"]
@@ -143,11 +139,11 @@ class McpTransport(httpx2.AsyncBaseTransport):
             return httpx2.Response(200, headers=[*kept, ("content-type", kind)], stream=events)
         body = await _read_body(answer) if kind == "application/json" else b""
         if body is None:
-            return self._fault(message, _TOO_LARGE)
-        content = _json_rpc(body, message.id)
+            return _fault(message, _TOO_LARGE, self.mark)
+        content = answer_to(message, body)
         if content is None:
             status = f"HTTP status {answer.status}" if answer.status >= 400 else "something that is not MCP"
-            return self._fault(message, f"answered with {status}")
+            return _fault(message, f"answered with {status}", self.mark)
         self._prepare_termination(request, headers)
         return httpx2.Response(answer.status, headers=[*kept, ("content-type", kind)], content=content)
 
@@ -157,38 +153,6 @@ class McpTransport(httpx2.AsyncBaseTransport):
             kept = {name: value for name, value in request.headers.items() if name != "content-length"}
             self._termination = httpx2.Request("DELETE", request.url, headers={**kept, "mcp-session-id": session_id})
 
-    async def _send(self, request: httpx2.Request) -> httpcore2.Response:
-        url = httpcore2.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        return await self._pool.handle_async_request(
-            httpcore2.Request(
-                method=request.method,
-                url=url,
-                headers=request.headers.raw,
-                content=request.content,
-                extensions={"timeout": {"connect": CONNECT_SECONDS}},
-            )
-        )
-
-    def _lost(self, message: _Message, problem: str) -> httpx2.Response:
-        self.is_lost = True
-        return self._fault(message, problem)
-
-    def _fault(self, message: _Message, problem: str) -> httpx2.Response:
-        return httpx2.Response(502, json=self.error(message, problem))
-
-    def error(self, message: _Message, problem: str) -> dict[str, Any]:
-        """Return a JSON-RPC error of ours as the answer to a message."""
-        return {
-            "jsonrpc": "2.0",
-            "id": message.id,
-            "error": {"code": -32000, "message": problem, "data": self.mark},
-        }
-
 
 class _Events(httpx2.AsyncByteStream):
     """A stream of events, cut where it gets too long.
@@ -196,7 +160,7 @@ class _Events(httpx2.AsyncByteStream):
     Only whole events are passed on: an error of ours after half an event would be read as its rest.
     """
 
-    def __init__(self, transport: McpTransport, message: _Message, answer: httpcore2.Response) -> None:
+    def __init__(self, transport: McpTransport, message: Message, answer: httpcore2.Response) -> None:
         self._transport = transport
         self._message = message
         self._answer = answer
@@ -212,7 +176,7 @@ class _Events(httpx2.AsyncByteStream):
                     return
                 searched = max(0, len(held) - 3)
                 held += chunk
-                if end := _end_of_events(held, searched):
+                if end := whole_events(held, searched):
                     yield bytes(held[:end])
                     del held[:end]
         except _NETWORK_ERRORS:
@@ -225,7 +189,7 @@ class _Events(httpx2.AsyncByteStream):
         await self._answer.aclose()
 
     def _fault(self, problem: str) -> bytes:
-        return b"data: " + to_json(self._transport.error(self._message, problem)) + b"\n\n"
+        return b"data: " + to_json(self._message.error(problem, self._transport.mark)) + b"\n\n"
 
 
 async def _read_body(answer: httpcore2.Response) -> bytes | None:
@@ -238,27 +202,21 @@ async def _read_body(answer: httpcore2.Response) -> bytes | None:
     return bytes(body)
 
 
-def _message(body: bytes) -> _Message:
-    fields: Mapping[str, Any] = from_json(body) if body else {}
-    method = fields.get("method", "")
-    return _Message(fields.get("id"), method, bool(method) and "id" in fields)
+def _core_request(request: httpx2.Request) -> httpcore2.Request:
+    url = httpcore2.URL(
+        scheme=request.url.raw_scheme,
+        host=request.url.raw_host,
+        port=request.url.port,
+        target=request.url.raw_path,
+    )
+    return httpcore2.Request(
+        method=request.method,
+        url=url,
+        headers=request.headers.raw,
+        content=request.content,
+        extensions={"timeout": {"connect": CONNECT_SECONDS}},
+    )
 
 
-def _json_rpc(body: bytes, request_id: Any) -> bytes | None:
-    """Return the body if it answers this request; None otherwise."""
-    try:
-        answer: Any = from_json(body)
-    except ValueError:
-        return None
-    if not isinstance(answer, dict):
-        return None
-    fields = cast("dict[str, Any]", answer)
-    if isinstance(fields.get("error"), dict) and fields.get("id") is None:
-        return to_json({**fields, "id": request_id})
-    return body if fields.get("id") == request_id and ("result" in fields or "error" in fields) else None
-
-
-def _end_of_events(held: bytearray, start: int) -> int:
-    """Return the length of all whole events."""
-    ends = (held.rfind(blank, start) + len(blank) for blank in (b"\n\n", b"\r\n\r\n", b"\r\r") if blank in held[start:])
-    return max(ends, default=0)
+def _fault(message: Message, problem: str, mark: str) -> httpx2.Response:
+    return httpx2.Response(502, json=message.error(problem, mark))

@@ -6,7 +6,7 @@ from swarmstream.errors import InvalidRequest, UnknownAgent, quote
 from swarmstream.swarm.flow import parse_flow
 from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.swarm.plan import Agent, Stage
-from swarmstream.swarm.types.base import SwarmType
+from swarmstream.swarm.swarm_types.base import SwarmType
 
 
 def _arrange(request: SwarmRequest, agents: Mapping[str, Agent]) -> tuple[Stage, ...]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from swarmstream.swarm.types.base import SwarmType
-from swarmstream.swarm.types.concurrent import CONCURRENT
-from swarmstream.swarm.types.rearrange import REARRANGE
-from swarmstream.swarm.types.sequential import SEQUENTIAL
+from swarmstream.swarm.swarm_types.base import SwarmType
+from swarmstream.swarm.swarm_types.concurrent import CONCURRENT
+from swarmstream.swarm.swarm_types.rearrange import REARRANGE
+from swarmstream.swarm.swarm_types.sequential import SEQUENTIAL
 
 SWARM_TYPES: Final[Mapping[str, SwarmType]] = {
     swarm_type.name: swarm_type for swarm_type in (SEQUENTIAL, REARRANGE, CONCURRENT)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.swarm.plan import Agent, Stage
-from swarmstream.swarm.types.base import SwarmType
+from swarmstream.swarm.swarm_types.base import SwarmType
 
 
 def _arrange(_: SwarmRequest, agents: Mapping[str, Agent]) -> tuple[Stage, ...]:
