@@ -1,7 +1,8 @@
-"""What can happen in a run: one union, from its first event to its one last.
+"""Events of a run, as one union. The first is `RunDescribed`, the last always `RunEnded`.
 
-The journal stores these as they are; how they look to a client is `swarmstream.wire`'s business. Times are `t_ms`,
-milliseconds since the run began. `turn`, `stage`, `loop` and `step` count from 1, `task_index` from 0.
+The journal stores these as they are, so a field is never renamed; `swarmstream.wire` makes of them what clients see.
+Times are `t_ms`, milliseconds since the run began. `turn`, `stage`, `loop` and `step` count from 1, `task_index` from
+0.
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ TurnStatus: TypeAlias = Literal["success", "failed", "cancelled"]
 EndStatus: TypeAlias = Literal["success", "failed", "cancelled", "timed_out", "budget_exceeded", "interrupted"]
 
 MAX_EVENT_ID = (1 << 53) - 1
-"""JavaScript reads no larger integer."""
+"""The largest integer that JavaScript reads exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and what they cost. `input_tokens` includes the cached ones, `output_tokens` the reasoning."""
+    """Tokens and their cost. `input_tokens` includes the cached ones, `output_tokens` the reasoning."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -56,7 +57,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class RunDescribed:
-    """Always first: whose run this is and what was asked for."""
+    """Always first: the run's id and the description that its payload gives of it."""
 
     t_ms: int
     job_id: str
@@ -71,7 +72,7 @@ class RunDescribed:
     warnings: tuple[str, ...]
     metadata: dict[str, Any] | None
     max_calls: int | None = None
-    """Of models; None in the records of releases that did not bound them."""
+    """The bound on calls of models; None in the records of releases that had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """An agent begins to speak."""
+    """An agent's turn begins."""
 
     t_ms: int
     agent: str
@@ -96,18 +97,18 @@ class TurnStarted:
 
 
 class TextDelta(Struct, frozen=True, gc=False, array_like=True):
-    """One delta of a provider's. A struct, for building one must cost next to nothing."""
+    """A delta of a provider's text. A struct, for building one must cost next to nothing."""
 
     t_ms: int
     agent: str
     turn: int
     text: str
     step: int = 1
-    """Which model call of the turn."""
+    """The model call within the turn."""
 
 
 class ReasoningDelta(Struct, frozen=True, gc=False, array_like=True):
-    """One delta of a model's thinking."""
+    """A delta of a model's thinking."""
 
     t_ms: int
     agent: str
@@ -117,7 +118,7 @@ class ReasoningDelta(Struct, frozen=True, gc=False, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """What a model asks for. `arguments` is its own text, JSON if it can write that."""
+    """A call that a model asks for. `arguments` is its own text, JSON if it can write that."""
 
     id: str
     name: str
@@ -126,7 +127,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool begins to answer a call."""
+    """A tool begins to run."""
 
     t_ms: int
     agent: str
@@ -136,7 +137,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """The call is answered; `output` is what the model is told."""
+    """A tool has ended; `output` is what the model is sent."""
 
     t_ms: int
     agent: str
@@ -150,19 +151,19 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True)
 class CustomEvent:
-    """A tool wrote to the stream, or an autonomous agent tells where it is."""
+    """Something that a tool wrote to the stream, or the place of an autonomous agent in its plan."""
 
     t_ms: int
     agent: str
     turn: int
     name: str
     data: Any
-    """As JSON has it."""
+    """Any JSON value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a turn or a run failed, in words that are ours."""
+    """The reason why a turn or a run failed; no text of a provider's is in it."""
 
     code: str
     message: str
@@ -185,8 +186,7 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class TurnRestarted:
-    """Only after a crash: a turn that was interrupted begins again. What it said from the event `discard_from` on does
-    not count."""
+    """Only after a crash: a turn that was interrupted begins again. Its events from `discard_from` on do not count."""
 
     t_ms: int
     agent: str
@@ -204,29 +204,29 @@ class TurnEnded:
     turn: int
     task_index: int | None
     model: str
-    """Which model answered: the agent's own or one of its fallbacks."""
+    """The model that answered: the agent's own or one of its fallbacks."""
     output: str
     status: TurnStatus
     finish_reason: str | None
     usage: Usage
     duration_seconds: float
     tool_calls: tuple[ToolCall, ...] = ()
-    """What the caller is to run, where the agent was given tools of the caller's."""
+    """The calls that the client is to run, where the agent has client tools."""
     handed_to: str | None = None
-    """The agent that has the word now, and whose answer stands for this one's."""
+    """The agent that the turn was handed off to, whose answer stands for this one's."""
     handed_message: str = ""
-    """What it was told with the word."""
+    """The message to that agent."""
     stage: int = 1
     loop: int = 1
     position: int = 0
-    """Of the agent within its stage; one that the word was passed to has the giver's."""
+    """Of the agent within its stage; an agent that was handed off to has the position of the first one."""
     warnings: tuple[str, ...] = ()
-    """What was learnt while it spoke: fields that its model refused."""
+    """Warnings that came up during the turn: fields that its model refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFailed:
-    """The run itself ended badly: before `UsageTotalled`."""
+    """The run itself failed: before `UsageTotalled`."""
 
     t_ms: int
     failure: Failure
@@ -237,7 +237,7 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class AgentUsage:
-    """What one agent's turns consumed."""
+    """The usage of all turns of one agent."""
 
     agent: str
     turns: int
@@ -246,7 +246,7 @@ class AgentUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotalled:
-    """Once, near the end, also after a failure."""
+    """The usage of the run: once, near the end, also after a failure."""
 
     t_ms: int
     total: Usage
@@ -255,7 +255,7 @@ class UsageTotalled:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """Exactly once, always last."""
+    """The end of the run: exactly once, always last."""
 
     t_ms: int
     status: EndStatus

@@ -116,14 +116,14 @@ def test_max_tokens_is_lowered_to_what_the_model_can_only_where_it_is_not_given(
     spec: dict[str, Any], max_tokens: int
 ) -> None:
     agent = one(spec, models=OPENAI)
-    assert agent.sampling.max_tokens_of(agent.models[0]) == max_tokens
+    assert agent.sampling.max_tokens_for(agent.models[0]) == max_tokens
 
 
 def test_an_agent_without_fields_has_the_contracts_defaults() -> None:
     agent = one({})
     assert agent.system_prompt is None
     assert (agent.max_retries, agent.timeout_seconds) == (2, None)
-    assert (agent.sampling.max_tokens_of(agent.models[0]), agent.sampling.temperature) == (8192, None)
+    assert (agent.sampling.max_tokens_for(agent.models[0]), agent.sampling.temperature) == (8192, None)
     assert (agent.sampling.reasoning_effort, agent.sampling.thinking_tokens) == (None, None)
     assert agent.sampling.llm_args == {}
     assert swarm_of({}).plan.loops == 1

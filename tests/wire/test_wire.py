@@ -1,17 +1,19 @@
-"""Events as clients see them, and how neighbouring ones are joined."""
+"""Events as clients see them in both forms, and how neighbouring ones are joined."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmstream.events import ReasoningDelta, RunDescribed, TextDelta
+from swarmstream.events import Event, ReasoningDelta, RunDescribed, RunStarted, TextDelta, TurnRestarted, TurnStarted
 from swarmstream.journal.records import Entry
 from swarmstream.wire.frame_encoder import FrameEncoder
-from swarmstream.wire.framing import SSE
+from swarmstream.wire.framing import NDJSON, SSE
 from swarmstream.wire.joining import join_deltas
+from swarmstream.wire.object_encoder import ObjectEncoder
 
 
 def text(turn: int, words: str, step: int = 1) -> TextDelta:
@@ -62,3 +64,31 @@ def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: 
         "output": first + second,
         "t": 1,
     }
+
+
+@pytest.mark.parametrize("include_output", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 20], ids=["one by one", "by threes", "at once"])
+def test_objects_are_what_json_lines_hold_also_where_a_turn_begins_again(include_output: bool, size: int) -> None:
+    events: list[Event] = [
+        RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None),
+        RunStarted(0),
+        TurnStarted(0, "A1", 1, 1, 1, None, "demo/A", "demo"),
+        text(1, "lost "),
+        text(2, "beside "),
+        TurnRestarted(1, "A1", 1, 2, 4),
+        ReasoningDelta(1, "A1", 1, "hm\u2028"),
+        text(1, "kept "),
+        text(2, "it"),
+        text(1, '"all"\n', step=2),
+    ]
+    entries: list[Entry] = list(enumerate(events, start=1))
+    frames = FrameEncoder(NDJSON, include_output=include_output, after=3)
+    objects = ObjectEncoder(include_output=include_output, after=3)
+    lines: list[object] = []
+    dicts: list[dict[str, Any]] = []
+    for start in range(0, len(entries), size):
+        part = entries[start : start + size]
+        lines += [json.loads(line) for line in b"".join(frames.encode(part)).splitlines()]
+        dicts += objects.encode(part)
+    assert dicts == lines
+    assert dicts[-1]["data"].get("output") == ('kept "all"\n' if include_output else None)

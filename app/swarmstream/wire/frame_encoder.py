@@ -26,7 +26,7 @@ _in_ascii = JSONEncoder(separators=(",", ":")).encode
 
 
 class FrameEncoder:
-    """One reader's frames of one run, made of every event from the first on, in order; with a `summary`, from the
+    """The frames of one run for one reader, made of every event from the first on, in order; with a `summary`, from the
     first on that the summary does not know."""
 
     def __init__(

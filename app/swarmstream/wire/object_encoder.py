@@ -9,7 +9,7 @@ from swarmstream.wire.run_fold import RunFold
 
 
 class ObjectEncoder:
-    """One reader's objects of one run, made of every event from the first on, in order."""
+    """The objects of one run for one reader, made of every event from the first on, in order."""
 
     def __init__(self, *, include_output: bool, after: int = 0) -> None:
         """`after` is the number of the last event that the reader has."""

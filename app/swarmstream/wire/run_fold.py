@@ -25,7 +25,7 @@ TextT = TypeVar("TextT")
 
 
 class RunFold(Generic[TextT]):
-    """One reader's fold of one run; `TextT` is what its encoder keeps of a turn that streams text."""
+    """The fold of one run for one reader; `TextT` is what its encoder keeps of a turn that streams text."""
 
     def __init__(self, *, after: int = 0, summary: Summary | None = None) -> None:
         """`after` is the number of the last event that the reader has. `summary` is of the events that the fold is not

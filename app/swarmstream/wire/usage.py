@@ -1,4 +1,4 @@
-"""What was consumed, in the shapes of answers and events; costs are USD."""
+"""Usage, in the shapes of answers and events; costs are USD."""
 
 from typing import Any
 

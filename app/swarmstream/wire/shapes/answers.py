@@ -19,7 +19,7 @@ class QueuedRun(TypedDict):
 
 
 class RunSoFar(TypedDict):
-    """What the problem of a run that failed says beside what every problem does."""
+    """The fields that the problem of a run that failed has beside those of every problem."""
 
     job_id: str
     """The run's id."""

@@ -23,7 +23,7 @@ class AgentUsageRow(TypedDict):
 
 
 class RunUsage(TypedDict):
-    """What both kinds of usage have in common. `priced` is false where a model has no known price and counts 0;
+    """The fields that both kinds of usage have. `priced` is false where a model has no known price and counts 0;
     `estimated` is true where a provider gave no figures and we counted."""
 
     input_tokens: int
