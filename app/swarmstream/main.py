@@ -16,7 +16,7 @@ from swarmstream.api import catalog, completions, docs_page, front_page, health,
 from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
-from swarmstream.api.openapi import describe
+from swarmstream.api.openapi.document import describe
 from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote

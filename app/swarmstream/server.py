@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from swarmstream import __version__
 from swarmstream.address import check_address
-from swarmstream.api.connection import Connection, http_protocol, set_user_timeout
-from swarmstream.api.connection_limit import Gate, connection_limits
+from swarmstream.api.connection.gate import Gate, connection_limits
+from swarmstream.api.connection.protocol import Connection, http_protocol, set_user_timeout
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep, time_limit
 from swarmstream.descriptors import raise_limit, shares_of
 from swarmstream.dev_key import DevKey, dev_key

@@ -12,8 +12,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import SecretStr
 
-from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.frames import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.errors import ProviderError
 from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Reasoning, ToolCallDelta
 from swarmstream.llm.providers.demo.model import DemoModel

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from swarmstream.api.connection_limit import Gate
+from swarmstream.api.connection.gate import Gate
 from swarmstream.api.middleware import new_request_id
 from swarmstream.api.problems import refusal
 from swarmstream.api.streaming import BREAK_OFF
@@ -43,7 +43,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _MAX_FIELDS = 100
 _MAX_PIPELINED = 64

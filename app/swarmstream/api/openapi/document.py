@@ -14,39 +14,13 @@ import swarmstream.api.catalog_shapes
 import swarmstream.api.problems
 import swarmstream.swarm.payloads
 import swarmstream.wire.shapes
-from swarmstream.api.field_docs import field_docs
-from swarmstream.api.openapi_answers import HEADERS, PROBLEMS, REF, answers_of, ref
-from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.answers import HEADERS, PROBLEMS, REF, answers_of, ref
+from swarmstream.api.openapi.examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.field_docs import field_docs
+from swarmstream.api.openapi.frames import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.problems import Problem
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.wire import shapes
-
-_SHARED_FRAMES: dict[str, type] = {
-    "start": shapes.StartFrame,
-    "agent_start": shapes.AgentStartFrame,
-    "turn_restart": shapes.TurnRestartFrame,
-    "chunk": shapes.ChunkFrame,
-    "reasoning": shapes.ReasoningFrame,
-    "tool_start": shapes.ToolStartFrame,
-    "tool_end": shapes.ToolEndFrame,
-    "custom": shapes.CustomFrame,
-    "agent_end": shapes.AgentEndFrame,
-    "error": shapes.ErrorFrame,
-}
-AGENT_FRAMES: dict[str, type] = {
-    "metadata": shapes.AgentMetadataFrame,
-    **_SHARED_FRAMES,
-    "usage": shapes.AgentUsageFrame,
-    "end": shapes.AgentRunEndFrame,
-}
-"""The `data` of each event on the agent route."""
-SWARM_FRAMES: dict[str, type] = {
-    "metadata": shapes.SwarmMetadataFrame,
-    **_SHARED_FRAMES,
-    "usage": shapes.SwarmUsageFrame,
-    "end": shapes.SwarmEndFrame,
-}
-"""The `data` of each event on the swarm route."""
 
 _POSTED: list[type] = [AgentRequest, SwarmRequest]
 _SENT: list[type] = [
