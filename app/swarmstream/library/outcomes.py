@@ -96,6 +96,6 @@ def check_end(summary: Summary) -> None:
         code=code,
         elapsed_seconds=turn.elapsed_seconds if turn else seconds,
         agent=turn.agent if turn else None,
-        exception=error_from_code(code, message, RunError if stopped else None),
+        exception=error_from_code(code, message, RunError if stopped else AppError),
         attempts=turn.attempts if turn else 0,
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from swarmstream.api.problems import INVALID_SCHEMA
-from swarmstream.errors import AppError, RunCancelled, RunLimitReached
+from swarmstream.errors import RunCancelled, RunLimitReached, error_kinds
 
 REF = "#/components/{kind}/{name}"
 
@@ -77,14 +77,8 @@ def _with_codes(description: str, codes: tuple[str, ...]) -> str:
 
 
 def _codes(status: int) -> list[str]:
-    """Those of all errors that have this status."""
-    codes: set[str] = set()
-    kinds: list[type[AppError]] = [AppError]
-    for kind in kinds:  # which grows meanwhile
-        kinds += kind.__subclasses__()
-        if getattr(kind, "status", None) == status:
-            codes.add(kind.code)
-    return sorted(codes)
+    """Return the codes of all errors that have this status, sorted."""
+    return sorted({kind.code for kind in error_kinds() if kind.status == status})
 
 
 _KEY_IS_SENT_SO = ("WWW-Authenticate",)
