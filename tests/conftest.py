@@ -14,11 +14,11 @@ import uvicorn
 from pydantic import SecretStr
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.draining_server import uvicorn_config
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import journal_of
 from swarmstream.llm.base import ChatModel
 from swarmstream.main import create_app
-from swarmstream.server import uvicorn_config
 from swarmstream.settings import Settings
 from tests.clients.openapi_document import check_declared
 

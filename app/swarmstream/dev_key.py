@@ -22,14 +22,14 @@ class DevKey:
     value: str
     origin: str
     """Where it is from, for people."""
-    is_operators: bool = False
+    is_configured: bool = False
     """Whether it was set and not made here: it may be in use elsewhere."""
 
 
 def dev_key(settings: Settings) -> DevKey:
     """The operator's own key if there is one, else the one that the data directory keeps, which may be made now."""
     if settings.api_keys:
-        return DevKey(settings.api_keys[0].get_secret_value(), f"from {ENV_PREFIX}API_KEYS", is_operators=True)
+        return DevKey(settings.api_keys[0].get_secret_value(), f"from {ENV_PREFIX}API_KEYS", is_configured=True)
     if settings.data_dir is None:
         return DevKey(_new_key(), _FOR_THIS_RUN)
     path = settings.data_dir / DEV_KEY

@@ -1,4 +1,4 @@
-"""The composition root: settings become a server."""
+"""The composition root: settings become an app."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from swarmstream.api import catalog, completions, docs_page, front_page, health,
 from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
-from swarmstream.api.openapi.document import describe
+from swarmstream.api.openapi.document import serve_document
 from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
@@ -37,7 +37,7 @@ from swarmstream.tools.policy import ToolPolicy, operators_tools
 logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 1.0
-"""How long the first connection waits for the journal; one that takes longer is waited for beside."""
+"""Time that the first connection waits for the journal to open; opening goes on beside the server after that."""
 
 
 def create_app(
@@ -50,11 +50,14 @@ def create_app(
     dev: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> FastAPI:
-    """A server made of these parts; those not given are made here.
+    """Make an app of these parts; those not given are made here.
 
-    `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
-    `models` are the adapters by lane; with `preload`, litellm is imported before the first request and not by the
-    first call; with `dev`, pages that this machine serves may call, if it alone reaches the server.
+    `environ` holds providers' keys (default: the process's, which litellm itself reads in any case); `models` are the
+    adapters by lane; with `preload`, litellm is imported before the first request and not by the first call; with
+    `dev`, pages that this machine serves may call, if only this machine reaches the server.
+
+    Raises:
+        ToolLoadError: a setting about tools cannot be followed.
     """
     environ = os.environ if environ is None else environ
     registry = Registry(
@@ -68,13 +71,12 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[AppState]:
         if preload:
             await lanes["litellm"].ready()
-        its_journal = journal or journal_of(settings, clock)
-        opening = asyncio.create_task(its_journal.open(), name="opening of the journal")
-        with time_limit(clock, _OPENING_SECONDS):
-            await asyncio.shield(opening)
         mcp = McpHub(tools.hosts, clock=clock)
         try:
-            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
+            async with (
+                _opened(journal or journal_of(settings, clock), clock) as opened,
+                Supervisor(opened, models or lanes, run_limits(settings), mcp, clock) as supervisor,
+            ):
                 supervisor.recover(
                     lambda record: job_from_record(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
@@ -88,8 +90,6 @@ def create_app(
                     supervisor=supervisor,
                 )
         finally:
-            opening.cancel()
-            await its_journal.close()
             await mcp.close()
             await lanes.close()
 
@@ -104,37 +104,58 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (completions, runs, catalog, front_page, health):
-        app.include_router(module.router)
-    if settings.docs:
-        app.include_router(docs_page.router)
-    app.add_exception_handler(AppError, problems.on_app_error)
-    app.add_exception_handler(RequestValidationError, problems.on_validation_error)
-    app.add_exception_handler(HTTPException, problems.on_http_exception)
-    app.add_exception_handler(ClientDisconnect, problems.on_client_gone)
-    app.add_exception_handler(Exception, problems.on_bug)
+    _add_routes(app, with_docs=settings.docs)
+    _add_error_handlers(app)
     app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
     app.add_middleware(RequestIds, clock=clock)
-    describe(app)
     return app
 
 
+@asynccontextmanager
+async def _opened(journal: Journal, clock: Clock) -> AsyncGenerator[Journal]:
+    """Open the journal for the length of the block; the block may begin before it is open."""
+    opening = asyncio.create_task(journal.open(), name="opening of the journal")
+    with time_limit(clock, _OPENING_SECONDS):
+        await asyncio.shield(opening)
+    try:
+        yield journal
+    finally:
+        opening.cancel()
+        await journal.close()
+
+
+def _add_routes(app: FastAPI, *, with_docs: bool) -> None:
+    for module in (completions, runs, catalog, front_page, health):
+        app.include_router(module.router)
+    if with_docs:
+        app.include_router(docs_page.router)
+    serve_document(app)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AppError, problems.on_app_error)
+    app.add_exception_handler(RequestValidationError, problems.on_validation_error)
+    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    app.add_exception_handler(ClientDisconnect, problems.on_client_disconnect)
+    app.add_exception_handler(Exception, problems.on_unexpected_error)
+
+
 def tool_policy(settings: Settings) -> ToolPolicy:
-    """Which tools and MCP servers there are, and for whom.
+    """Load the operator's tools and MCP servers, with the keys that may use them.
 
     Raises:
-        ToolLoadError: a setting that says so cannot be followed.
+        ToolLoadError: a setting about them cannot be followed.
     """
     operators = operators_tools(settings)
     for doubt in operators.box.doubts():
         logger.warning("%s", doubt)
     known = {key.get_secret_value() for key in settings.api_keys}
-    callers: dict[str, set[str]] = {}
+    allowed_owners: dict[str, set[str]] = {}
     for tool, keys in settings.tool_keys.items():
         if operators.box.get(tool) is None:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
-        given = {key.get_secret_value() for key in keys}
-        if not given <= known:
+        allowed = {key.get_secret_value() for key in keys}
+        if not allowed <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
-        callers[tool] = {owner_of(key) for key in given}
-    return ToolPolicy(operators.box, operators.hosts, callers)
+        allowed_owners[tool] = {owner_of(key) for key in allowed}
+    return ToolPolicy(operators.box, operators.hosts, allowed_owners)

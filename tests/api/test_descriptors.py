@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.descriptors import Shares, shares_of
+from swarmstream.descriptors import Capacity, capacity_within
 from tests.clients.process import openai_environ, server_process
 from tests.clients.raw import raw_client, status_of
 from tests.clients.sse import check_stream, events_of
@@ -29,12 +29,12 @@ PAYLOAD: dict[str, Any] = {
 
 def test_descriptors_are_shared_between_connections_and_runs_so_that_both_fit() -> None:
     for limit in (100, 256, 1024, 65_536):
-        shares = shares_of(limit, max_runs=1000)
-        assert shares.connections + shares.runs < limit
-        assert 0 < shares.runs <= 1000
-        assert shares.connections > shares.runs
-    assert shares_of(65_536, max_runs=1000) == Shares(connections=64_440, runs=1000)
-    assert shares_of(1024, max_runs=10) == Shares(connections=918, runs=10)
+        capacity = capacity_within(limit, max_runs=1000)
+        assert capacity.connections + capacity.runs < limit
+        assert 0 < capacity.runs <= 1000
+        assert capacity.connections > capacity.runs
+    assert capacity_within(65_536, max_runs=1000) == Capacity(connections=64_440, runs=1000)
+    assert capacity_within(1024, max_runs=10) == Capacity(connections=918, runs=10)
 
 
 async def test_silent_connections_keep_nobody_out() -> None:

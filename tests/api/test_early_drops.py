@@ -16,7 +16,7 @@ import httpx
 import pytest
 import requests
 
-from swarmstream.api.connection.protocol import set_user_timeout
+from swarmstream.api.connection.socket_options import set_user_timeout
 from tests.api.test_heads import GET, payload, post
 from tests.api.test_liveness import nginx_before
 from tests.clients.process import ServerProcess, openai_environ, server_process

@@ -102,7 +102,7 @@ def test_where_no_key_can_be_kept_each_start_has_its_own(tmp_path: Path) -> None
 
 def test_the_operators_first_key_is_the_dev_key(tmp_path: Path) -> None:
     key = dev_key(made(api_keys=(SecretStr("mine"), SecretStr("other")), data_dir=tmp_path))
-    assert (key.value, key.is_operators) == ("mine", True)
+    assert (key.value, key.is_configured) == ("mine", True)
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swarmstream.api.problems import refusal
+from swarmstream.api.problems import error_response
 from swarmstream.errors import InvalidRequest, quote
 from swarmstream.settings import ENV_PREFIX
 
@@ -89,7 +89,7 @@ class Cors(CORSMiddleware):
         except InvalidRequest as error:
             # No page can read this answer: it is for who looks at the browser's network panel, and at our log.
             logger.info("preflight: %s", error.detail)
-            answer = refusal(error, request_id)
+            answer = error_response(error, request_id)
             answer.headers.update(headers)
             return answer
         if of_sdks:

@@ -98,7 +98,7 @@ def problem_response(body: Mapping[str, Any], headers: Mapping[str, str] | None 
     return Response(orjson.dumps(body), status, headers=headers, media_type="application/problem+json")
 
 
-def refusal(error: AppError, request_id: str) -> Response:
+def error_response(error: AppError, request_id: str) -> Response:
     """The answer to a request that was refused."""
     errors = [_field_problem(error.location, error.detail, error.code)] if error.location else []
     headers: dict[str, str] = {}
@@ -134,7 +134,7 @@ def waiting_run_response(
 
 async def on_app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
-    return refusal(error, request.state.request_id)
+    return error_response(error, request.state.request_id)
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -169,13 +169,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return problem_response(body, headers)
 
 
-async def on_client_gone(_: Request, error: Exception) -> Response:
+async def on_client_disconnect(_: Request, error: Exception) -> Response:
     """Nobody is there to read this: the client left while its request was still coming."""
     assert isinstance(error, ClientDisconnect)
     return Response(status_code=400)
 
 
-async def on_bug(request: Request, error: Exception) -> Response:
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """Starlette logs the error itself and answers with this."""
     body = problem(
         status=500,

@@ -1,8 +1,8 @@
-"""The connections that are let in: how many there may be, and which one goes when there are too many.
+"""The limit on open connections: the one that goes when there are too many.
 
 A connection waits while no whole head of a request has come on it: it is new, or kept alive. When the server is full,
-the one that has waited longest makes room. Only where none waits is a new one refused: what is under way is never cut
-for it. Those that were refused may still read why; they do not count, and the last few of them are kept.
+the one that has waited longest is evicted. A new one is refused only where none waits: a request under way is never
+cut for it. Refused connections may still read the reason; they do not count, and only the last few of them are kept.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,25 @@ from typing import Protocol
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.settings import Settings
 
+_MAX_LEAVING = 32
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a client may take, before anybody knows who it is."""
+    """Limits on clients before anybody knows who they are."""
 
     max_connections: int | None = None
     """`None`: as many as the system gives."""
     max_head_bytes: int = 65_536
-    """Of one request's line and header fields."""
+    """One request's line and header fields."""
     head_seconds: float = 15.0
-    """How long these may take to arrive, from the connection's start or from their first byte."""
+    """Time for these to arrive, from the connection's start or from their first byte."""
     send_seconds: float = 30.0
-    """How long a client may take nothing of its answer."""
+    """Time in which a client has to take some of its answer."""
 
 
 def connection_limits(settings: Settings, max_connections: int | None = None) -> ConnectionLimits:
-    """As the settings say it, for so many connections at once."""
+    """Return the limits that the settings name, for at most so many connections at once."""
     return ConnectionLimits(
         max_connections=max_connections,
         max_head_bytes=settings.max_head_bytes,
@@ -36,59 +38,56 @@ def connection_limits(settings: Settings, max_connections: int | None = None) ->
     )
 
 
-_MOST_LEAVING = 32
-
-
-class Guest(Protocol):
+class GatedConnection(Protocol):
     """A connection, as the gate sees it."""
 
-    def make_room(self) -> None:
-        """Close, or tell the client why and leave."""
+    def evict(self) -> None:
+        """Close for want of room; a new client is told the reason first."""
         ...
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         """Close now."""
         ...
 
 
-class Gate:
-    """One for all connections of a server."""
+class ConnectionGate:
+    """The connections of one server that wait, and those that are leaving."""
 
     def __init__(self, limits: ConnectionLimits, clock: Clock = SYSTEM_CLOCK) -> None:
         self.limits = limits
         self.clock = clock
-        self._waiting: dict[Guest, None] = {}
+        self._waiting: dict[GatedConnection, None] = {}
         """Longest first."""
-        self._leaving: dict[Guest, None] = {}
+        self._leaving: dict[GatedConnection, None] = {}
         """Refused, longest ago first."""
 
-    def has_room(self, connections: int) -> bool:
-        """Whether one more may stay, of so many that are open with it; if need be, another one goes."""
+    def admit(self, connections: int) -> bool:
+        """Tell whether a new connection may stay, of so many that are open with it; evict another one if need be."""
         most = self.limits.max_connections
         if most is None or connections - len(self._leaving) <= most:
             return True
         if (longest := next(iter(self._waiting), None)) is None:
             return False
         del self._waiting[longest]
-        longest.make_room()
+        longest.evict()
         return True
 
-    def wait(self, guest: Guest) -> None:
-        """From now on, this one waits."""
-        self._waiting[guest] = None
+    def add_waiting(self, connection: GatedConnection) -> None:
+        """Mark a connection as waiting for a request."""
+        self._waiting[connection] = None
 
-    def go_on(self, guest: Guest) -> None:
-        """It waits no more: a whole head has come."""
-        self._waiting.pop(guest, None)
+    def remove_waiting(self, connection: GatedConnection) -> None:
+        """Mark a connection as busy: a whole head has come."""
+        self._waiting.pop(connection, None)
 
-    def leave(self, guest: Guest) -> None:
-        """It was refused, and closes soon."""
-        self._waiting.pop(guest, None)
-        self._leaving[guest] = None
-        if len(self._leaving) > _MOST_LEAVING:
-            next(iter(self._leaving)).hang_up()
+    def add_leaving(self, connection: GatedConnection) -> None:
+        """Mark a connection as refused; it closes soon."""
+        self._waiting.pop(connection, None)
+        self._leaving[connection] = None
+        if len(self._leaving) > _MAX_LEAVING:
+            next(iter(self._leaving)).abort()
 
-    def forget(self, guest: Guest) -> None:
-        """It is closed."""
-        self._waiting.pop(guest, None)
-        self._leaving.pop(guest, None)
+    def forget(self, connection: GatedConnection) -> None:
+        """Drop a connection that is closed."""
+        self._waiting.pop(connection, None)
+        self._leaving.pop(connection, None)

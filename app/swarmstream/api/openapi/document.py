@@ -92,7 +92,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 _OF_COMPLETIONS = ("Idempotency-Key", "Last-Event-ID", "traceparent")
 
 
-def describe(app: FastAPI) -> None:
+def serve_document(app: FastAPI) -> None:
     """Let the app serve the completed document, made when it is first asked for."""
 
     def document() -> dict[str, Any]:
