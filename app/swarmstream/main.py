@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -93,19 +93,7 @@ def create_app(
             await mcp.close()
             await lanes.close()
 
-    app = FastAPI(
-        title="swarmstream",
-        version=__version__,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs else None,
-        # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-    )
-    _add_routes(app, with_docs=settings.docs)
-    _add_error_handlers(app)
+    app = _app_with_routes(lifespan, with_docs=settings.docs)
     app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
     app.add_middleware(RequestIds, clock=clock)
     return app
@@ -124,20 +112,31 @@ async def _opened(journal: Journal, clock: Clock) -> AsyncGenerator[Journal]:
         await journal.close()
 
 
-def _add_routes(app: FastAPI, *, with_docs: bool) -> None:
+def _app_with_routes(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[AppState]], *, with_docs: bool
+) -> FastAPI:
+    app = FastAPI(
+        title="swarmstream",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if with_docs else None,
+        # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
     for module in (completions, runs, catalog, front_page, health):
         app.include_router(module.router)
     if with_docs:
         app.include_router(docs_page.router)
     serve_document(app)
-
-
-def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, problems.on_app_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(ClientDisconnect, problems.on_client_disconnect)
     app.add_exception_handler(Exception, problems.on_unexpected_error)
+    return app
 
 
 def tool_policy(settings: Settings) -> ToolPolicy:
