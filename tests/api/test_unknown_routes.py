@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarmstream.api.unknown_routes import INSTEAD, NAMES, methods_of
+from swarmstream.api.unknown_routes import INSTEAD, NAMES, allowed_methods
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
 from tests.clients.raw import raw_client, status_of
@@ -33,11 +33,11 @@ async def test_a_route_of_the_hosted_api_or_of_openais_is_named_with_what_there_
 def test_what_there_is_instead_is_there() -> None:
     routes = create_app(Settings.model_construct(), environ={}).routes
     for path, instead in INSTEAD.items():
-        assert not methods_of(routes, path), path
+        assert not allowed_methods(routes, path), path
         words = instead.replace(";", " ").replace(",", " ").split()
         for method, route in pairwise(words):
             if route.startswith("/v1/"):
-                assert method in methods_of(routes, route), instead
+                assert method in allowed_methods(routes, route), instead
 
 
 async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> None:
@@ -72,7 +72,7 @@ async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> Non
 
 def test_routes_that_a_path_may_stand_for_are_there() -> None:
     routes = create_app(Settings.model_construct(), environ={}).routes
-    assert [path for path in NAMES if not methods_of(routes, path)] == []
+    assert [path for path in NAMES if not allowed_methods(routes, path)] == []
 
 
 async def test_any_other_path_is_answered_with_where_the_routes_are_told() -> None:

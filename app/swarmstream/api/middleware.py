@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its line in the log. Pure ASGI, so that streams pass through untouched."""
+"""The id of every request, and its line in the log. Pure ASGI, so that streams pass through untouched."""
 
 import logging
 import re
@@ -14,15 +14,16 @@ from swarmstream.logs import current_request_id
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-"""Nothing else: it stands in log lines, where a space or a bracket could pass for the log's own."""
+"""The ids that are taken over: they stand in log lines, where a space or a bracket could pass for the log's own."""
 
 
 def new_request_id() -> str:
+    """Make an id for a request that brings none."""
     return f"req-{secrets.token_hex(12)}"
 
 
 class RequestIds:
-    """Takes over `X-Request-Id` or makes one, echoes it, logs each answer under it. Query strings are not logged."""
+    """Takes over `X-Request-Id` or makes one, returns it, logs each answer under it. Query strings are not logged."""
 
     def __init__(self, app: ASGIApp, clock: Clock = SYSTEM_CLOCK) -> None:
         self._app = app

@@ -20,11 +20,11 @@ AGENT_FRAMES: dict[str, type] = {
     "usage": shapes.AgentUsageFrame,
     "end": shapes.AgentRunEndFrame,
 }
-"""The `data` of each event on the agent route."""
+"""The shape of each event's `data` on the agent route."""
 SWARM_FRAMES: dict[str, type] = {
     "metadata": shapes.SwarmMetadataFrame,
     **_SHARED_FRAMES,
     "usage": shapes.SwarmUsageFrame,
     "end": shapes.SwarmEndFrame,
 }
-"""The `data` of each event on the swarm route."""
+"""The shape of each event's `data` on the swarm route."""
