@@ -246,7 +246,7 @@ def models() -> Generator[type[Payload]]:
             yield kind
 
 
-def test_every_field_of_every_payload_has_its_worst() -> None:
+def test_every_field_of_every_payload_has_a_worst_case() -> None:
     assert {RunSpec, AgentSpec, Message} <= set(models())
     fields = {
         f"{model.__name__}.{name}" for model in models() for name in model.__annotations__ if name != "model_config"
@@ -339,7 +339,7 @@ async def sink() -> AsyncGenerator[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
-async def test_the_worst_of_every_field_stops_nobody_and_takes_four_times_its_size(tmp_path: Path) -> None:
+async def test_the_worst_of_every_field_blocks_nobody_and_takes_four_times_its_size(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     async with sink() as base_url:
         aliases.write_text(f'["*"]\nmodel = "openai/local"\napi_base = "{base_url}"\n')

@@ -53,7 +53,7 @@ async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
     assert "GET, POST, DELETE" in put.json()["detail"]
 
 
-async def test_scripts_of_pages_read_every_header_that_they_are_said_to_and_each_is_set_by_something() -> None:
+async def test_pages_can_read_every_exposed_header_and_each_is_sent_by_some_answer() -> None:
     seen: set[str] = set()
     model = ScriptedModel({"A": ["a"], "B": [ProviderRejected("no")]})
     async with serving(models={"demo": model}, cors_origins=(PAGE,)) as url, client(url) as http:
@@ -116,7 +116,7 @@ LOOK_ALIKES = [
 ]
 
 
-async def test_while_developing_pages_of_this_machine_may_call_and_look_alikes_may_not() -> None:
+async def test_in_development_pages_of_this_machine_may_call_and_look_alikes_may_not() -> None:
     async with serving(dev=True, cors_origins=(PAGE,)) as url, client(url, key=None) as http:
         for origin in [*LOOPBACK, PAGE]:
             answer = await http.options(AGENT, headers=preflight(origin))
@@ -133,7 +133,7 @@ async def test_while_developing_pages_of_this_machine_may_call_and_look_alikes_m
             assert "access-control-allow-origin" not in read.headers, origin
 
 
-async def test_pages_of_this_machine_may_call_only_while_developing_and_only_where_nobody_else_can() -> None:
+async def test_pages_of_this_machine_may_call_only_in_development_on_loopback() -> None:
     for dev, host in ((False, "127.0.0.1"), (True, "0.0.0.0")):
         app = create_app(Settings.model_construct(host=host), environ={}, dev=dev)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
@@ -143,7 +143,7 @@ async def test_pages_of_this_machine_may_call_only_while_developing_and_only_whe
                 assert "access-control-allow-origin" not in read.headers
 
 
-async def test_a_refused_page_and_the_log_are_told_the_setting_that_would_allow_it(
+async def test_a_refused_preflight_names_the_setting_that_would_allow_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

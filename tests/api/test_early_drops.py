@@ -17,10 +17,9 @@ import pytest
 import requests
 
 from swarmstream.api.connection.socket_options import set_user_timeout
-from tests.api.test_heads import GET, payload, post
-from tests.api.test_liveness import nginx_before
+from tests.clients.nginx import nginx_before
 from tests.clients.process import ServerProcess, openai_environ, server_process
-from tests.clients.raw import raw_client, status_of
+from tests.clients.raw import GET, payload, post, raw_client, status_of
 from tests.clients.sse import Parser
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
@@ -82,7 +81,7 @@ async def test_httpx_notices_that_a_server_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-async def test_httpx_notices_it_through_an_nginx_that_speaks_http_1_0(tmp_path: Path, free_tcp_port: int) -> None:
+async def test_httpx_notices_a_stopped_server_through_nginx_with_http_1_0(tmp_path: Path, free_tcp_port: int) -> None:
     with anyio.fail_after(60):
         async with stopping_server(tmp_path) as server, nginx_before(server.url, free_tcp_port, tmp_path) as proxy_url:
             assert _all_words(await _read_until_it_breaks(proxy_url, server))
@@ -144,7 +143,7 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_a_clean_end_at_the_end() 
     assert b"content-length: " in document
 
 
-async def test_who_hangs_up_on_a_stream_with_another_request_behind_it_has_left() -> None:
+async def test_a_client_that_resets_a_stream_with_a_pipelined_request_counts_as_disconnected() -> None:
     """uvicorn tells only the newest request, and writes go on to a handle that is closed."""
     model = ScriptedModel({"A": ["a1", "a2"]}, order="AXA")
     async with serving(models={"demo": model}, disconnect_grace_seconds=0.0) as url, client(url) as http:
@@ -167,7 +166,7 @@ def _long_answer() -> ScriptedModel:
 LONG = 24 << 19
 
 
-async def test_an_answer_that_is_no_stream_and_is_not_taken_is_let_go() -> None:
+async def test_a_json_answer_that_is_not_read_is_reset() -> None:
     clock = DrivenClock()
     async with serving(models={"demo": _long_answer()}, clock=clock, send_seconds=30.0) as url:
         with anyio.fail_after(60):
@@ -181,7 +180,7 @@ async def test_an_answer_that_is_no_stream_and_is_not_taken_is_let_go() -> None:
     assert len(answer) < LONG
 
 
-async def test_who_takes_a_little_of_it_in_time_gets_it_whole() -> None:
+async def test_a_client_that_reads_a_json_answer_slowly_gets_it_whole() -> None:
     clock = DrivenClock()
     async with serving(models={"demo": _long_answer()}, clock=clock, send_seconds=30.0) as url:
         with anyio.fail_after(60):
@@ -197,7 +196,7 @@ async def test_who_takes_a_little_of_it_in_time_gets_it_whole() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a Linux option")
-async def test_accepted_connections_inherit_the_time_that_a_client_may_acknowledge_nothing() -> None:
+async def test_accepted_connections_inherit_the_tcp_user_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         set_user_timeout([listener], 2.5)
         with socket.create_connection(listener.getsockname()):
@@ -230,7 +229,7 @@ async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None, reason="makes a network namespace"
 )
-async def test_a_client_whose_network_is_gone_has_left() -> None:
+async def test_a_client_whose_network_is_gone_counts_as_disconnected() -> None:
     """No packet of its tells so: what it does not acknowledge does."""
     quiet = payload(stream=True).replace(b"demo/A", b"gpt-4.1")
     read = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"

@@ -34,7 +34,7 @@ _OF_EVERY_ROUTE = {"408", "431", "500", "503"}
 """Which any request may be answered."""
 
 
-def test_the_committed_document_is_the_codes() -> None:
+def test_the_committed_document_equals_the_generated_one() -> None:
     served = create_app(Settings.model_construct()).openapi()
     assert document() == json.loads(json.dumps(served)), "run scripts/openapi"
 
@@ -150,7 +150,7 @@ def test_every_property_parameter_and_header_is_described() -> None:
     assert not missing
 
 
-def test_operations_are_named_as_a_person_would() -> None:
+def test_operation_ids_are_readable_names() -> None:
     ids = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(ids)) == len(ids)
     assert {"run_agent", "run_swarm", "list_runs", "get_run", "stream_run", "cancel_run", "delete_run"} <= set(ids)
@@ -172,7 +172,7 @@ def _posted() -> Iterator[tuple[str, Any]]:
             waiting += re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schema))
 
 
-def test_generated_types_let_optional_fields_of_a_request_out_and_refuse_misspelt_ones() -> None:
+def test_generated_types_make_optional_fields_optional_and_refuse_misspelt_ones() -> None:
     """openapi-typescript makes fields with a `default` required; scripts/types compiles a program against its types."""
     names: list[str] = []
     for name, schema in _posted():

@@ -5,14 +5,13 @@ import json
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from tests.clients.process import ServerProcess, openai_environ, server_process
+from tests.clients.process import memory_bytes, openai_environ, server_process
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
@@ -95,12 +94,6 @@ class Staller:
         self._socket.close()
 
 
-def memory_bytes(server: ServerProcess) -> int:
-    """Resident memory of a server's process."""
-    rollup = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
-
-
 async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
     """Let time pass until the server has done with a request, as its log tells; the seconds that it took."""
     began = clock.now()
@@ -128,7 +121,7 @@ async def read_on(http: httpx.AsyncClient, path: str, after: int = 0) -> list[Se
         return [event async for event in events_of(response)]
 
 
-async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others(
+async def test_a_stalled_reader_is_dropped_and_can_resume_while_others_read_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     talker, clock = Talker(), DrivenClock()
@@ -153,7 +146,7 @@ async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_
     assert seen + rest == events
 
 
-async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reader_that_stalls_after_a_silence_is_dropped_as_soon(caplog: pytest.LogCaptureFixture) -> None:
     """His first look comes while there is nothing to take, and the next beat is far."""
     quiet = anyio.Event()
     clock = DrivenClock()
@@ -183,7 +176,7 @@ async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon(caplog: pytes
             staller.close()
 
 
-async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stalled_client_that_posted_the_run_counts_as_disconnected(caplog: pytest.LogCaptureFixture) -> None:
     """His run is cancelled after the grace, as that of one who has hung up."""
     talker, clock = Talker(), DrivenClock()
     payload = {**PAYLOAD, "on_disconnect": "cancel"}
@@ -205,7 +198,7 @@ async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: p
     assert run["status"] == "cancelled"
 
 
-async def test_readers_that_take_nothing_hold_no_memory() -> None:
+async def test_stalled_readers_hold_no_memory() -> None:
     """Twenty of them, of an answer of eight megabytes, with `output` in every chunk: that would be gigabytes."""
     talker = Talker()
     talker.go_on.set()
@@ -231,7 +224,7 @@ async def test_readers_that_take_nothing_hold_no_memory() -> None:
     assert grown / len(stallers) < MEGABYTE, "two buffers of a quarter of a megabyte, at most"
 
 
-async def test_a_slow_reader_that_takes_a_little_now_and_then_is_kept() -> None:
+async def test_a_slow_reader_that_reads_a_little_now_and_then_is_kept() -> None:
     talker, clock = Talker(200), DrivenClock()
     with anyio.fail_after(60):
         async with (

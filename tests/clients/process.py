@@ -86,6 +86,12 @@ class ServerProcess:
             return await self.process.wait()
 
 
+def memory_bytes(server: ServerProcess) -> int:
+    """Return the resident memory of a server's process."""
+    rollup = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
+    return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
+
+
 def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
     """Run `swarmstream` to its end, with no data directory: another server may have the usual one."""
     return subprocess.run(

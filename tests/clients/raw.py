@@ -1,10 +1,30 @@
-"""A client that sends just the bytes that it is told to."""
+"""A client that sends exactly the bytes that it is given."""
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+
+from tests.conftest import KEY
+
+GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
+"""A request without the end of its head."""
+ANSWER = b'{"status":"ok"}'
+"""The body of its answer."""
+
+
+def post(body: bytes, *fields: bytes, key: str = KEY) -> bytes:
+    """Return a completion request, with these header fields."""
+    lines = [b"POST /v1/agent/completions HTTP/1.1", b"host: x", b"x-api-key: " + key.encode(), *fields]
+    return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", b""]) + body
+
+
+def payload(task: str = "go", *, stream: bool = False) -> bytes:
+    """Return a payload for one agent of the demo model."""
+    agent = {"agent_name": "A", "model_name": "demo/A"}
+    return json.dumps({"agent_config": agent, "task": task, "stream": stream}).encode()
 
 
 class RawClient:

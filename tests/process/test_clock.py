@@ -59,7 +59,7 @@ def modules() -> list[Path]:
     return sorted(APP.rglob("*.py"))
 
 
-async def test_no_module_tells_the_time_or_waits_but_by_the_clock() -> None:
+async def test_only_the_clock_reads_the_time_or_sets_timers() -> None:
     found = {
         str(path.relative_to(APP)): list(uses_of_another_clock(path.read_text()))
         for path in modules()
@@ -92,7 +92,7 @@ async def test_every_exemption_is_needed() -> None:
         "datetime.now(UTC)",
     ],
 )
-async def test_other_ways_to_tell_the_time_are_recognized(line: str) -> None:
+async def test_other_ways_to_read_the_time_are_recognized(line: str) -> None:
     assert list(uses_of_another_clock(line))
 
 
@@ -161,7 +161,7 @@ async def test_a_limit_that_is_over_cancels_at_once(seconds: float) -> None:
     assert scope.cancelled_caught
 
 
-async def test_an_infinite_limit_is_none() -> None:
+async def test_an_infinite_limit_sets_no_timer() -> None:
     clock = DrivenClock()
     with time_limit(clock, math.inf):
         assert clock.pending == []

@@ -30,7 +30,7 @@ def test_a_module_at_the_ground_imports_no_more_of_ours_than_its_limit(module: s
 
 
 @pytest.mark.anyio
-async def test_all_who_need_a_lazy_import_share_one_in_a_thread() -> None:
+async def test_concurrent_callers_share_one_lazy_import_in_a_thread() -> None:
     """Ten agents that start at once occupy one thread, not ten of the forty that there are."""
     threads: list[int] = []
 

@@ -87,7 +87,7 @@ async def _running(command: list[str], url: str) -> AsyncGenerator[Callable[[str
 
 
 @pytest.mark.parametrize(("program", "configured"), [("nginx", _nginx), ("haproxy", _haproxy)])
-async def test_readmes_proxy_works(
+async def test_the_documented_proxy_works(
     program: str,
     configured: Callable[[Path, int, str, str], tuple[list[str], str]],
     tmp_path: Path,

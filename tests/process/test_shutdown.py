@@ -27,7 +27,7 @@ async def _one_word_and_silence(exchange: Exchange) -> None:
     await anyio.sleep_forever()
 
 
-async def test_clients_who_neither_read_nor_send_do_not_hold_the_process_up() -> None:
+async def test_clients_that_neither_read_nor_send_do_not_delay_the_exit() -> None:
     """One stops reading in the middle of a long answer, one never sends the rest of its body."""
 
     async def endless(exchange: Exchange) -> None:
@@ -76,7 +76,7 @@ async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:
     assert "Traceback" not in server.log
 
 
-async def test_a_tool_that_never_returns_does_not_hold_the_process_up(tmp_path: Path) -> None:
+async def test_a_tool_that_never_returns_does_not_delay_the_exit(tmp_path: Path) -> None:
     """A thread cannot be ended: the process leaves it."""
     (tmp_path / "ours.py").write_text(
         "import sys, time\n\ndef hang() -> str:\n"
@@ -161,7 +161,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
     assert all(exchange.headers["authorization"] == f"Bearer {OPENAI_KEY}" for exchange in upstream.exchanges)
 
 
-async def test_who_is_still_connected_hears_that_the_server_stops() -> None:
+async def test_an_open_connection_is_told_that_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")
         async with server_process("--preload", environ=environ) as server, client(server.url) as http:
