@@ -1,4 +1,4 @@
-"""Pages of other origins: which may call, with what, and what they may read."""
+"""Pages of other origins: those that may call, the headers they may send, and the headers they may read."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ SDK = "x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-retry-count,
 
 
 def preflight(origin: str, *, method: str = "POST", headers: str = "content-type") -> Mapping[str, str]:
-    """The header fields with which a browser asks first."""
+    """Return the header fields of a browser's preflight."""
     return {
         "origin": origin,
         "access-control-request-method": method,

@@ -1,4 +1,4 @@
-"""File descriptors do not run out: what they suffice for is let in, the rest is told to come again."""
+"""File descriptors do not run out: connections and runs beyond them are refused and may come again."""
 
 import json
 from collections import Counter
@@ -61,7 +61,7 @@ async def test_silent_connections_do_not_keep_others_out() -> None:
 
 
 async def _outcomes(url: str, streams: int) -> Counter[str]:
-    """How so many streams that are asked for at once end: their run's status, or their answer's."""
+    """Open so many streams at once; count their ends by the run's status, or the refusal's code."""
     outcomes: Counter[str] = Counter()
 
     async def read() -> None:

@@ -1,4 +1,4 @@
-"""A reader who is let go before the end notices, whatever way the connection ends: a clean end would be a success."""
+"""A reader that is dropped before the end notices it, however the connection ends: a clean end would mean success."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def _speak_and_wait(exchange: Exchange) -> None:
 
 @asynccontextmanager
 async def stopping_server(tmp_path: Path) -> AsyncGenerator[ServerProcess]:
-    """A server that suspends its run as soon as it is told to stop."""
+    """Run a server that hands its run over as soon as it is stopped."""
     async with provider(_speak_and_wait) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DATA_DIR=str(tmp_path / "data"), SWARMSTREAM_DRAIN_SECONDS="0")
         async with server_process(environ=environ) as server:
@@ -58,7 +58,7 @@ def _all_words(body: bytes) -> bool:
 
 
 async def _read_until_it_breaks(url: str, server: ServerProcess) -> bytes:
-    """What an httpx client gets of a stream whose server is stopped in the middle; that it breaks off is claimed."""
+    """Return what an httpx client gets of a stream whose server is stopped in the middle; assert that it breaks off."""
     body = b""
 
     async def read_on(response: httpx.Response) -> None:
@@ -144,7 +144,7 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_a_clean_end_at_the_end() 
 
 
 async def test_a_client_that_resets_a_stream_with_a_pipelined_request_counts_as_disconnected() -> None:
-    """uvicorn tells only the newest request, and writes go on to a handle that is closed."""
+    """uvicorn informs the newest request only, and writes to a closed handle would go on."""
     model = ScriptedModel({"A": ["a1", "a2"]}, order="AXA")
     async with serving(models={"demo": model}, disconnect_grace_seconds=0.0) as url, client(url) as http:
         with anyio.fail_after(30):
@@ -154,12 +154,12 @@ async def test_a_client_that_resets_a_stream_with_a_pipelined_request_counts_as_
                 raw.reset()
             path = answer.partition(b"location: ")[2].partition(b"/stream")[0].decode()
             async with http.stream("GET", f"{path}/stream") as response:
-                told = await response.aread()
-    assert b'"status":"cancelled"' in told
+                events = await response.aread()
+    assert b'"status":"cancelled"' in events
 
 
 def _long_answer() -> ScriptedModel:
-    """More than sockets hold."""
+    """An answer larger than sockets hold."""
     return ScriptedModel({"A": ["x" * (1 << 19)] * 24})
 
 
@@ -207,21 +207,21 @@ async def test_accepted_connections_inherit_the_tcp_user_timeout() -> None:
 
 @asynccontextmanager
 async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
-    """A network namespace, our address in front of it, and its end of the cable."""
-    name, ours, its = (f"{kind}{os.getpid()}" for kind in ("ss", "sa", "sb"))
+    """Yield a network namespace, our address in front of it, and the name of its end of the cable."""
+    name, ours, theirs = (f"{kind}{os.getpid()}" for kind in ("ss", "sa", "sb"))
     prefix = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}"
     commands = [
         f"netns add {name}",
-        f"link add {ours} type veth peer name {its} netns {name}",
+        f"link add {ours} type veth peer name {theirs} netns {name}",
         f"addr add {prefix}.1/24 dev {ours}",
         f"link set {ours} up",
-        f"-n {name} addr add {prefix}.2/24 dev {its}",
-        f"-n {name} link set {its} up",
+        f"-n {name} addr add {prefix}.2/24 dev {theirs}",
+        f"-n {name} link set {theirs} up",
     ]
     try:
         for command in commands:
             await anyio.run_process(["ip", *command.split()])
-        yield name, f"{prefix}.1", its
+        yield name, f"{prefix}.1", theirs
     finally:
         await anyio.run_process(["ip", "netns", "del", name], check=False)
 
@@ -230,7 +230,7 @@ async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None, reason="makes a network namespace"
 )
 async def test_a_client_whose_network_is_gone_counts_as_disconnected() -> None:
-    """No packet of its tells so: what it does not acknowledge does."""
+    """No packet announces it; only acknowledgements are missing."""
     quiet = payload(stream=True).replace(b"demo/A", b"gpt-4.1")
     read = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
     read += f"s.sendall({post(quiet)!r})\nwhile b'word19' not in (got := s.recv(65536)): pass\n"

@@ -1,4 +1,4 @@
-"""What every answer says of itself to browsers, and whose request id it bears."""
+"""Headers of every answer: protection against browsers' guesses, and the request id."""
 
 import re
 
@@ -31,9 +31,9 @@ async def test_a_request_id_that_could_pass_for_a_log_line_is_replaced() -> None
     ids |= {"ok] 2026-01-01 ERROR app: forged [": False, "a b": False, "a/b": False, '"a"': False}
     async with serving() as url, client(url) as http:
         for given, is_kept in ids.items():
-            told = (await http.get("/health", headers={"x-request-id": given})).headers["x-request-id"]
-            assert (told == given) is is_kept, given
-            assert re.fullmatch(r"[\w.:-]{1,128}", told, re.ASCII)
+            received = (await http.get("/health", headers={"x-request-id": given})).headers["x-request-id"]
+            assert (received == given) is is_kept, given
+            assert re.fullmatch(r"[\w.:-]{1,128}", received, re.ASCII)
 
 
 async def test_a_request_id_with_letters_beyond_ascii_is_replaced() -> None:

@@ -1,4 +1,4 @@
-"""What a client may send before anybody knows who it is: bounded in bytes, in fields and in time."""
+"""Requests are bounded in bytes, in fields and in time before a key is checked."""
 
 import json
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ def problem_in(answer: bytes) -> dict[str, object]:
 
 
 async def exchange(url: str, *pieces: bytes) -> bytes:
-    """What the server says to these, up to the connection's end."""
+    """Send these and return what the server answers, up to the connection's end."""
     async with raw_client(url) as raw:
         await raw.send(*pieces)
         answer, _ = await raw.rest()
@@ -34,7 +34,7 @@ async def exchange(url: str, *pieces: bytes) -> bytes:
 
 
 async def _refused_without_memory(start: bytes, pieces: Iterable[bytes]) -> bytes:
-    """What the server said, once it is found to have grown by 5 MB at most."""
+    """Return the server's answer; assert that its memory has grown by 5 MB at most."""
     with anyio.fail_after(60):
         async with server_process(environ={"SWARMSTREAM_API_KEYS": KEY}) as server, client(server.url) as http:
             await http.get("/v1/runs", headers={"x-api-key": "wrong"})  # what refusals load is loaded
@@ -62,7 +62,7 @@ async def test_one_field_of_forty_megabytes_is_refused_and_takes_no_memory() -> 
 
 @pytest.mark.parametrize(("key", "statuses"), [("wrong-key", {401, 431}), (KEY, {431})])
 async def test_twenty_megabytes_of_trailers_are_refused_and_take_no_memory(key: str, statuses: set[int]) -> None:
-    """Who has no key may be told so before the body has come."""
+    """A client without a key may be refused for that before the body has come."""
     start = post(b"", b"transfer-encoding: chunked", key=key).replace(b"content-length: 0\r\n", b"") + b"0\r\n"
     answer = await _refused_without_memory(start, [b"a:b\r\n" * 100_000] * 40)
     assert status_of(answer) in statuses
@@ -146,7 +146,7 @@ async def test_a_connection_with_too_many_pipelined_requests_is_closed() -> None
 
 
 async def test_a_bad_request_behind_a_stream_does_not_interrupt_it() -> None:
-    """A head that is none, and one that is too large: the connection closes once the stream is over."""
+    """An invalid head and one that is too large: the connection closes once the stream is over."""
     model = ScriptedModel({"A": ["a1", "a2"]})
     for behind in (b"no request\r\n\r\n", GET + b"a: b\r\n" * 20_000):
         async with serving(models={"demo": model}) as url:
@@ -159,7 +159,7 @@ async def test_a_bad_request_behind_a_stream_does_not_interrupt_it() -> None:
 
 
 async def _ends_after(clock: DrivenClock, raw: RawClient, seconds: float) -> bytes:
-    """What comes from a connection that the server closes after just so long."""
+    """Return what arrives on a connection that the server closes after exactly so long."""
     await clock.waiting(seconds)
     await clock.advance(seconds)
     answer, _ = await raw.rest()

@@ -1,4 +1,4 @@
-"""Nothing is buffered on the way: what the provider has said is at the client while the provider is still speaking."""
+"""Nothing is buffered on the way: a client has each token while the provider still holds back the next."""
 
 import json
 import shutil

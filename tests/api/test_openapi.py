@@ -1,4 +1,4 @@
-"""The OpenAPI document is what the code serves, and what is served keeps to it."""
+"""The OpenAPI document is generated from the code, and every answer keeps to it."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def test_every_event_has_a_schema_for_its_data() -> None:
 
 
 async def _stream(path: str, payload: dict[str, Any], model: ScriptedModel, seconds: float = 0) -> list[ServerEvent]:
-    """The events of a run; so much time passes once it goes on."""
+    """Run the payload and return its events; so many seconds pass after the first of them."""
     clock = DrivenClock()
     async with (
         serving(models={"demo": model}, clock=clock) as url,
@@ -119,7 +119,7 @@ _SENTENCE = re.compile(r"(?!Default:)[A-Z`].+\.")
 
 
 def _undescribed(schema: Any, path: str) -> Iterator[str]:
-    """The paths of the properties within that are not described in a sentence."""
+    """Yield the paths of the properties within that have no description."""
     for name, field in schema.get("properties", {}).items():
         if not _SENTENCE.fullmatch(field.get("description", "")):
             yield f"{path}.{name}"
@@ -161,7 +161,7 @@ def test_operation_ids_are_readable_names() -> None:
 
 
 def _posted() -> Iterator[tuple[str, Any]]:
-    """The components of requests."""
+    """Return the components that payloads are made of."""
     waiting, seen = ["AgentRequest", "SwarmRequest"], set[str]()
     while waiting:
         name = waiting.pop()
@@ -222,7 +222,7 @@ class _Buggy(ScriptedModel):
 
 
 async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Buggy) -> list[httpx.Response]:
-    """Of the completion routes: one for each status that can be brought about."""
+    """Yield requests to the completion routes, one for each status that a test can cause."""
     answers: list[httpx.Response] = []
 
     async def post(path: str, model: str = "A", headers: dict[str, str] | None = None, **fields: Any) -> None:
@@ -296,7 +296,7 @@ async def test_completions_answer_what_the_document_declares_and_nothing_else() 
         check("Problem", json.loads(body))
     for name in ("run_agent", "run_swarm"):
         (declared,) = [operation["responses"] for _, _, operation in operations() if operation["operationId"] == name]
-        assert {str(status) for its, status in seen if its == name} | {"408"} == set(declared)
+        assert {str(status) for operation, status in seen if operation == name} | {"408"} == set(declared)
 
 
 async def test_the_other_routes_answer_what_the_document_declares_and_nothing_else() -> None:
@@ -337,7 +337,7 @@ async def test_the_other_routes_answer_what_the_document_declares_and_nothing_el
     for _, _, operation in operations():
         name, declared = operation["operationId"], set(operation["responses"])
         if not name.startswith("run_"):
-            sent = {str(status) for its, status in seen if its == name}
+            sent = {str(status) for operation, status in seen if operation == name}
             assert sent | _OF_EVERY_ROUTE == declared, name
 
 

@@ -1,4 +1,4 @@
-"""What people see who open the server in a browser: its front page, and the page of its API."""
+"""Pages for people who open the server in a browser: the front page and the docs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def policy_of(page: httpx.Response) -> dict[str, Sequence[str]]:
 
 
 def loaded_by(page: httpx.Response) -> list[str]:
-    """What a browser fetches by itself, or can be led to."""
+    """Return the addresses that a page loads or links to."""
     return [address for address in re.findall(r'(?:src|href)="([^"]*)"', page.text) if address != "data:,"]
 
 

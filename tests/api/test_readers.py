@@ -1,4 +1,4 @@
-"""Readers cost the run nothing: one that takes nothing is let go, and may come back (docs/wire.md, section 5)."""
+"""Readers cost the run nothing: one that reads nothing is dropped, and can resume (docs/wire.md, section 5)."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ MEGABYTE = 1 << 20
 
 
 class Talker:
-    """A provider that says half of a long answer, waits to be told, says the rest."""
+    """A provider that sends half of a long answer, waits for `go_on`, sends the rest."""
 
     def __init__(self, pieces: int = PIECES) -> None:
         self.pieces = pieces
@@ -62,7 +62,7 @@ def _all_is_logged(caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore
 
 
 class Staller:
-    """A client that sends a request and then takes nothing."""
+    """A client that sends a request and then reads nothing."""
 
     def __init__(self, url: str) -> None:
         self._socket = socket.socket()
@@ -77,11 +77,11 @@ class Staller:
         await loop.sock_sendall(self._socket, lines.encode() + body)
 
     async def is_served(self) -> None:
-        """Wait until something has come."""
+        """Wait until something has arrived."""
         await anyio.wait_readable(self._socket)
 
     async def take(self) -> bytes:
-        """What has come by now, and what comes until the connection breaks or ends."""
+        """Return what has arrived, and what arrives until the connection breaks or ends."""
         taken = b""
         try:
             while content := await asyncio.get_running_loop().sock_recv(self._socket, 65536):
@@ -94,8 +94,8 @@ class Staller:
         self._socket.close()
 
 
-async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
-    """Let time pass until the server has done with a request, as its log tells; the seconds that it took."""
+async def seconds_until_dropped(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
+    """Let time pass until the server's log has the line of a request; return the seconds that it took."""
     began = clock.now()
     with anyio.fail_after(60):
         while f"{request} 200" not in log.text:
@@ -104,7 +104,7 @@ async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str
 
 
 def events_in(taken: bytes) -> list[ServerEvent]:
-    """The whole events of a chunked answer that may break off anywhere."""
+    """Return the whole events of a chunked answer that may break off anywhere."""
     _, _, body = taken.partition(b"\r\n\r\n")
     parser, events = Parser(), list[ServerEvent]()
     while body:
@@ -135,7 +135,9 @@ async def test_a_stalled_reader_is_dropped_and_can_resume_while_others_read_on(
                 events = [event async for event in events_of(response)]
             check_stream(events)
             assert events[-1].data["status"] == "success", "the run has not waited for the one who takes nothing"
-            assert await let_go(clock, caplog, f"GET {path}") > 29.9, "although he has neither read nor left"
+            assert await seconds_until_dropped(clock, caplog, f"GET {path}") > 29.9, (
+                "although he has neither read nor left"
+            )
             seen = events_in(await staller.take())
             staller.close()
             assert seen == events[: len(seen)]
@@ -147,7 +149,7 @@ async def test_a_stalled_reader_is_dropped_and_can_resume_while_others_read_on(
 
 
 async def test_a_reader_that_stalls_after_a_silence_is_dropped_as_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """His first look comes while there is nothing to take, and the next beat is far."""
+    """The first check of the send watch comes while nothing waits, and the next heartbeat is far off."""
     quiet = anyio.Event()
     clock = DrivenClock()
     talker = Talker()
@@ -172,12 +174,12 @@ async def test_a_reader_that_stalls_after_a_silence_is_dropped_as_soon(caplog: p
             quiet.set()
             while (await http.get(path.removesuffix("/stream"))).json()["status"] != "success":
                 pass
-            assert await let_go(clock, caplog, f"GET {path}") < 100, "long before the next beat"
+            assert await seconds_until_dropped(clock, caplog, f"GET {path}") < 100, "long before the next beat"
             staller.close()
 
 
 async def test_a_stalled_client_that_posted_the_run_counts_as_disconnected(caplog: pytest.LogCaptureFixture) -> None:
-    """His run is cancelled after the grace, as that of one who has hung up."""
+    """The run is cancelled after the grace, as that of a client that has disconnected."""
     talker, clock = Talker(), DrivenClock()
     payload = {**PAYLOAD, "on_disconnect": "cancel"}
     with anyio.fail_after(120):
@@ -188,7 +190,7 @@ async def test_a_stalled_client_that_posted_the_run_counts_as_disconnected(caplo
             staller = Staller(str(http.base_url))
             await staller.ask("POST /v1/swarm/completions", json.dumps(payload).encode())
             await talker.half_said.wait()
-            await let_go(clock, caplog, "POST /v1/swarm/completions")
+            await seconds_until_dropped(clock, caplog, "POST /v1/swarm/completions")
             [run] = (await http.get("/v1/runs")).json()["data"]
             assert run["status"] == "running", "he might come back"
             await clock.advance(8)

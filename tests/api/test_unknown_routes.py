@@ -1,4 +1,4 @@
-"""Requests that no route takes."""
+"""Requests for unknown routes."""
 
 from itertools import pairwise
 

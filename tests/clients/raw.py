@@ -35,7 +35,7 @@ class RawClient:
         self._writer = writer
 
     async def send(self, *pieces: bytes) -> None:
-        """Each piece by itself; if the server closes meanwhile, the rest is not sent."""
+        """Send each piece by itself; if the server closes meanwhile, the rest is not sent."""
         try:
             for piece in pieces:
                 self._writer.write(piece)
@@ -50,7 +50,7 @@ class RawClient:
         return await self._reader.readexactly(length)
 
     async def rest(self) -> tuple[bytes, bool]:
-        """What comes until the connection ends, and whether it was reset."""
+        """Return what comes until the connection ends, and True if it was reset."""
         taken = b""
         try:
             while content := await self._reader.read(65536):
@@ -60,7 +60,7 @@ class RawClient:
         return taken, False
 
     def reset(self) -> None:
-        """Hang up as a process does that is killed."""
+        """Disconnect as a killed process does: by a TCP reset."""
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
@@ -75,5 +75,5 @@ async def raw_client(url: str) -> AsyncGenerator[RawClient]:
 
 
 def status_of(answer: bytes) -> int:
-    """Of an answer that stands at the start of these bytes."""
+    """Return the status of the answer at the start of these bytes."""
     return int(answer.split(b" ", 2)[1])

@@ -1,4 +1,4 @@
-"""The benchmark runs, and counts what it measures."""
+"""The benchmark runs and reports figures."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""One clock for everything that waits: what would hide from tests that drive it is found in the source."""
+"""One clock for everything that waits: the source is searched for other readings of the time."""
 
 import ast
 import math
@@ -34,7 +34,7 @@ _WHERE_FROM = {"time", "asyncio", "anyio"}
 
 
 def uses_of_another_clock(source: str) -> Iterator[tuple[int, str]]:
-    """Line and name of whatever tells the time, or waits for it, other than `swarmstream.clock`."""
+    """Return line and name of each call that reads the time, or waits, past `swarmstream.clock`."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.ImportFrom(module=module) if module in _WHERE_FROM:

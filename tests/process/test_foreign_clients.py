@@ -18,7 +18,7 @@ from tests.docs.pages import PAGES
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", name="its")
+@pytest.fixture(scope="module", name="stage")
 async def _stage() -> AsyncGenerator[Stage]:  # pyright: ignore[reportUnusedFunction]
     async with stage() as found:
         yield found
@@ -26,10 +26,10 @@ async def _stage() -> AsyncGenerator[Stage]:  # pyright: ignore[reportUnusedFunc
 
 @pytest.mark.parametrize("client", [try_requests, try_httpx_sse, try_sseclient, try_openai, try_swarms_client])
 async def test_a_foreign_client_reads_every_token_once_and_pays_once(
-    its: Stage, client: Callable[[Stage], Report]
+    stage: Stage, client: Callable[[Stage], Report]
 ) -> None:
     with anyio.fail_after(120):
-        report = await to_thread.run_sync(client, its, abandon_on_cancel=True)
+        report = await to_thread.run_sync(client, stage, abandon_on_cancel=True)
     assert [row for row in report.rows if row.verdict == "FAILED"] == []
 
 

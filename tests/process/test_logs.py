@@ -1,4 +1,4 @@
-"""Log lines: one for each message, and no key in any of them."""
+"""Log lines: one for each message, without secrets."""
 
 import io
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter]
 
 
 def written(formatter: Formatter, write: Callable[[logging.Logger], object], secrets: Iterable[str] = (SECRET,)) -> str:
-    """What a logger that belongs to no other writes."""
+    """Return what a logger without a parent writes."""
     logger = logging.Logger("throwaway")
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -36,7 +36,7 @@ def written(formatter: Formatter, write: Callable[[logging.Logger], object], sec
 
 
 def message_of(formatter: Formatter, line: str) -> str:
-    """The message alone, as whoever reads the line sees it."""
+    """Return the message alone, as a reader of the line sees it."""
     if formatter is JsonFormatter:
         return json.loads(line)["message"]
     return line.partition("throwaway: ")[2].removesuffix("\n")
@@ -144,9 +144,9 @@ def test_a_known_secret_in_base64_is_redacted(
     formatter: Formatter, before: str, behind: str, encode: Callable[[bytes], bytes]
 ) -> None:
     text = encode(f"{before}{LONG_SECRET}{behind}".encode()).decode()
-    told = message_of(formatter, written(formatter, lambda log: log.info("got %s.", text), [LONG_SECRET]))
-    assert "[redacted]" in told
-    left = told.removeprefix("got ").removesuffix(".").replace("[redacted]", "")
+    message = message_of(formatter, written(formatter, lambda log: log.info("got %s.", text), [LONG_SECRET]))
+    assert "[redacted]" in message
+    left = message.removeprefix("got ").removesuffix(".").replace("[redacted]", "")
     assert len(left) <= len(encode(f"{before}{behind}".encode())) + 2, "but for what stands around it"
 
 
@@ -293,7 +293,7 @@ def test_a_traceback_in_json_stays_on_the_line(formatter: Formatter) -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, which afterwards is what it was."""
+    """Yield the root logger; restore it afterwards."""
     logger, httpx = logging.getLogger(), logging.getLogger("httpx")
     handlers, level, httpx_level = logger.handlers[:], logger.level, httpx.level
     yield logger

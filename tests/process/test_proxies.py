@@ -30,7 +30,7 @@ def _with_servers(config: str, first: str, second: str) -> str:
 
 
 def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs the page's nginx, and its URL."""
+    """Return the command that runs the page's nginx, and its URL."""
     made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2"
     written = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(["openssl", *made.split(), *written], check=True, capture_output=True)
@@ -52,7 +52,7 @@ def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str],
 
 
 def _haproxy(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs the page's haproxy, and its URL."""
+    """Return the command that runs the page's haproxy, and its URL."""
     [config] = blocks("operations", "haproxy")
     path = folder / "haproxy.cfg"
     path.write_text(_with_servers(config, first, second).replace("bind :8080", f"bind 127.0.0.1:{port}"))
@@ -61,7 +61,7 @@ def _haproxy(folder: Path, port: int, first: str, second: str) -> tuple[list[str
 
 @asynccontextmanager
 async def _running(command: list[str], url: str) -> AsyncGenerator[Callable[[str], httpx.AsyncClient]]:
-    """The proxy, for the length of the block: a function that makes clients with a key."""
+    """Run the proxy for the length of the block; yield a function that makes clients with a key."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
 

@@ -1,4 +1,4 @@
-"""What an operator may set, within which bounds, and that mistakes do not print it."""
+"""Settings: their sources, their bounds, and that errors do not print their values."""
 
 import os
 from collections.abc import Iterator, MutableMapping
@@ -14,7 +14,7 @@ from swarmstream.settings import ENV_PREFIX, Settings, unknown_settings
 
 @pytest.fixture(autouse=True)
 def environ() -> Iterator[MutableMapping[str, str]]:
-    """The process's environment without settings of ours; afterwards it is what it was."""
+    """Yield the process's environment without our settings; restore it afterwards."""
     before = dict(os.environ)
     for name in before:
         if name.upper().startswith(ENV_PREFIX):
@@ -25,7 +25,7 @@ def environ() -> Iterator[MutableMapping[str, str]]:
 
 
 def made(**fields: Any) -> Settings:
-    """The environment's settings, but for these."""
+    """Return the settings of the environment, except for these."""
     return Settings(**fields)
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM: every open stream gets its end, and the process leaves in time (docs/wire.md, section 5)."""
+"""SIGTERM: every open stream gets its end, and the process exits in time (docs/wire.md, section 5)."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def _one_word_and_silence(exchange: Exchange) -> None:
 
 
 async def test_clients_that_neither_read_nor_send_do_not_delay_the_exit() -> None:
-    """One stops reading in the middle of a long answer, one never sends the rest of its body."""
+    """One client stops reading in the middle of a long answer, one never sends the rest of its body."""
 
     async def endless(exchange: Exchange) -> None:
         await exchange.open()
@@ -54,7 +54,7 @@ async def test_clients_that_neither_read_nor_send_do_not_delay_the_exit() -> Non
 
 
 async def _post(url: str, *, length: int, sent: bytes) -> asyncio.StreamWriter:
-    """A request whose answer nobody reads."""
+    """Send a request and do not read its answer."""
     _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1024)
     head = f"POST /v1/agent/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {length}\r\n\r\n"
     writer.write(head.encode() + sent)
@@ -117,7 +117,7 @@ async def _interrupt_twice(
     async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
         async for event in events_of(response):
             events.append(event)
-            if [its.event for its in events].count("chunk") == 1 and event.event == "chunk":
+            if [earlier.event for earlier in events].count("chunk") == 1 and event.event == "chunk":
                 server.process.send_signal(signal.SIGINT)
                 await server.logged("Stopping")
                 server.process.send_signal(signal.SIGINT)
