@@ -4,8 +4,9 @@ On SIGTERM, in this order:
 
 1. The listener is closed. Connections that are open stay, with `/health/ready` at 503.
 2. The supervisor drains: it admits no run, and gives those under way `drain_seconds`. A second signal ends the wait.
-   Every run has ended or was handed over to the next process then, so every stream has its last event.
-3. Readers get `_FLUSH_SECONDS` to take what is left of their answers. Whoever remains is reset.
+   Then every run has ended, and its streams have their last event, or was handed over to the next process, and its
+   streams were broken off.
+3. Readers get `_FLUSH_SECONDS` to take what is left of their answers. Connections that remain are reset.
 4. uvicorn's own shutdown: the app's lifespan ends, which closes journal and backends.
 
 uvicorn by itself would wait for open connections first, and a stream's stays open as long as its run.
