@@ -13,7 +13,8 @@ uvicorn leaves such bounds to a proxy in front. They are added here:
     answering   the answer's last byte: waiting    `send_seconds` without a byte taken, while some wait to be sent
     refused     the client closes                  `_LINGER_SECONDS`
 
-In every state but the first two `_drops_input` is set: nothing that comes reaches the parser any more.
+Once the connection is refused, evicted, broken off, lost, or has too many requests waiting, `_drops_input` is set:
+nothing that comes reaches the parser any more.
 
 Requests can be pipelined. uvicorn knows the newest one only, as `self.cycle`; `_answering` is the one whose answer is
 under way. Where earlier answers are under way, a refusal is never written between them: the connection closes after
@@ -59,7 +60,7 @@ def http_protocol(gate: ConnectionGate) -> type[asyncio.Protocol]:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection, from its acceptance to its end."""
+    """A client's connection, from its acceptance to its end."""
 
     def __init__(
         self,
