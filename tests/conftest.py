@@ -1,4 +1,4 @@
-"""What tests share: one event loop, servers on free ports, clients that talk to them over real sockets."""
+"""Fixtures of all tests: one event loop, servers on free ports, clients that talk to them over real sockets."""
 
 import logging
 import socket
@@ -14,11 +14,11 @@ import uvicorn
 from pydantic import SecretStr
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
+from swarmstream.draining_server import uvicorn_config
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import create_journal
 from swarmstream.llm.base import ChatModel
 from swarmstream.main import create_app
-from swarmstream.server import uvicorn_config
 from swarmstream.settings import Settings
 from tests.clients.openapi_document import check_declared
 
@@ -35,12 +35,12 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(autouse=True, scope="session")
 async def _one_loop_for_all(anyio_backend: object) -> None:  # pyright: ignore[reportUnusedFunction]
-    """Keeps the session's event loop open: litellm's connections belong to the loop that they were made in."""
+    """Keep the session's event loop open: litellm's connections belong to the loop that they were made in."""
 
 
 @pytest.fixture(autouse=True)
 def _a_quiet_log(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture):  # pyright: ignore[reportUnusedFunction, reportUnknownParameterType]
-    """Nothing is logged above INFO, unless the test is marked as one in which something goes wrong."""
+    """Fail on log records above INFO, unless the test is marked as noisy."""
     yield
     if not any(request.node.iter_markers("noisy")):
         loud = [record for record in caplog.get_records("call") if record.levelno > logging.INFO]
@@ -58,7 +58,7 @@ class TestServer(uvicorn.Server):
         self.leaving = anyio.Event()
         self.stopped = anyio.Event()
 
-    async def live(self) -> None:
+    async def run_here(self) -> None:
         # serve() would take over the signals of the test's process.
         await self._serve()
         self.stopped.set()
@@ -103,7 +103,7 @@ async def serving(
     clock: Clock = SYSTEM_CLOCK,
     **settings: Any,
 ) -> AsyncGenerator[str]:
-    """The URL of a server with these settings, for the length of the block; with `preload`, litellm is imported."""
+    """Run a server with these settings for the length of the block; yield its URL. `preload` imports litellm."""
     values: dict[str, Any] = {
         "api_keys": (SecretStr(KEY), SecretStr(OTHER_KEY)),
         "drain_seconds": 0.0,
@@ -128,7 +128,7 @@ async def serving(
     )
     server = TestServer(uvicorn_config(app, configured, max_connections=max_connections, clock=clock))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.live)
+        tasks.start_soon(server.run_here)
         with anyio.fail_after(60):
             await server.listening.wait()
         with anyio.move_on_after(10):  # on a busy machine the server listens before its directory is open
@@ -146,14 +146,14 @@ async def serving(
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = KEY) -> AsyncGenerator[httpx.AsyncClient]:
-    """An HTTP client with an API key; nothing that it waits for takes a minute, and every answer is held to the OpenAPI
+    """Yield an HTTP client with an API key and a time limit of a minute; every answer is checked against the OpenAPI
     document."""
     headers = {"x-api-key": key} if key else {}
     # Nothing here is https, and reading the certificates that we would trust takes longer than most tests.
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:
-        http.event_hooks["response"].append(_is_declared)
+        http.event_hooks["response"].append(_check_declared)
         yield http
 
 
-async def _is_declared(response: httpx.Response) -> None:
+async def _check_declared(response: httpx.Response) -> None:
     check_declared(response)

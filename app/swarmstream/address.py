@@ -1,4 +1,4 @@
-"""Looking whether an address can be listened on, before a server does anything else."""
+"""A check that an address can be listened on, before the server does anything else."""
 
 import errno
 import socket
@@ -7,11 +7,12 @@ _FINAL = (errno.EADDRINUSE, errno.EACCES)
 
 
 def check_address(host: str, port: int) -> None:
-    """Bind to all that the host stands for, as the server will, and let go again. A family of addresses that this
-    machine does not have is passed over where there is another.
+    """Bind to every address of the host, as the server will, and close again.
+
+    A family of addresses that this machine lacks is skipped if another one can be bound.
 
     Raises:
-        OSError: that cannot be done, for example because another program listens there.
+        OSError: no address can be bound, or another program listens on one.
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     failures: list[OSError] = []

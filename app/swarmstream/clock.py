@@ -1,6 +1,6 @@
-"""Time as the server sees it: one clock is handed to everything that waits, so that tests can drive it.
+"""The clock that is passed to everything that waits, so that tests can drive it.
 
-Nothing else in the package asks `time`, `asyncio` or `anyio` what time it is, or to be woken later.
+No other module of the package reads the time from `time`, `asyncio` or `anyio`, or sets a timer there.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """A call that is due at a later time."""
 
     def cancel(self) -> None:
-        """Call it off; where it has been made, nothing happens."""
+        """Call it off; does nothing once the call was made."""
         ...
 
 
 class Clock(Protocol):
-    """What time it is, and calls at a later time. Used in one event loop."""
+    """The time, and calls at a later time, in one event loop."""
 
     def now(self) -> float:
-        """Seconds on a scale that never goes back; only differences mean anything."""
+        """Return seconds on a scale that never goes back; only differences have a meaning."""
         ...
 
     def unix(self) -> float:
-        """Seconds since 1970. Operators and time servers set it, also back."""
+        """Return seconds since 1970. Operators and time servers may set this back."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[Unpack[ArgumentTs]], object], *args: *ArgumentTs) -> Timer:
@@ -43,7 +43,7 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock and the running event loop's timers."""
 
-    # The functions themselves: each token asks for the time.
+    # The functions themselves, for speed: each token reads the time.
     now = staticmethod(time.monotonic)
     unix = staticmethod(time.time)
 
@@ -55,7 +55,7 @@ SYSTEM_CLOCK: Final = SystemClock()
 
 
 def utc(clock: Clock) -> datetime:
-    """The time of day, in UTC."""
+    """Return the date and time, in UTC."""
     return datetime.fromtimestamp(clock.unix(), UTC)
 
 
@@ -71,9 +71,9 @@ async def sleep(clock: Clock, seconds: float) -> None:
 
 @contextmanager
 def time_limit(clock: Clock, seconds: float) -> Generator[CancelScope]:
-    """Cancel what the block awaits once so many seconds are over, and leave the block; `cancelled_caught` then tells.
+    """Cancel what the block awaits once so many seconds are over, and leave the block with `cancelled_caught` set.
 
-    `math.inf` is no limit.
+    `math.inf` means no limit.
     """
     with CancelScope() as scope:
         if seconds <= 0:

@@ -1,4 +1,4 @@
-"""The key of `serve --dev`: kept in the data directory, so that it is the same at the next start."""
+"""The key of `serve --dev`, kept in the data directory so that the next start has the same one."""
 
 import os
 import re
@@ -17,19 +17,19 @@ _FOR_THIS_RUN = "for this run only"
 
 @dataclass(frozen=True, slots=True)
 class DevKey:
-    """A key that a server for development answers to."""
+    """The key of a server for development."""
 
     value: str
     origin: str
-    """Where it is from, for people."""
-    is_operators: bool = False
-    """Whether it was set and not made here: it may be in use elsewhere."""
+    """Its source, for people."""
+    is_configured: bool = False
+    """True if the operator has set it: it may be in use elsewhere."""
 
 
 def dev_key(settings: Settings) -> DevKey:
-    """The operator's own key if there is one, else the one that the data directory keeps, which may be made now."""
+    """Return the operator's own key if there is one, else the one that the data directory keeps; make it if need be."""
     if settings.api_keys:
-        return DevKey(settings.api_keys[0].get_secret_value(), f"from {ENV_PREFIX}API_KEYS", is_operators=True)
+        return DevKey(settings.api_keys[0].get_secret_value(), f"from {ENV_PREFIX}API_KEYS", is_configured=True)
     if settings.data_dir is None:
         return DevKey(_new_key(), _FOR_THIS_RUN)
     path = settings.data_dir / DEV_KEY
@@ -40,28 +40,28 @@ def dev_key(settings: Settings) -> DevKey:
 
 
 def _kept_key(path: Path) -> str:
-    if key := _key_in(path):
+    if key := _read_key(path):
         return key
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError), (path.parent / ".gitignore").open("x") as ignored:
-        ignored.write("*\n")  # it is made in people's own folders: neither key nor prompts are to be committed
+        ignored.write("*\n")  # the directory may be in a repository: neither key nor prompts are to be committed
     descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # for its owner only
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{_new_key()}\n")
-        # Two servers may start at once: the file is there whole or not at all, and the first one's stays.
+        # Two servers may start at once: the file appears whole or not at all, and the first one's stays.
         try:
             os.link(new, path)
         except FileExistsError:
-            if _key_in(path) is None:
+            if _read_key(path) is None:
                 os.replace(new, path)
     finally:
         Path(new).unlink(missing_ok=True)
-    return _key_in(path) or _new_key()
+    return _read_key(path) or _new_key()
 
 
-def _key_in(path: Path) -> str | None:
-    """None if there is no file, or no key in it."""
+def _read_key(path: Path) -> str | None:
+    """Read the key; None if there is no file, or no key in it."""
     try:
         with path.open("rb") as file:
             content = file.read(100).decode(errors="replace").strip()

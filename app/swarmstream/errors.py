@@ -1,25 +1,25 @@
-"""What can go wrong, as a client may act on it.
+"""Failures that a client can act on.
 
-`code` is part of the public contract (docs/wire.md, "Codes"); `status` is used only while no byte of an answer has
-been sent, in an open stream the same failure travels as an `error` event.
+`code` is part of the public contract (docs/wire.md, "Codes"). `status` counts only while no byte of an answer has been
+sent: in an open stream the same failure travels as an `error` event.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, TypeVar
 
 Location = tuple[str | int, ...]
 
 QUOTE_LIMIT = 100
-"""Characters of a client's own words that an error may repeat."""
-
+"""Characters of a client's own text that an error may repeat."""
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
-def without_frames(error: ErrorT) -> ErrorT:
-    """The error without the frames that it, and those that it came from, went through.
+def drop_tracebacks(error: ErrorT) -> ErrorT:
+    """Forget the frames that this error went through, and those of the errors that led to it; return the error.
 
-    A frame that names the error that it raises is a circle, which keeps all that the frame knows in memory until the
-    garbage collector comes.
+    A frame that holds the error it raises is a reference cycle: all its local variables stay in memory until the
+    garbage collector runs.
     """
     link: BaseException | None = error
     while link is not None and link.__traceback__ is not None:
@@ -29,21 +29,39 @@ def without_frames(error: ErrorT) -> ErrorT:
 
 
 def quote(text: str) -> str:
-    """A client's word as an error may show it: on one line, cut to `QUOTE_LIMIT` characters."""
+    """Return a client's text as an error may show it: quoted, on one line, cut to `QUOTE_LIMIT` characters."""
     shown = "".join(char if char.isprintable() else " " for char in text[: QUOTE_LIMIT + 1])
     return f'"{shown}"' if len(shown) <= QUOTE_LIMIT else f'"{shown[: QUOTE_LIMIT - 1]}…"'
+
+
+_kinds: "list[type[AppError]]" = []
 
 
 class AppError(Exception):
     """A failure that a client can act on.
 
     `location` is the path of the offending field in the payload; `retry_after_seconds` becomes the header of that name.
+
+    A subclass declares its `code`, `status` and `retryable` as arguments of its class statement, and inherits those
+    that it leaves out. Some codes have two classes: a payload and a run can both exceed a limit.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
     retryable: ClassVar[bool] = False
-    """Whether the same request may succeed later, unchanged."""
+    """True if the same request may succeed later, unchanged."""
+
+    def __init_subclass__(
+        cls, *, code: str | None = None, status: int | None = None, retryable: bool | None = None
+    ) -> None:
+        super().__init_subclass__()
+        if code is not None:
+            cls.code = code
+            _kinds.append(cls)
+        if status is not None:
+            cls.status = status
+        if retryable is not None:
+            cls.retryable = retryable
 
     def __init__(self, detail: str, *, location: Location = (), retry_after_seconds: float | None = None) -> None:
         super().__init__(detail)
@@ -52,333 +70,209 @@ class AppError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-def error_of(code: str, detail: str, kind: "type[AppError] | None" = None) -> AppError:
-    """The error of this kind that has this code, as it was told."""
-    waiting: list[type[AppError]] = [kind or AppError]
-    while waiting:
-        kind = waiting.pop(0)
-        if kind.__dict__.get("code") == code:
-            return kind(detail)
-        waiting += kind.__subclasses__()
-    return InternalError(detail)
+def error_kinds() -> "Sequence[type[AppError]]":
+    """Return the classes that have a code of their own, in the order of their definition."""
+    return _kinds
+
+
+def error_from_code(code: str, detail: str, family: type[AppError] = AppError) -> AppError:
+    """Make the error of this family that has this code; `InternalError` if no class has it."""
+    kind = next((kind for kind in _kinds if kind.code == code and issubclass(kind, family)), InternalError)
+    return kind(detail)
 
 
 # --- The request: refused before the first byte -------------------------------------------------------------------
 
 
-class InvalidRequest(AppError):
+class InvalidRequest(AppError, code="invalid_request", status=400):
     """The payload is well formed and cannot be run as it is."""
 
-    code = "invalid_request"
-    status = 400
 
-
-class FlowSyntaxError(AppError):
+class FlowSyntaxError(AppError, code="flow_syntax", status=400):
     """The flow expression cannot be read. `column` counts characters from 1."""
-
-    code = "flow_syntax"
-    status = 400
 
     def __init__(self, reason: str, *, column: int) -> None:
         super().__init__(f"{reason} (column {column})", location=("rearrange_flow",))
         self.column = column
 
 
-class UnknownAgent(AppError):
+class UnknownAgent(AppError, code="unknown_agent", status=400):
     """A flow names an agent that the payload does not define."""
 
-    code = "unknown_agent"
-    status = 400
 
-
-class DuplicateAgent(AppError):
+class DuplicateAgent(AppError, code="duplicate_agent", status=400):
     """Two agents of a swarm have one name."""
 
-    code = "duplicate_agent"
-    status = 400
 
-
-class UnknownSwarmType(AppError):
+class UnknownSwarmType(AppError, code="unknown_swarm_type", status=400):
     """The swarm type is not one that this server runs."""
 
-    code = "unknown_swarm_type"
-    status = 400
+
+class NoTask(AppError, code="no_task", status=400):
+    """The payload gives the agents nothing to do."""
 
 
-class NoTask(AppError):
-    """There is nothing for the agents to do."""
-
-    code = "no_task"
-    status = 400
-
-
-class LimitExceeded(AppError):
+class LimitExceeded(AppError, code="limit_exceeded", status=400):
     """The payload is larger than the operator allows."""
 
-    code = "limit_exceeded"
-    status = 400
 
-
-class UnsupportedOption(AppError):
+class UnsupportedOption(AppError, code="unsupported_option", status=400):
     """The payload asks for something that this server does not do; leaving it out silently would mislead."""
 
-    code = "unsupported_option"
-    status = 400
 
-
-class UnknownTool(AppError):
+class UnknownTool(AppError, code="unknown_tool", status=400):
     """This server has no such tool."""
 
-    code = "unknown_tool"
-    status = 400
 
-
-class ToolNotAllowed(AppError):
+class ToolNotAllowed(AppError, code="tool_not_allowed", status=403):
     """The tool is not for this key."""
 
-    code = "tool_not_allowed"
-    status = 403
+
+class InvalidTool(AppError, code="invalid_tool", status=400):
+    """The payload describes a tool or a schema that a model cannot be given."""
 
 
-class InvalidTool(AppError):
-    """A tool or a schema that the payload describes is none that a model could be given."""
-
-    code = "invalid_tool"
-    status = 400
-
-
-class McpHostRefused(AppError):
+class McpHostRefused(AppError, code="mcp_host_not_allowed", status=400):
     """The operator does not allow this MCP server."""
 
-    code = "mcp_host_not_allowed"
-    status = 400
+
+class UnknownModel(AppError, code="unknown_model", status=400):
+    """The model's name does not tell its provider."""
 
 
-class UnknownModel(AppError):
-    """No provider can be told from the model's name."""
-
-    code = "unknown_model"
-    status = 400
-
-
-class NoCredentials(AppError):
+class NoCredentials(AppError, code="no_credentials", status=400):
     """The server has no credentials for the model's provider."""
 
-    code = "no_credentials"
-    status = 400
 
-
-class InvalidKey(AppError):
+class InvalidKey(AppError, code="invalid_api_key", status=401):
     """The API key is missing or wrong."""
 
-    code = "invalid_api_key"
-    status = 401
+
+class NotFound(AppError, code="not_found", status=404):
+    """The thing does not exist, or belongs to another key."""
 
 
-class NotFound(AppError):
-    """There is no such thing, or it belongs to another key."""
-
-    code = "not_found"
-    status = 404
-
-
-class StillRunning(AppError):
+class StillRunning(AppError, code="still_running", status=409):
     """The run goes on; it can be cancelled, not deleted."""
 
-    code = "still_running"
-    status = 409
 
-
-class IdempotencyMismatch(AppError):
+class IdempotencyMismatch(AppError, code="idempotency_mismatch", status=422):
     """The `Idempotency-Key` came with another body before."""
 
-    code = "idempotency_mismatch"
-    status = 422
 
-
-class InvalidToken(AppError):
+class InvalidToken(AppError, code="invalid_token", status=401):
     """The stream token is altered, expired, or for something else."""
 
-    code = "invalid_token"
-    status = 401
 
-
-class UnpricedModel(AppError):
+class UnpricedModel(AppError, code="unpriced_model", status=400):
     """A budget in USD needs a model whose price is known."""
 
-    code = "unpriced_model"
-    status = 400
 
-
-class HeadTimeout(AppError):
+class HeadTimeout(AppError, code="head_timeout", status=408, retryable=True):
     """The request's line and header fields did not arrive in time."""
 
-    code = "head_timeout"
-    status = 408
-    retryable = True
+
+class HeadTooLarge(AppError, code="head_too_large", status=431):
+    """The request's line and header fields, or its trailers and chunk extensions, are too large."""
 
 
-class HeadTooLarge(AppError):
-    """The request's line and header fields are more than the operator allows, or what is around its body is."""
-
-    code = "head_too_large"
-    status = 431
-
-
-class BodyTimeout(AppError):
+class BodyTimeout(AppError, code="body_timeout", status=408, retryable=True):
     """The request's body did not arrive in time."""
 
-    code = "body_timeout"
-    status = 408
-    retryable = True
 
-
-class BodyTooLarge(AppError):
+class BodyTooLarge(AppError, code="body_too_large", status=413):
     """The request's body is larger than the operator allows."""
 
-    code = "body_too_large"
-    status = 413
+
+class NotJson(AppError, code="unsupported_media_type", status=415):
+    """The request's body is declared as something other than JSON."""
 
 
-class NotJson(AppError):
-    """The request's body is declared to be something else than JSON."""
-
-    code = "unsupported_media_type"
-    status = 415
-
-
-class InvalidJson(AppError):
+class InvalidJson(AppError, code="invalid_json", status=422):
     """The request's body is not JSON that we accept (RFC 8259: no NaN, no lone surrogates; ours: no NUL)."""
 
-    code = "invalid_json"
-    status = 422
 
-
-class Unavailable(AppError):
+class Unavailable(AppError, code="unavailable", status=503, retryable=True):
     """The server is full or about to stop."""
-
-    code = "unavailable"
-    status = 503
-    retryable = True
 
 
 # --- A model call: ends a turn --------------------------------------------------------------------------------------
 
 
 class ModelError(AppError):
-    """A turn's model call failed. `detail` is ours and safe to show; a provider's own words stay in our log."""
+    """A turn's model call failed. `detail` is our own text and safe to show; the provider's text stays in our log."""
 
     repeatable: ClassVar[bool] = False
-    """Whether the call may be tried again before its first token (docs/engine.md, "When the model misbehaves")."""
+    """True if the call may be tried again before its first token (docs/engine.md, "When the model misbehaves")."""
 
 
-class ProviderAuth(ModelError):
+class ProviderAuth(ModelError, code="provider_auth", status=502):
     """The provider refused our credentials (401, 403)."""
 
-    code = "provider_auth"
-    status = 502
 
+class ProviderRateLimited(ModelError, code="provider_rate_limited", status=502, retryable=True):
+    """The provider asks us to slow down (429)."""
 
-class ProviderRateLimited(ModelError):
-    """The provider told us to slow down (429)."""
-
-    code = "provider_rate_limited"
-    status = 502
-    retryable = True
     repeatable = True
 
 
-class ProviderRejected(ModelError):
+class ProviderRejected(ModelError, code="provider_rejected", status=502):
     """The provider refused the request as it is (other 4xx)."""
 
-    code = "provider_rejected"
-    status = 502
-
     named: tuple[str, ...] = ()
-    """Fields of the request that the provider names, the one that it means first."""
+    """Fields of the request that the provider's answer names, the most likely culprit first."""
     is_about_field: bool = False
-    """Whether it refuses them whatever their values."""
+    """True if the provider refuses these fields with any value."""
     is_about_several: bool = False
-    """Whether it refuses them together: each may be welcome without the others."""
+    """True if the provider refuses these fields together; each may be accepted without the others."""
 
 
-class ProviderBusy(ProviderRejected):
+class ProviderBusy(ProviderRejected, retryable=True):
     """The provider refused the request for now (408, 409)."""
 
-    retryable = True
     repeatable = True
 
 
-class ProviderError(ModelError):
-    """The provider broke (5xx), or answered with something that is no model's answer."""
+class ProviderError(ModelError, code="provider_error", status=502, retryable=True):
+    """The provider failed (5xx), or sent something other than a model's answer."""
 
-    code = "provider_error"
-    status = 502
-    retryable = True
     repeatable = True
 
 
-class ProviderUnreachable(ModelError):
+class ProviderUnreachable(ModelError, code="provider_unreachable", status=502, retryable=True):
     """No connection to the provider (DNS, connect, TLS), or it was lost before the answer began."""
 
-    code = "provider_unreachable"
-    status = 502
-    retryable = True
     repeatable = True
 
 
-class FirstTokenTimeout(ModelError):
+class FirstTokenTimeout(ModelError, code="first_token_timeout", status=504, retryable=True):
     """The provider sent no token in time."""
 
-    code = "first_token_timeout"
-    status = 504
-    retryable = True
     repeatable = True
 
 
-class IdleTimeout(ModelError):
+class IdleTimeout(ModelError, code="idle_timeout", status=504, retryable=True):
     """The provider fell silent in the middle of its answer."""
 
-    code = "idle_timeout"
-    status = 504
-    retryable = True
 
-
-class TurnTimeout(ModelError):
+class TurnTimeout(ModelError, code="turn_timeout", status=504):
     """The turn took longer than it may."""
 
-    code = "turn_timeout"
-    status = 504
+
+class UpstreamTruncated(ModelError, code="upstream_truncated", status=502, retryable=True):
+    """The provider's answer stopped without the mark of its end."""
 
 
-class UpstreamTruncated(ModelError):
-    """The provider's answer stopped without saying that it was complete."""
-
-    code = "upstream_truncated"
-    status = 502
-    retryable = True
+class UpstreamInvalid(ModelError, code="upstream_invalid", status=502, retryable=True):
+    """The provider's stream held an error, or something that cannot be parsed."""
 
 
-class UpstreamInvalid(ModelError):
-    """The provider's stream held an error or something that cannot be read."""
-
-    code = "upstream_invalid"
-    status = 502
-    retryable = True
+class PlanFailed(ModelError, code="plan_failed", status=502):
+    """An autonomous agent made no plan that can be carried out."""
 
 
-class PlanFailed(ModelError):
-    """An autonomous agent did not come up with a plan."""
-
-    code = "plan_failed"
-    status = 502
-
-
-class InvalidOutput(ModelError):
-    """The model's answer does not keep to the `response_format`, even after it was told so."""
-
-    code = "invalid_output"
-    status = 502
+class InvalidOutput(ModelError, code="invalid_output", status=502):
+    """The model's answer violates the `response_format`, also after the model was told so."""
 
 
 # --- A run: ends it, whatever its turns did -------------------------------------------------------------------------
@@ -390,56 +284,37 @@ class RunError(AppError):
     end_status: ClassVar[Literal["failed", "cancelled", "timed_out", "budget_exceeded", "interrupted"]] = "failed"
 
 
-class RunTimedOut(RunError):
+class RunTimedOut(RunError, code="timed_out", status=504):
     """The run took longer than its `timeout`, or than the operator allows."""
 
-    code = "timed_out"
-    status = 504
     end_status = "timed_out"
 
 
-class RunCancelled(RunError):
+class RunCancelled(RunError, code="cancelled", status=409):
     """The run was cancelled, or its client went away."""
 
-    code = "cancelled"
-    status = 409
     end_status = "cancelled"
 
 
-class BudgetExceeded(RunError):
-    """The run has used up what it was given."""
+class BudgetExceeded(RunError, code="budget_exceeded", status=402):
+    """The run has spent its budget."""
 
-    code = "budget_exceeded"
-    status = 402
     end_status = "budget_exceeded"
 
 
-class RunLimitReached(RunError):
-    """The run has grown to what the operator allows one."""
-
-    code = "limit_exceeded"
-    status = 409
+class RunLimitReached(RunError, code="limit_exceeded", status=409):
+    """The run has reached a limit that the operator sets for each run."""
 
 
-class StorageUnavailable(RunError):
-    """What happens in the run can no longer be written down."""
-
-    code = "storage_unavailable"
-    status = 503
-    retryable = True
+class StorageUnavailable(RunError, code="storage_unavailable", status=503, retryable=True):
+    """The run's events can no longer be stored."""
 
 
-class RunInterrupted(RunError):
+class RunInterrupted(RunError, code="interrupted", status=503, retryable=True):
     """The server stopped before the run was over."""
 
-    code = "interrupted"
-    status = 503
-    retryable = True
     end_status = "interrupted"
 
 
-class InternalError(RunError):
-    """We have a bug; the log knows which."""
-
-    code = "internal"
-    status = 500
+class InternalError(RunError, code="internal", status=500):
+    """This server has a bug; the log has the traceback."""

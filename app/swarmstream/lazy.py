@@ -1,4 +1,4 @@
-"""Imports that wait for the first need: some take seconds and a hundred megabytes, and no start needs them."""
+"""Imports at the first need. Some take seconds and a hundred megabytes, and the server can start without them."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class LazyImport(Generic[T]):
-    """Something that is imported in a thread, by whoever needs it first. Used in one event loop.
+    """An import that happens in a thread, at the first `get`. Used in one event loop.
 
-    `load` imports and returns it: by import statements, which type checkers read, not by names in strings.
+    `load` imports and returns it, by import statements, which type checkers understand.
     """
 
     def __init__(self, load: Callable[[], T]) -> None:
@@ -21,10 +21,10 @@ class LazyImport(Generic[T]):
         self._loading = anyio.Lock()
 
     async def get(self) -> T:
-        """Import it if nobody has. Whoever is cancelled need not wait: the import goes on, and the next one joins it.
+        """Return what is imported. If the caller is cancelled the import goes on, and the next call waits for it.
 
         Raises:
-            ImportError: and whatever else the import raises; the next `get` tries again.
+            ImportError: or any other error that the import raises; the next `get` tries again.
         """
         if self._loaded is None:
             async with self._loading:

@@ -1,4 +1,4 @@
-"""How log lines look, and what never stands in one: a key."""
+"""The format of log lines, and the redaction of secrets in them."""
 
 import json
 import logging
@@ -10,10 +10,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-request_id_of_context: ContextVar[str] = ContextVar("request_id", default="")
-"""The request that this task, or the one that started it, answers."""
+current_request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that this task, or the one that started it, answers."""
 
-_TALKATIVE = ("httpx", "httpcore", "openai", "asyncio")
+_VERBOSE_LOGGERS = ("httpx", "httpcore", "openai", "asyncio")
 """Libraries that log calls to providers, at DEBUG with the prompts in them."""
 
 _MIN_SECRET_LENGTH = 6
@@ -34,22 +34,22 @@ _KEY_STARTS = ("sk-", "pk-", "rk-", "gsk_", "hf_", "xai-", "AIza")
 _KEY_SHAPED = re.compile(rf"\b(?:{'|'.join(_KEY_STARTS)})[A-Za-z0-9_-]{{12,}}")
 
 _MIN_ENCODED_LENGTH = 12
-"""Of a secret that is looked for in base64 or masked: of a shorter one, too little would be left to tell it by."""
+"""Only secrets of this length are looked for in base64 or masked: of a shorter one too little remains."""
 _MASKS = ("**", "..", "…", "•")
 _MASKED = re.compile(r"(?<![\w-])([\w-]{4,})(?:(?:\*{2,}|•+)([\w-]*)|(?:\.{2,}|…)([\w-]{2,}))")
-"""What may be a secret with its middle blanked out: `sk-abcd****wxyz`, `sk-abcd...wxyz`. After dots, which stand in
-other texts too, its end has to be there."""
+"""A possible secret with its middle masked: `sk-abcd****wxyz`, `sk-abcd...wxyz`. After dots, which other texts contain
+too, its end is required."""
 
 
 def secret_values(environ: Mapping[str, str], *, also: Collection[str] = ()) -> set[str]:
-    """The values of the variables whose names say that they are secret, and of those named in `also`."""
+    """Return the values of the variables whose names mark them as secret, and of those named in `also`."""
     return {
         value for name, value in environ.items() if (name.upper().endswith(_SECRET_NAMES) or name in also) and value
     }
 
 
 class Redactor:
-    """Blanks out known secrets, also in base64 or with their middle masked, and what has the look of one."""
+    """Replaces known secrets, also in base64 or with their middle masked, and text that looks like a secret."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first: one secret may begin with another.
@@ -57,16 +57,17 @@ class Redactor:
         known = sorted((re.escape(secret) for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH), key=len)
         self._known = re.compile("|".join(reversed(known))) if known else None
         self._long = [secret for secret in secrets if len(secret) >= _MIN_ENCODED_LENGTH]
-        self._encoded = sorted({part for secret in self._long for part in _in_base64(secret)}, key=len, reverse=True)
+        self._encoded = sorted({part for secret in self._long for part in _base64_forms(secret)}, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
+        """Return the text with `[redacted]` for each secret."""
         if self._known is not None:
             text = self._known.sub(_REDACTED, text)
         for part in self._encoded:
             if part in text:
                 text = text.replace(part, _REDACTED)
         if any(mask in text for mask in _MASKS):
-            text = _MASKED.sub(self._unless_unknown, text)
+            text = _MASKED.sub(self._redact_if_known, text)
         # Looking for their beginnings first takes a hundredth of the time that the expressions take.
         lowered = text.lower()
         if any(word in lowered for word in _SECRET_WORDS):
@@ -75,16 +76,18 @@ class Redactor:
             text = _KEY_SHAPED.sub(_REDACTED, text)
         return text
 
-    def _unless_unknown(self, match: re.Match[str]) -> str:
+    def _redact_if_known(self, match: re.Match[str]) -> str:
         start, end = match[1], match[2] or match[3] or ""
         is_known = any(secret.startswith(start) and secret.endswith(end) for secret in self._long)
         return _REDACTED if is_known else match[0]
 
 
-def _in_base64(secret: str) -> set[str]:
-    """How a secret looks within what is base64 in either alphabet, wherever in it: three ways, by the place of its
-    first byte among the three that four characters stand for. The characters at both ends that also depend on what
-    stands around it are left off."""
+def _base64_forms(secret: str) -> set[str]:
+    """Return the forms that a secret takes within base64 text, in either alphabet.
+
+    There are three, by the place of its first byte in a group of three. The characters at both ends that also depend on
+    the bytes around it are left off.
+    """
     parts: set[str] = set()
     for before in range(3):
         padded = bytes(before) + secret.encode()
@@ -94,7 +97,7 @@ def _in_base64(secret: str) -> set[str]:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, where, what, and the request it belongs to."""
+    """Formats a line for people: time, level, logger, message, and the id of the request."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -114,7 +117,7 @@ class TextFormatter(logging.Formatter):
         if not message.isprintable():
             message = "".join(char if char.isprintable() else " " for char in message)
         record.message = message
-        request_id = self._redact(request_id_of_context.get())
+        request_id = self._redact(current_request_id.get())
         return super().formatMessage(record) + (f" [{request_id}]" if request_id else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -125,7 +128,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, for collectors."""
+    """Formats a line for collectors: one JSON object."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
@@ -138,7 +141,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": self._redact(record.getMessage())[:_MAX_MESSAGE],
         }
-        if request_id := request_id_of_context.get():
+        if request_id := current_request_id.get():
             line["request_id"] = self._redact(request_id)
         if record.exc_info:
             line["traceback"] = self._redact(self.formatException(record.exc_info))
@@ -152,8 +155,8 @@ def _indented(text: str) -> str:
 
 
 def configure_logging(*, level: str, layout: Literal["text", "json"], secrets: Iterable[str]) -> None:
-    """Send every logger's lines to stderr in one format, with these secrets blanked out."""
-    # What our lines do not hold is not collected (logging's own HOWTO, "Optimization").
+    """Send every logger's lines to stderr in one format, with these secrets redacted."""
+    # Do not collect what our lines do not contain (logging's own HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # pyright: ignore[reportPrivateUsage]
     redact = Redactor(secrets)
@@ -162,5 +165,5 @@ def configure_logging(*, level: str, layout: Literal["text", "json"], secrets: I
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in _TALKATIVE:
+    for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,10 +1,10 @@
-"""The composition root: settings become a server."""
+"""The composition root: settings become an app."""
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,7 @@ from swarmstream.api import catalog, completions, docs_page, front_page, health,
 from swarmstream.api.auth import KeyRing, owner_of
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
-from swarmstream.api.openapi import describe
+from swarmstream.api.openapi.document import serve_document
 from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
@@ -39,7 +39,7 @@ from swarmstream.tools.toolbox import missing_descriptions
 logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 1.0
-"""How long the first connection waits for the journal; one that takes longer is waited for beside."""
+"""Time that the first connection waits for the journal to open; opening goes on beside the server after that."""
 
 
 def create_app(
@@ -52,31 +52,33 @@ def create_app(
     dev: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> FastAPI:
-    """A server made of these parts; those not given are made here.
+    """Make an app of these parts; those not given are made here.
 
-    `environ` is where we look for providers' keys (default: the process's, which litellm itself reads in any case);
-    `models` are the adapters by backend; with `preload`, litellm is imported before the first request and not by the
-    first call; with `dev`, pages that this machine serves may call, if it alone reaches the server.
+    `environ` holds providers' keys (default: the process's, which litellm itself reads in any case); `models` are the
+    adapters by lane; with `preload`, litellm is imported before the first request and not by the first call; with
+    `dev`, pages that this machine serves may call, if only this machine reaches the server.
+
+    Raises:
+        ToolLoadError: a setting about tools cannot be followed.
     """
     environ = os.environ if environ is None else environ
     registry = Registry(
         default_model=settings.default_model, environ=environ, aliases=load_aliases(settings), backend=settings.lane
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
-    tools = tool_grants(settings)
+    tools = tool_policy(settings)
     lanes = ModelBackends(environ, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[AppState]:
         if preload:
             await lanes["litellm"].ready()
-        its_journal = journal or create_journal(settings, clock)
-        opening = asyncio.create_task(its_journal.open(), name="opening of the journal")
-        with time_limit(clock, _OPENING_SECONDS):
-            await asyncio.shield(opening)
         mcp = McpHub(tools.hosts, clock=clock)
         try:
-            async with Supervisor(its_journal, models or lanes, run_limits(settings), mcp, clock) as supervisor:
+            async with (
+                _opened(journal or create_journal(settings, clock), clock) as opened,
+                Supervisor(opened, models or lanes, run_limits(settings), mcp, clock) as supervisor,
+            ):
                 supervisor.recover(
                     lambda record: job_from_record(record, registry, plan_limits(settings), tools.of(record.owner))
                 )
@@ -90,53 +92,71 @@ def create_app(
                     supervisor=supervisor,
                 )
         finally:
-            opening.cancel()
-            await its_journal.close()
             await mcp.close()
             await lanes.close()
 
+    app = _app_with_routes(lifespan, with_docs=settings.docs)
+    app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
+    app.add_middleware(RequestIds, clock=clock)
+    return app
+
+
+@asynccontextmanager
+async def _opened(journal: Journal, clock: Clock) -> AsyncGenerator[Journal]:
+    """Open the journal for the length of the block; the block may begin before it is open."""
+    opening = asyncio.create_task(journal.open(), name="opening of the journal")
+    with time_limit(clock, _OPENING_SECONDS):
+        await asyncio.shield(opening)
+    try:
+        yield journal
+    finally:
+        opening.cancel()
+        await journal.close()
+
+
+def _app_with_routes(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[AppState]], *, with_docs: bool
+) -> FastAPI:
     app = FastAPI(
         title="swarmstream",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url="/openapi.json" if with_docs else None,
         # A redirect would make clients repeat their key, behind a proxy even to an http:// address.
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
     for module in (completions, runs, catalog, front_page, health):
         app.include_router(module.router)
-    if settings.docs:
+    if with_docs:
         app.include_router(docs_page.router)
+    serve_document(app)
     app.add_exception_handler(AppError, problems.on_app_error)
     app.add_exception_handler(RequestValidationError, problems.on_validation_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
-    app.add_exception_handler(ClientDisconnect, problems.on_client_gone)
-    app.add_exception_handler(Exception, problems.on_bug)
-    app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)
-    app.add_middleware(RequestIds, clock=clock)
-    describe(app)
+    app.add_exception_handler(ClientDisconnect, problems.on_client_disconnect)
+    app.add_exception_handler(Exception, problems.on_unexpected_error)
     return app
 
 
-def tool_grants(settings: Settings) -> ToolPolicy:
-    """Which tools and MCP servers there are, and for whom.
+def tool_policy(settings: Settings) -> ToolPolicy:
+    """Load the operator's tools and MCP servers, with the keys that may use them.
 
     Raises:
-        ToolLoadError: a setting that says so cannot be followed.
+        ToolLoadError: a setting about them cannot be followed.
     """
     operators = tools_from_settings(settings)
     for sentence in missing_descriptions(operators.toolbox):
         logger.warning("%s", sentence)
     known = {key.get_secret_value() for key in settings.api_keys}
-    callers: dict[str, set[str]] = {}
+    allowed_owners: dict[str, set[str]] = {}
     for tool, keys in settings.tool_keys.items():
         if tool not in operators.toolbox:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS names {quote(tool)}, which is no tool")
-        given = {key.get_secret_value() for key in keys}
-        if not given <= known:
+        allowed = {key.get_secret_value() for key in keys}
+        if not allowed <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
-        callers[tool] = {owner_of(key) for key in given}
-    return ToolPolicy(operators.toolbox, operators.hosts, callers)
+        allowed_owners[tool] = {owner_of(key) for key in allowed}
+    return ToolPolicy(operators.toolbox, operators.hosts, allowed_owners)

@@ -1,4 +1,4 @@
-"""Places that owners share and wait for, in one event loop: those of `Shares`, with a queue."""
+"""Places that owners share and wait for, in one event loop: `Shares` with a queue for each owner."""
 
 from asyncio import CancelledError, Future, get_running_loop
 from collections import deque
@@ -7,14 +7,14 @@ from swarmstream.shares import Owner, Shares
 
 
 class Places:
-    """So many places, and who waits for one."""
+    """A number of places, and the owners that wait for one."""
 
     def __init__(self, total: int) -> None:
         self._shares = Shares(total)
         self._waiting: dict[Owner, deque[Future[None]]] = {}
 
     async def take(self, owner: Owner) -> None:
-        """Wait for a place. Nobody is overtaken: what an owner that waits cannot have, its next call cannot either."""
+        """Wait for a place. The calls of one owner are served in their order."""
         if self._shares.take(owner):
             return
         granted = get_running_loop().create_future()
@@ -29,9 +29,9 @@ class Places:
             raise
 
     def give_back(self, owner: Owner) -> None:
-        """Let go of a place, which may be the next one's."""
+        """Free a place, and hand it to the waiting owner that holds the fewest."""
         self._shares.give_back(owner.name)
-        # Who holds least comes first, so that a long queue of one owner's is no wait for the others.
+        # In this order a long queue of one owner does not delay the others.
         for waiting in sorted(self._waiting, key=lambda waiting: self._shares.held(waiting.name)):
             if self._shares.take(waiting):
                 granted = self._waiting[waiting][0]

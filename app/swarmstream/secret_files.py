@@ -1,4 +1,4 @@
-"""Secrets that stand in files, as container platforms hand them out: what `X_FILE` names becomes the variable `X`."""
+"""Secrets in files, as container platforms provide them: the content of the file that `X_FILE` names becomes `X`."""
 
 import os
 import re
@@ -9,23 +9,23 @@ from pathlib import Path
 from swarmstream.settings import API_KEYS_VARIABLE
 
 SUFFIX = "_FILE"
-OPEN_FILE = "every user of this machine can read the file that %s names; to close it: chmod 600"
+READABLE_BY_ALL = "every user of this machine can read the file that %s names; to close it: chmod 600"
 _MAX_BYTES = 64 * 1024
 _KEY = re.compile(r"[!-~]+")
 
 
 class SecretFileError(Exception):
-    """A file that is to hold a secret cannot be used. The message names the variable, and nothing of what is in it."""
+    """The file of a secret cannot be used. The message names the variable and never the content."""
 
 
 def read_secret_files(environ: MutableMapping[str, str], names: Iterable[str]) -> list[str]:
-    """Set each of these variables whose `_FILE` is set; the names of such variables whose files others can read.
+    """Set each of these variables whose `_FILE` is set; return the `_FILE` variables whose files others can read.
 
-    White space around a secret is no part of it. Setting a variable of this process leaves `/proc/self/environ` and
-    whatever started the process without it.
+    White space around a secret is removed. A variable that is set here appears neither in `/proc/self/environ` nor in
+    the process that started this one.
 
     Raises:
-        SecretFileError: a file cannot be read, holds no secret or is no file of a secret, or both variables are set.
+        SecretFileError: a file cannot be read or does not hold a secret, or both variables are set.
     """
     open_to_others: list[str] = []
     for name in sorted(names):
@@ -35,14 +35,14 @@ def read_secret_files(environ: MutableMapping[str, str], names: Iterable[str]) -
         if environ.get(name):
             raise SecretFileError(f"both {name} and {variable} are set: unset one of them")
         content, is_open = _read(variable, Path(path))
-        environ[name] = _keys(variable, content) if name == API_KEYS_VARIABLE else _one(variable, content)
+        environ[name] = _keys(variable, content) if name == API_KEYS_VARIABLE else _single_secret(variable, content)
         if is_open:
             open_to_others.append(variable)
     return open_to_others
 
 
 def _keys(variable: str, content: str) -> str:
-    """Keys, one a line or comma-separated; lines that begin with `#` are comments."""
+    """Return the keys, comma-separated. The file has them one a line or comma-separated; `#` begins a comment line."""
     lines = [line.strip() for line in content.splitlines()]
     keys = [key.strip() for line in lines if not line.startswith("#") for key in line.split(",")]
     keys = [key for key in keys if key]
@@ -53,15 +53,15 @@ def _keys(variable: str, content: str) -> str:
     return ",".join(keys)
 
 
-def _one(variable: str, content: str) -> str:
-    """A secret; only credentials that are a document of their own have several lines."""
+def _single_secret(variable: str, content: str) -> str:
+    """Return the secret; only credentials that are a document of their own have several lines."""
     if "\n" in content and not content.startswith(("{", "-----BEGIN")):
         raise SecretFileError(f"{variable}: the file holds more than one line, and a key is one")
     return content
 
 
 def _read(variable: str, path: Path) -> tuple[str, bool]:
-    """The content, and whether others than its owner can read what is ours."""
+    """Return the content, and True if it is our file and every user can read it."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -70,7 +70,7 @@ def _read(variable: str, path: Path) -> tuple[str, bool]:
         raise SecretFileError(f"{variable}: {path} cannot be read: {error.strerror}") from error
     if problem := next(_problems(content), None):
         raise SecretFileError(f"{variable}: {path} {problem}")
-    # Platforms that mount secrets as another user's files leave them readable: nobody else is in the container.
+    # Platforms that mount secrets as another user's files leave them readable: the container has no other user.
     return content.decode("utf-8-sig").strip(), found.st_uid == os.geteuid() and bool(found.st_mode & stat.S_IROTH)
 
 

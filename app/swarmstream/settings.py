@@ -1,4 +1,4 @@
-"""Everything an operator may set: environment variables that begin with `SWARMSTREAM_`."""
+"""The operator's settings: environment variables that begin with `SWARMSTREAM_`."""
 
 import re
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 
 ENV_PREFIX = "SWARMSTREAM_"
 MIN_KEY_LENGTH = 16
-"""Characters of a key with which clients call from elsewhere."""
+"""Characters of a key where clients of other machines can call."""
 
 
 def _comma_separated(value: object) -> object:
@@ -21,7 +21,7 @@ def _comma_separated(value: object) -> object:
 
 
 def _origin(text: str) -> str:
-    """An origin as browsers write it (RFC 6454, section 6.2), or `*`."""
+    """Return an origin as browsers write it (RFC 6454, section 6.2), or `*`."""
     origin = text.rstrip("/").lower()
     if origin != "*" and not _ORIGIN.fullmatch(origin):
         raise ValueError("an origin is a scheme and a host, such as https://app.example, or * for all")
@@ -29,7 +29,7 @@ def _origin(text: str) -> str:
 
 
 def _without_space(key: SecretStr) -> SecretStr:
-    """A key as its header's value can be: the white space around that is no part of it (RFC 9110, section 5.5)."""
+    """Return a key as a header's value can be: without white space around it (RFC 9110, section 5.5)."""
     return SecretStr(key.get_secret_value().strip())
 
 
@@ -43,7 +43,7 @@ BackendName = Literal["direct", "litellm"]
 
 
 class Settings(BaseSettings):
-    """The server's settings; each field's description is what docs/operations.md says of it."""
+    """The server's settings; each field's description is its row in docs/operations.md."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, hide_input_in_errors=True)
 
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
 
     @property
     def listens_on_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """True if only this machine can reach the server."""
         if self.host == "localhost":
             return True
         try:
@@ -156,15 +156,15 @@ class Settings(BaseSettings):
 
     @property
     def short_keys(self) -> int:
-        """How many of the keys have fewer than `MIN_KEY_LENGTH` characters: those could be found by trying."""
+        """The number of keys with fewer than `MIN_KEY_LENGTH` characters, which could be guessed."""
         return sum(len(key.get_secret_value()) < MIN_KEY_LENGTH for key in self.api_keys)
 
 
 KEY_VARIABLE = f"{ENV_PREFIX}KEY"
-"""No setting of a server: the key with which the command line asks one."""
+"""The key that the command line sends to a server; a server itself does not read it."""
 API_KEYS_VARIABLE = f"{ENV_PREFIX}API_KEYS"
 API_KEYS_FILE_VARIABLE = f"{API_KEYS_VARIABLE}_FILE"
-"""Read before the settings are: a file that holds the keys."""
+"""A file that holds the keys; it is read before the settings are."""
 
 
 _ABBREVIATED = {
@@ -179,26 +179,28 @@ _ABBREVIATED = {
     "ALLOWED_HOSTS": "MCP_ALLOWED_HOSTS",
     "DATA": "DATA_DIR",
 }
-"""What a setting may be called by who does not look it up."""
+"""Other names that people use for a setting."""
 
 
-def _names() -> set[str]:
+def _known_names() -> set[str]:
     return {KEY_VARIABLE, API_KEYS_FILE_VARIABLE, *(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)}
 
 
 def unknown_settings(names: Iterable[str]) -> set[str]:
-    """The variables that look like ours and are not: most of them misspelt."""
-    known = _names()
+    """Return the variables that begin with our prefix and are not settings; most are misspelt."""
+    known = _known_names()
     return {name for name in names if name.upper().startswith(ENV_PREFIX) and name.upper() not in known}
 
 
 def misspelt_settings(names: Iterable[str]) -> list[str]:
-    """A sentence for each variable that looks like ours and is not, with the one that may be meant."""
-    known = _names()
+    """Return a sentence for each variable that is not a setting, with the one that may be meant."""
+    known = _known_names()
     sentences: list[str] = []
     for name in sorted(unknown_settings(names)):
         bare = name[len(ENV_PREFIX) :].upper()
-        likely = _ABBREVIATED.get(bare) or meant(bare, [other.removeprefix(ENV_PREFIX) for other in sorted(known)])
+        likely = _ABBREVIATED.get(bare) or closest_name(
+            bare, [other.removeprefix(ENV_PREFIX) for other in sorted(known)]
+        )
         hint = f"; did you mean {ENV_PREFIX}{likely}?" if likely else ""
         sentences.append(f"{name} is not a setting of this version{hint}")
     return sentences

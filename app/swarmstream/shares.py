@@ -1,7 +1,8 @@
-"""The rule by which owners share what there is only so much of: runs at once, threads for tools, reads.
+"""Fair shares of a limited number of places among owners: runs at once, threads for tools, reads.
 
-Whoever comes first is served first, but the last quarter of the places goes only to owners that hold less than a
-quarter: one that takes all it can get leaves room for another to begin. An owner by itself may have everything.
+An owner is an API key. Places go to the first that asks, but the last quarter only to owners that hold less than a
+quarter: however many one owner takes, another one can still begin. Where there is a single owner it may have every
+place.
 """
 
 from collections import Counter
@@ -12,18 +13,18 @@ _PARTS = 4
 
 
 class Owner(NamedTuple):
-    """For whom something is done: an opaque name, and how many owners there are in all."""
+    """The owner of some work: an opaque name, and the number of all owners."""
 
     name: str = ""
     of: int = 1
 
 
-owner_of_context: ContextVar[Owner] = ContextVar("owner", default=Owner())  # noqa: B039  # a tuple: nobody changes it
-"""For whom this task, or the one that started it, does what it does."""
+current_owner: ContextVar[Owner] = ContextVar("owner", default=Owner())  # noqa: B039  # a tuple: nobody changes it
+"""The owner of this task's work, or of the task that started it."""
 
 
 class Shares:
-    """So many places, and who holds how many of them."""
+    """A number of places, and how many of them each owner holds."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -32,15 +33,15 @@ class Shares:
 
     @property
     def left(self) -> int:
-        """How many places nobody holds; negative where more are held than there are."""
+        """The number of free places; negative where more are held than there are."""
         return self._total - self._taken
 
     def held(self, name: str) -> int:
-        """How many places the owner of this name holds."""
+        """Return the number of places that the owner of this name holds."""
         return self._held[name]
 
     def take(self, owner: Owner) -> bool:
-        """Take a place, where one is left for this owner; otherwise False."""
+        """Take a place and return True, if one is left for this owner; else return False."""
         is_last_quarter = self.left * _PARTS <= self._total
         if self.left <= 0 or (owner.of > 1 and is_last_quarter and self._held[owner.name] * _PARTS >= self._total):
             return False
@@ -48,12 +49,12 @@ class Shares:
         return True
 
     def take_anyway(self, name: str) -> None:
-        """Take a place for the owner of this name, though it be one more than there are."""
+        """Take a place for the owner of this name, also where none is left."""
         self._held[name] += 1
         self._taken += 1
 
     def give_back(self, name: str) -> None:
-        """Let go of one place of the owner of this name."""
+        """Free one place of the owner of this name."""
         self._taken -= 1
         self._held[name] -= 1
         if not self._held[name]:

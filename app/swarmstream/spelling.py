@@ -1,17 +1,17 @@
-"""Which known name a misspelt one was meant to be."""
+"""The known name that a misspelt one is closest to."""
 
 from collections.abc import Iterable
 
 _MAX_LENGTH = 100
-"""Characters of a name that is looked at; what is longer is no misspelt one."""
+"""Longer names are not looked up."""
 _SHORT = 8
-"""Below so many characters one slip is allowed, else two: more would find names that only look alike."""
+"""Names shorter than this may have one slip, others two: more would find names that only look alike."""
 
 
-def meant(name: str, known: Iterable[str]) -> str | None:
-    """The nearest of the known names, if one is so near that little else can have been meant.
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the closest of the known names; None if none is close.
 
-    Small and capital letters are the same here, `-` and `_` are nothing: `maxTokens` is `max_tokens`.
+    Case, `-` and `_` are ignored: `maxTokens` is `max_tokens`.
     """
     key = _key(name)
     if len(name) > _MAX_LENGTH or len(key) < 3:
@@ -30,8 +30,10 @@ def _key(name: str) -> str:
 
 
 def _distance(left: str, right: str, limit: int) -> int | None:
-    """How many letters are missing, too many, wrong or swapped with their neighbour (optimal string alignment); None
-    if they are more than `limit`."""
+    """Count the letters that are missing, extra, wrong or swapped with their neighbour (optimal string alignment).
+
+    Returns None above `limit`.
+    """
     if abs(len(left) - len(right)) > limit:
         return None
     before: list[int] = []

@@ -1,32 +1,32 @@
-"""Provider text made safe to pass on: halves of a surrogate pair are joined across deltas."""
+"""Lone halves of surrogate pairs, which providers send and UTF-8 cannot encode."""
 
 
 class SurrogateJoiner:
-    """Keeps back half a surrogate pair at the end of a delta for the next one; an orphan becomes U+FFFD."""
+    """Joins the halves of a pair that two deltas split; a half that stays alone becomes U+FFFD."""
 
     __slots__ = ("held",)
 
     def __init__(self) -> None:
         self.held = ""
-        """What is kept back. While it is empty, ASCII need not be fed."""
+        """The half that waits for the next delta. While it is empty, ASCII need not be fed."""
 
     def feed(self, text: str) -> str:
-        """The text that can be passed on now; empty when all of it is kept back."""
+        """Return the text that can be passed on now; empty if the whole text has to wait."""
         text = self.held + text
         self.held = ""
         if "\ud800" <= text[-1] <= "\udbff":
             self.held = text[-1]
             text = text[:-1]
-        return whole(text)
+        return replace_lone_surrogates(text)
 
     def end(self) -> str:
-        """What an orphan half that was still kept back becomes."""
+        """Return the replacement for a half that still waits, else nothing."""
         held, self.held = self.held, ""
         return "\ufffd" if held else ""
 
 
-def whole(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair."""
+def replace_lone_surrogates(text: str) -> str:
+    """Return the text with U+FFFD for each lone half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The worst that a payload can be within its limits, field by field: others are answered meanwhile, memory is bounded.
+"""The worst payloads within the limits, field by field: others are answered meanwhile, memory is bounded.
 
 A new field of a payload needs an entry here.
 """
@@ -53,7 +53,7 @@ def swarm(**fields: Any) -> tuple[str, dict[str, Any]]:
 
 
 def team(size: int = 64, /, **fields: Any) -> tuple[str, dict[str, Any]]:
-    """Agents that all speak at once."""
+    """Return a swarm whose agents all run at once."""
     agents = [{"agent_name": f"A{number}"} for number in range(size)]
     return swarm(agents=agents, swarm_type="ConcurrentWorkflow", **fields)
 
@@ -239,7 +239,7 @@ WORST: dict[str, list[tuple[str, dict[str, Any]]]] = {
 
 
 def models() -> Generator[type[Payload]]:
-    """All kinds of payloads, and what they are made of."""
+    """Yield all models of payloads and of their parts."""
     pending: list[type[Payload]] = [Payload]
     while pending:
         kind = pending.pop()
@@ -248,7 +248,7 @@ def models() -> Generator[type[Payload]]:
             yield kind
 
 
-def test_every_field_of_every_payload_has_its_worst() -> None:
+def test_every_field_of_every_payload_has_a_worst_case() -> None:
     assert {RunSpec, AgentSpec, Message} <= set(models())
     fields = {
         f"{model.__name__}.{name}" for model in models() for name in model.__annotations__ if name != "model_config"
@@ -258,7 +258,7 @@ def test_every_field_of_every_payload_has_its_worst() -> None:
 
 @dataclass
 class Health:
-    """How long others wait: the longest answer of `/health` since the last look, in seconds.
+    """The longest answer of `/health` since the last reset, in seconds.
 
     `late` is by how much this process itself was woken too late meanwhile: what the machine, not the server, does.
     """
@@ -281,7 +281,7 @@ class Health:
             self.worst = max(self.worst, ended - began)
         connection.close()
 
-    def look(self) -> tuple[float, float]:
+    def reset(self) -> tuple[float, float]:
         found = self.worst, self.late
         self.worst = self.late = 0.0
         return found
@@ -298,7 +298,7 @@ class Health:
 
 
 def slowness() -> float:
-    """How much slower this machine is at present than the one that the bounds were set on; at least 1."""
+    """Return how many times slower this machine is at present than the one that the bounds were set on; at least 1."""
     began = time.perf_counter()
     sum(number % 7 for number in range(500_000))
     return max(1.0, (time.perf_counter() - began) / LOOP_SECONDS)
@@ -326,7 +326,7 @@ def post(url: str, path: str, body: bytes) -> tuple[int, bytes]:
 
 @asynccontextmanager
 async def sink() -> AsyncGenerator[str]:
-    """The base URL of a provider that reads everything, in a process of its own."""
+    """Yield the base URL of a provider that reads everything, in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.fakes.sink_provider", stdout=asyncio.subprocess.PIPE
     )
@@ -341,7 +341,7 @@ async def sink() -> AsyncGenerator[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
-async def test_the_worst_of_every_field_stops_nobody_and_takes_four_times_its_size(tmp_path: Path) -> None:
+async def test_the_worst_of_every_field_blocks_nobody_and_takes_four_times_its_size(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     async with sink() as base_url:
         aliases.write_text(f'["*"]\nmodel = "openai/local"\napi_base = "{base_url}"\n')
@@ -356,18 +356,18 @@ async def test_the_worst_of_every_field_stops_nobody_and_takes_four_times_its_si
             too_much: list[str] = []
             with health.watched():
                 await to_thread.run_sync(post, server.url, AGENT, json.dumps(single()[1]).encode())
-                health.look()
+                health.reset()
                 await anyio.sleep(0.5)
-                idle, _ = health.look()
+                idle, _ = health.reset()
                 for name, path, payload in ((name, *each) for name, payloads in WORST.items() for each in payloads):
                     body = json.dumps(payload).encode()
                     for _ in range(TRIES):
                         before = memory(pid, "VmRSS")
                         forget_peak(pid)
-                        health.look()
+                        health.reset()
                         status, answer = await to_thread.run_sync(post, server.url, path, body)
                         assert status < 500, (name, status, answer[:500])
-                        (stall, late), grown = health.look(), memory(pid, "VmHWM") - before
+                        (stall, late), grown = health.reset(), memory(pid, "VmHWM") - before
                         figures = f"{len(body):,} B, {status}, /health {stall * 1000:.0f} ms, +{grown / MIB:.0f} MiB"
                         print(f"{name}: {figures}")
                         is_quick = stall <= max(HEALTH_SECONDS * slowness(), 5 * idle, 5 * late)

@@ -1,4 +1,4 @@
-"""Pages of other origins: which may call, with what, and what they may read."""
+"""Pages of other origins: those that may call, the headers they may send, and the headers they may read."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ SDK = "x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-retry-count,
 
 
 def preflight(origin: str, *, method: str = "POST", headers: str = "content-type") -> Mapping[str, str]:
-    """The header fields with which a browser asks first."""
+    """Return the header fields of a browser's preflight."""
     return {
         "origin": origin,
         "access-control-request-method": method,
@@ -54,8 +54,7 @@ async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
     assert "GET, POST, DELETE" in put.json()["detail"]
 
 
-@pytest.mark.promise("W-20")
-async def test_scripts_of_pages_read_every_header_that_they_are_said_to_and_each_is_set_by_something() -> None:
+async def test_pages_can_read_every_exposed_header_and_each_is_sent_by_some_answer() -> None:
     seen: set[str] = set()
     model = ScriptedModel({"A": ["a"], "B": [ProviderRejected("no")]})
     async with serving(models={"demo": model}, cors_origins=(PAGE,)) as url, client(url) as http:
@@ -118,7 +117,7 @@ LOOK_ALIKES = [
 ]
 
 
-async def test_while_developing_pages_of_this_machine_may_call_and_look_alikes_may_not() -> None:
+async def test_in_development_pages_of_this_machine_may_call_and_look_alikes_may_not() -> None:
     async with serving(dev=True, cors_origins=(PAGE,)) as url, client(url, key=None) as http:
         for origin in [*LOOPBACK, PAGE]:
             answer = await http.options(AGENT, headers=preflight(origin))
@@ -135,7 +134,7 @@ async def test_while_developing_pages_of_this_machine_may_call_and_look_alikes_m
             assert "access-control-allow-origin" not in read.headers, origin
 
 
-async def test_pages_of_this_machine_may_call_only_while_developing_and_only_where_nobody_else_can() -> None:
+async def test_pages_of_this_machine_may_call_only_in_development_on_loopback() -> None:
     for dev, host in ((False, "127.0.0.1"), (True, "0.0.0.0")):
         app = create_app(Settings.model_construct(host=host), environ={}, dev=dev)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
@@ -145,8 +144,7 @@ async def test_pages_of_this_machine_may_call_only_while_developing_and_only_whe
                 assert "access-control-allow-origin" not in read.headers
 
 
-@pytest.mark.promise("W-21")
-async def test_a_refused_page_and_the_log_are_told_the_setting_that_would_allow_it(
+async def test_a_refused_preflight_names_the_setting_that_would_allow_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -1,4 +1,4 @@
-"""File descriptors do not run out: what they suffice for is let in, the rest is told to come again."""
+"""File descriptors do not run out: connections and runs beyond them are refused and may come again."""
 
 import json
 from collections import Counter
@@ -8,9 +8,9 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.descriptors import Shares, shares_of
+from swarmstream.descriptors import Capacity, capacity_within
 from tests.clients.process import openai_environ, server_process
-from tests.clients.raw import raw_client, status_of
+from tests.clients.raw import ANSWER, GET, raw_client, status_of
 from tests.clients.sse import check_stream, events_of
 from tests.conftest import KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel
@@ -18,8 +18,6 @@ from tests.fakes.upstream import Exchange, provider
 
 pytestmark = pytest.mark.anyio
 
-GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
-ANSWER = b'{"status":"ok"}'
 PAYLOAD: dict[str, Any] = {
     "agent_config": {"agent_name": "A", "model_name": "gpt-4.1", "num_retries": 0},
     "task": "go",
@@ -27,17 +25,17 @@ PAYLOAD: dict[str, Any] = {
 }
 
 
-def test_descriptors_are_shared_between_connections_and_runs_so_that_both_fit() -> None:
+def test_descriptors_are_divided_so_that_connections_and_runs_fit() -> None:
     for limit in (100, 256, 1024, 65_536):
-        shares = shares_of(limit, max_runs=1000)
-        assert shares.connections + shares.runs < limit
-        assert 0 < shares.runs <= 1000
-        assert shares.connections > shares.runs
-    assert shares_of(65_536, max_runs=1000) == Shares(connections=64_440, runs=1000)
-    assert shares_of(1024, max_runs=10) == Shares(connections=918, runs=10)
+        capacity = capacity_within(limit, max_runs=1000)
+        assert capacity.connections + capacity.runs < limit
+        assert 0 < capacity.runs <= 1000
+        assert capacity.connections > capacity.runs
+    assert capacity_within(65_536, max_runs=1000) == Capacity(connections=64_440, runs=1000)
+    assert capacity_within(1024, max_runs=10) == Capacity(connections=918, runs=10)
 
 
-async def test_silent_connections_keep_nobody_out() -> None:
+async def test_silent_connections_do_not_keep_others_out() -> None:
     """More of them than the process has descriptors."""
     environ = {"SWARMSTREAM_API_KEYS": KEY}
     with anyio.fail_after(60):
@@ -63,7 +61,7 @@ async def test_silent_connections_keep_nobody_out() -> None:
 
 
 async def _outcomes(url: str, streams: int) -> Counter[str]:
-    """How so many streams that are asked for at once end: their run's status, or their answer's."""
+    """Open so many streams at once; count their ends by the run's status, or the refusal's code."""
     outcomes: Counter[str] = Counter()
 
     async def read() -> None:
@@ -115,7 +113,7 @@ async def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     assert "gives 4096 file descriptors" in server.log
 
 
-async def test_when_all_connections_are_taken_the_longest_idle_one_makes_room() -> None:
+async def test_when_the_server_is_full_the_longest_idle_connection_is_evicted() -> None:
     async with serving(max_connections=2) as url, raw_client(url) as first, raw_client(url) as second:
         with anyio.fail_after(30):
             for raw in (first, second, first):  # so that the second one has waited longest
@@ -129,7 +127,7 @@ async def test_when_all_connections_are_taken_the_longest_idle_one_makes_room() 
                 await first.read_until(ANSWER)
 
 
-async def test_a_connection_that_has_asked_nothing_is_told_that_it_makes_room() -> None:
+async def test_an_evicted_connection_without_a_request_gets_503() -> None:
     async with serving(max_connections=1) as url, raw_client(url) as silent:
         with anyio.fail_after(30):
             await silent.send(GET)  # not its whole head
@@ -142,7 +140,7 @@ async def test_a_connection_that_has_asked_nothing_is_told_that_it_makes_room() 
     assert b'"code":"unavailable"' in answer
 
 
-async def test_what_is_under_way_is_not_cut_for_a_new_connection() -> None:
+async def test_a_request_under_way_is_not_cut_for_a_new_connection() -> None:
     model = ScriptedModel({"A": ["a1", "a2"]}, order="AXA")
     payload = {"agent_config": {"agent_name": "A", "model_name": "demo/A"}, "task": "go", "stream": True}
     async with serving(max_connections=1, models={"demo": model}) as url, client(url) as http:

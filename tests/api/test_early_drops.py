@@ -1,4 +1,4 @@
-"""A reader who is let go before the end notices, whatever way the connection ends: a clean end would be a success."""
+"""A reader that is dropped before the end notices it, however the connection ends: a clean end would mean success."""
 
 import asyncio
 import os
@@ -16,11 +16,10 @@ import httpx
 import pytest
 import requests
 
-from swarmstream.api.connection import set_user_timeout
-from tests.api.test_heads import GET, payload, post
-from tests.api.test_liveness import nginx_before
+from swarmstream.api.connection.socket_options import set_user_timeout
+from tests.clients.nginx import nginx_before
 from tests.clients.process import ServerProcess, openai_environ, server_process
-from tests.clients.raw import raw_client, status_of
+from tests.clients.raw import GET, payload, post, raw_client, status_of
 from tests.clients.sse import Parser
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
@@ -46,7 +45,7 @@ async def _speak_and_wait(exchange: Exchange) -> None:
 
 @asynccontextmanager
 async def stopping_server(tmp_path: Path) -> AsyncGenerator[ServerProcess]:
-    """A server that suspends its run as soon as it is told to stop."""
+    """Run a server that hands its run over as soon as it is stopped."""
     async with provider(_speak_and_wait) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DATA_DIR=str(tmp_path / "data"), SWARMSTREAM_DRAIN_SECONDS="0")
         async with server_process(environ=environ) as server:
@@ -59,7 +58,7 @@ def _all_words(body: bytes) -> bool:
 
 
 async def _read_until_it_breaks(url: str, server: ServerProcess) -> bytes:
-    """What an httpx client gets of a stream whose server is stopped in the middle; that it breaks off is claimed."""
+    """Return what an httpx client gets of a stream whose server is stopped in the middle; assert that it breaks off."""
     body = b""
 
     async def read_on(response: httpx.Response) -> None:
@@ -83,7 +82,7 @@ async def test_httpx_notices_that_a_server_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-async def test_httpx_notices_it_through_an_nginx_that_speaks_http_1_0(tmp_path: Path, free_tcp_port: int) -> None:
+async def test_httpx_notices_a_stopped_server_through_nginx_with_http_1_0(tmp_path: Path, free_tcp_port: int) -> None:
     with anyio.fail_after(60):
         async with stopping_server(tmp_path) as server, nginx_before(server.url, free_tcp_port, tmp_path) as proxy_url:
             assert _all_words(await _read_until_it_breaks(proxy_url, server))
@@ -146,8 +145,8 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_a_clean_end_at_the_end() 
     assert b"content-length: " in document
 
 
-async def test_who_hangs_up_on_a_stream_with_another_request_behind_it_has_left() -> None:
-    """uvicorn tells only the newest request, and writes go on to a handle that is closed."""
+async def test_a_client_that_resets_a_stream_with_a_pipelined_request_counts_as_disconnected() -> None:
+    """uvicorn informs the newest request only, and writes to a closed handle would go on."""
     model = ScriptedModel({"A": ["a1", "a2"]}, order="AXA")
     async with serving(models={"demo": model}, disconnect_grace_seconds=0.0) as url, client(url) as http:
         with anyio.fail_after(30):
@@ -157,19 +156,19 @@ async def test_who_hangs_up_on_a_stream_with_another_request_behind_it_has_left(
                 raw.reset()
             path = answer.partition(b"location: ")[2].partition(b"/stream")[0].decode()
             async with http.stream("GET", f"{path}/stream") as response:
-                told = await response.aread()
-    assert b'"status":"cancelled"' in told
+                events = await response.aread()
+    assert b'"status":"cancelled"' in events
 
 
 def _long_answer() -> ScriptedModel:
-    """More than sockets hold."""
+    """An answer larger than sockets hold."""
     return ScriptedModel({"A": ["x" * (1 << 19)] * 24})
 
 
 LONG = 24 << 19
 
 
-async def test_an_answer_that_is_no_stream_and_is_not_taken_is_let_go() -> None:
+async def test_a_json_answer_that_is_not_read_is_reset() -> None:
     clock = DrivenClock()
     async with serving(models={"demo": _long_answer()}, clock=clock, send_seconds=30.0) as url:
         with anyio.fail_after(60):
@@ -183,7 +182,7 @@ async def test_an_answer_that_is_no_stream_and_is_not_taken_is_let_go() -> None:
     assert len(answer) < LONG
 
 
-async def test_who_takes_a_little_of_it_in_time_gets_it_whole() -> None:
+async def test_a_client_that_reads_a_json_answer_slowly_gets_it_whole() -> None:
     clock = DrivenClock()
     async with serving(models={"demo": _long_answer()}, clock=clock, send_seconds=30.0) as url:
         with anyio.fail_after(60):
@@ -199,7 +198,7 @@ async def test_who_takes_a_little_of_it_in_time_gets_it_whole() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a Linux option")
-async def test_accepted_connections_inherit_the_time_that_a_client_may_acknowledge_nothing() -> None:
+async def test_accepted_connections_inherit_the_tcp_user_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         set_user_timeout([listener], 2.5)
         with socket.create_connection(listener.getsockname()):
@@ -210,21 +209,21 @@ async def test_accepted_connections_inherit_the_time_that_a_client_may_acknowled
 
 @asynccontextmanager
 async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
-    """A network namespace, our address in front of it, and its end of the cable."""
-    name, ours, its = (f"{kind}{os.getpid()}" for kind in ("ss", "sa", "sb"))
+    """Yield a network namespace, our address in front of it, and the name of its end of the cable."""
+    name, ours, theirs = (f"{kind}{os.getpid()}" for kind in ("ss", "sa", "sb"))
     prefix = f"10.{200 + os.getpid() % 50}.{os.getpid() % 250}"
     commands = [
         f"netns add {name}",
-        f"link add {ours} type veth peer name {its} netns {name}",
+        f"link add {ours} type veth peer name {theirs} netns {name}",
         f"addr add {prefix}.1/24 dev {ours}",
         f"link set {ours} up",
-        f"-n {name} addr add {prefix}.2/24 dev {its}",
-        f"-n {name} link set {its} up",
+        f"-n {name} addr add {prefix}.2/24 dev {theirs}",
+        f"-n {name} link set {theirs} up",
     ]
     try:
         for command in commands:
             await anyio.run_process(["ip", *command.split()])
-        yield name, f"{prefix}.1", its
+        yield name, f"{prefix}.1", theirs
     finally:
         await anyio.run_process(["ip", "netns", "del", name], check=False)
 
@@ -232,8 +231,8 @@ async def _network_of_its_own() -> AsyncGenerator[tuple[str, str, str]]:
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None, reason="makes a network namespace"
 )
-async def test_a_client_whose_network_is_gone_has_left() -> None:
-    """No packet of its tells so: what it does not acknowledge does."""
+async def test_a_client_whose_network_is_gone_counts_as_disconnected() -> None:
+    """No packet announces it; only acknowledgements are missing."""
     quiet = payload(stream=True).replace(b"demo/A", b"gpt-4.1")
     read = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
     read += f"s.sendall({post(quiet)!r})\nwhile b'word19' not in (got := s.recv(65536)): pass\n"

@@ -1,4 +1,4 @@
-"""What a client may send before anybody knows who it is: bounded in bytes, in fields and in time."""
+"""Requests are bounded in bytes, in fields and in time before a key is checked."""
 
 import json
 from collections.abc import Iterable
@@ -6,9 +6,8 @@ from collections.abc import Iterable
 import anyio
 import pytest
 
-from tests.api.test_readers import memory_bytes
-from tests.clients.process import server_process
-from tests.clients.raw import RawClient, raw_client, status_of
+from tests.clients.process import memory_bytes, server_process
+from tests.clients.raw import ANSWER, GET, RawClient, payload, post, raw_client, status_of
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel
@@ -16,18 +15,6 @@ from tests.fakes.scripted_model import ScriptedModel
 pytestmark = pytest.mark.anyio
 
 MEGABYTE = 1 << 20
-GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
-ANSWER = b'{"status":"ok"}'
-
-
-def post(body: bytes, *fields: bytes, key: str = KEY) -> bytes:
-    lines = [b"POST /v1/agent/completions HTTP/1.1", b"host: x", b"x-api-key: " + key.encode(), *fields]
-    return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", b""]) + body
-
-
-def payload(task: str = "go", *, stream: bool = False) -> bytes:
-    agent = {"agent_name": "A", "model_name": "demo/A"}
-    return json.dumps({"agent_config": agent, "task": task, "stream": stream}).encode()
 
 
 def problem_in(answer: bytes) -> dict[str, object]:
@@ -39,7 +26,7 @@ def problem_in(answer: bytes) -> dict[str, object]:
 
 
 async def exchange(url: str, *pieces: bytes) -> bytes:
-    """What the server says to these, up to the connection's end."""
+    """Send these and return what the server answers, up to the connection's end."""
     async with raw_client(url) as raw:
         await raw.send(*pieces)
         answer, _ = await raw.rest()
@@ -47,7 +34,7 @@ async def exchange(url: str, *pieces: bytes) -> bytes:
 
 
 async def _refused_without_memory(start: bytes, pieces: Iterable[bytes]) -> bytes:
-    """What the server said, once it is found to have grown by 5 MB at most."""
+    """Return the server's answer; assert that its memory has grown by 5 MB at most."""
     with anyio.fail_after(60):
         async with server_process(environ={"SWARMSTREAM_API_KEYS": KEY}) as server, client(server.url) as http:
             await http.get("/v1/runs", headers={"x-api-key": "wrong"})  # what refusals load is loaded
@@ -75,7 +62,7 @@ async def test_one_field_of_forty_megabytes_is_refused_and_takes_no_memory() -> 
 
 @pytest.mark.parametrize(("key", "statuses"), [("wrong-key", {401, 431}), (KEY, {431})])
 async def test_twenty_megabytes_of_trailers_are_refused_and_take_no_memory(key: str, statuses: set[int]) -> None:
-    """Who has no key may be told so before the body has come."""
+    """A client without a key may be refused for that before the body has come."""
     start = post(b"", b"transfer-encoding: chunked", key=key).replace(b"content-length: 0\r\n", b"") + b"0\r\n"
     answer = await _refused_without_memory(start, [b"a:b\r\n" * 100_000] * 40)
     assert status_of(answer) in statuses
@@ -107,7 +94,7 @@ async def test_a_request_has_a_hundred_fields_at_most() -> None:
     assert "100 header fields" in str(problem_in(refused)["detail"])
 
 
-async def test_what_is_no_http_is_refused_with_the_body_of_all_refusals() -> None:
+async def test_bytes_that_are_not_http_are_refused_with_a_problem() -> None:
     async with serving() as url:
         with anyio.fail_after(30):
             answer = await exchange(url, b"GET / HTTP/1.1\nhost: x\n\n")
@@ -136,7 +123,7 @@ async def test_a_body_in_chunks_of_a_byte_is_read() -> None:
             assert status_of(await exchange(url, head + chunks)) == 200
 
 
-async def test_a_trailer_is_no_header() -> None:
+async def test_a_trailer_is_not_read_as_a_header() -> None:
     chunked = b"%x\r\n%b\r\n0\r\nx-api-key: %b\r\n\r\n" % (len(payload()), payload(), KEY.encode())
     head = b"POST /v1/agent/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
     async with serving(models={"demo": ScriptedModel({"A": ["a"]})}) as url:
@@ -144,7 +131,7 @@ async def test_a_trailer_is_no_header() -> None:
             assert status_of(await exchange(url, head + chunked)) == 401
 
 
-async def test_pipelined_requests_are_answered_in_turn_however_they_are_cut() -> None:
+async def test_pipelined_requests_are_answered_in_order_however_they_are_split() -> None:
     requests = (GET + b"\r\n") * 4 + GET + b"connection: close\r\n\r\n"
     async with serving() as url:
         with anyio.fail_after(30):
@@ -153,15 +140,15 @@ async def test_pipelined_requests_are_answered_in_turn_however_they_are_cut() ->
     assert whole.count(ANSWER) == in_bytes.count(ANSWER) == 5
 
 
-async def test_a_connection_takes_so_many_pipelined_requests_and_then_closes() -> None:
+async def test_a_connection_with_too_many_pipelined_requests_is_closed() -> None:
     async with serving() as url:
         with anyio.fail_after(30):
             answers = await exchange(url, (GET + b"\r\n") * 5000)
     assert 64 <= answers.count(ANSWER) < 100
 
 
-async def test_what_comes_behind_a_stream_that_goes_on_does_not_get_between() -> None:
-    """A head that is none, and one that is too large: the connection closes once the stream is over."""
+async def test_a_bad_request_behind_a_stream_does_not_interrupt_it() -> None:
+    """An invalid head and one that is too large: the connection closes once the stream is over."""
     model = ScriptedModel({"A": ["a1", "a2"]})
     for behind in (b"no request\r\n\r\n", GET + b"a: b\r\n" * 20_000):
         async with serving(models={"demo": model}) as url:
@@ -174,22 +161,21 @@ async def test_what_comes_behind_a_stream_that_goes_on_does_not_get_between() ->
 
 
 async def _ends_after(clock: DrivenClock, raw: RawClient, seconds: float) -> bytes:
-    """What comes from a connection that the server closes after just so long."""
+    """Return what arrives on a connection that the server closes after exactly so long."""
     await clock.waiting(seconds)
     await clock.advance(seconds)
     answer, _ = await raw.rest()
     return answer
 
 
-async def test_a_silent_connection_is_closed_without_a_word() -> None:
+async def test_a_silent_connection_is_closed_without_an_answer() -> None:
     clock = DrivenClock()
     async with serving(clock=clock) as url, raw_client(url) as raw:
         with anyio.fail_after(30):
             assert await _ends_after(clock, raw, 15) == b""
 
 
-@pytest.mark.promise("W-19")
-async def test_a_head_that_drips_is_refused_after_its_time_whatever_comes_meanwhile() -> None:
+async def test_a_slow_head_is_refused_after_its_time_whatever_arrives_meanwhile() -> None:
     clock = DrivenClock()
     async with serving(clock=clock, head_seconds=15.0) as url, raw_client(url) as raw:
         with anyio.fail_after(30):
@@ -204,7 +190,7 @@ async def test_a_head_that_drips_is_refused_after_its_time_whatever_comes_meanwh
     assert problem_in(answer)["code"] == "head_timeout"
 
 
-async def test_the_second_request_of_a_connection_has_as_much_time_and_its_answer_is_its_own() -> None:
+async def test_the_second_request_of_a_connection_has_as_much_time() -> None:
     clock = DrivenClock()
     async with serving(clock=clock) as url, raw_client(url) as raw:
         with anyio.fail_after(30):
@@ -215,7 +201,7 @@ async def test_the_second_request_of_a_connection_has_as_much_time_and_its_answe
             assert status_of(await _ends_after(clock, raw, 15)) == 408
 
 
-async def test_who_was_refused_and_sends_no_more_of_his_body_is_not_waited_for() -> None:
+async def test_a_refused_client_that_stops_sending_its_body_is_disconnected() -> None:
     clock = DrivenClock()
     request = post(b"x" * 1000, key="wrong-key")
     async with serving(clock=clock) as url, raw_client(url) as raw:
@@ -226,7 +212,7 @@ async def test_who_was_refused_and_sends_no_more_of_his_body_is_not_waited_for()
             assert await _ends_after(clock, raw, 15) == b""
 
 
-async def test_no_clock_of_heads_runs_while_an_answer_is_made() -> None:
+async def test_the_head_timer_does_not_run_while_an_answer_is_under_way() -> None:
     clock = DrivenClock()
     model = ScriptedModel({"A": ["a1"], "B": ["b1"]}, order="AB")
     async with serving(clock=clock, models={"demo": model}) as url, raw_client(url) as raw:
@@ -238,7 +224,7 @@ async def test_no_clock_of_heads_runs_while_an_answer_is_made() -> None:
             assert b"event: end" in await raw.read_until(ANSWER)
 
 
-async def test_a_connection_is_kept_alive_for_its_time() -> None:
+async def test_an_idle_connection_is_closed_after_its_time() -> None:
     async with serving(keep_alive_seconds=1) as url, raw_client(url) as raw:
         with anyio.fail_after(30):
             await raw.send(GET + b"\r\n")

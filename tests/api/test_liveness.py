@@ -1,15 +1,11 @@
-"""Nothing is buffered on the way: what the provider has said is at the client while the provider is still speaking."""
+"""Nothing is buffered on the way: a client has each token while the provider still holds back the next."""
 
-import asyncio
 import json
 import shutil
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 from starlette.types import Message
 
@@ -18,12 +14,14 @@ from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
 from swarmstream.runs.supervisor import RunLimits, Supervisor
 from swarmstream.wire.framing import SSE
+from tests.clients.nginx import nginx_before
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import client, serving
 from tests.fakes.clock import DrivenClock
+from tests.fakes.held_provider import HeldProvider
 from tests.fakes.local_models import local_models
 from tests.fakes.scripted_model import ScriptedModel, swarm
-from tests.fakes.upstream import Exchange, provider
+from tests.fakes.upstream import provider
 
 pytestmark = pytest.mark.anyio
 
@@ -31,21 +29,7 @@ NDJSON = {"Accept": "application/x-ndjson"}
 PAYLOAD = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
 
 
-class Held:
-    """A provider that says one word and waits."""
-
-    def __init__(self) -> None:
-        self.go_on = anyio.Event()
-
-    async def __call__(self, exchange: Exchange) -> None:
-        await exchange.open()
-        await exchange.say("first")
-        await self.go_on.wait()
-        await exchange.say(" second")
-        await exchange.finish()
-
-
-async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[ServerEvent]:
+async def _first_chunk_while_the_provider_is_held(url: str, held: HeldProvider) -> list[ServerEvent]:
     events: list[ServerEvent] = []
     async with client(url) as http, http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
         with anyio.fail_after(30):
@@ -60,46 +44,15 @@ async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[
 
 @pytest.mark.promise("W-44")
 async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path) -> None:
-    held = Held()
+    held = HeldProvider()
     async with provider(held) as upstream, local_models(upstream, tmp_path) as url:
         events = await _first_chunk_while_the_provider_is_held(url, held)
     assert events[-1].data["outputs"][0]["content"] == "first second"
 
 
-@asynccontextmanager
-async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[str]:
-    """An nginx with the settings that buffer most, in front of a server."""
-    config = tmp_path / "nginx.conf"
-    config.write_text(f"""
-        daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log stderr error;
-        events {{}}
-        http {{
-            access_log off; gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;
-            client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
-            uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
-            server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}
-        }}
-    """)
-    process = await asyncio.create_subprocess_exec("nginx", "-c", str(config), "-p", str(tmp_path), "-e", "stderr")
-    try:
-        async with client(f"http://127.0.0.1:{port}") as http:
-            with anyio.fail_after(30):
-                while True:
-                    try:
-                        await http.get("/health")
-                        break
-                    except httpx.ConnectError:
-                        await anyio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-@pytest.mark.promise("W-44")
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
-    held = Held()
+    held = HeldProvider()
     async with (
         provider(held) as upstream,
         local_models(upstream, tmp_path) as url,
@@ -108,8 +61,7 @@ async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: 
         await _first_chunk_while_the_provider_is_held(proxy_url, held)
 
 
-@pytest.mark.promise("W-43")
-async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing() -> None:
+async def test_stream_headers_forbid_buffering_and_compression() -> None:
     async with (
         serving(default_model="A", models={"demo": ScriptedModel({"A": ["a"]})}, model_aliases={"A": "demo/A"}) as url,
         client(url) as http,
@@ -124,9 +76,8 @@ async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing
     assert "connection" not in response.headers
 
 
-@pytest.mark.promise("W-47")
-async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
-    held = Held()
+async def test_silence_is_filled_with_comments_that_do_not_end_an_event(tmp_path: Path) -> None:
+    held = HeldProvider()
     clock = DrivenClock()
     parser = Parser()
     body = b""
@@ -173,9 +124,8 @@ async def test_json_lines_carry_the_same_events() -> None:
     assert [line["data"].keys() for line in lines] == [event.data.keys() for event in events]
 
 
-@pytest.mark.promise("W-47")
-async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
-    held = Held()
+async def test_a_heartbeat_between_json_lines_is_white_space(tmp_path: Path) -> None:
+    held = HeldProvider()
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
     clock = DrivenClock()
     body = b""

@@ -1,4 +1,4 @@
-"""The OpenAPI document is what the code serves, and what is served keeps to it."""
+"""The OpenAPI document is generated from the code, and every answer keeps to it."""
 
 import json
 import re
@@ -12,8 +12,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import SecretStr
 
-from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
-from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.examples import AGENT_EXAMPLES, SWARM_EXAMPLES
+from swarmstream.api.openapi.frames import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.errors import ProviderError
 from swarmstream.llm.base import ModelCall, OnDeltas, Opened, Reasoning, ToolCallDelta
 from swarmstream.llm.providers.demo.model import DemoModel
@@ -34,7 +34,7 @@ _OF_EVERY_ROUTE = {"408", "431", "500", "503"}
 """Which any request may be answered."""
 
 
-def test_the_committed_document_is_the_codes() -> None:
+def test_the_committed_document_equals_the_generated_one() -> None:
     served = create_app(Settings.model_construct()).openapi()
     assert document() == json.loads(json.dumps(served)), "run scripts/openapi"
 
@@ -56,7 +56,7 @@ def test_every_event_has_a_schema_for_its_data() -> None:
 
 
 async def _stream(path: str, payload: dict[str, Any], model: ScriptedModel, seconds: float = 0) -> list[ServerEvent]:
-    """The events of a run; so much time passes once it goes on."""
+    """Run the payload and return its events; so many seconds pass after the first of them."""
     clock = DrivenClock()
     async with (
         serving(models={"demo": model}, clock=clock) as url,
@@ -121,7 +121,7 @@ _SENTENCE = re.compile(r"(?!Default:)[A-Z`].+\.")
 
 
 def _undescribed(schema: Any, path: str) -> Iterator[str]:
-    """The paths of the properties within that are not described in a sentence."""
+    """Yield the paths of the properties within that have no description."""
     for name, field in schema.get("properties", {}).items():
         if not _SENTENCE.fullmatch(field.get("description", "")):
             yield f"{path}.{name}"
@@ -152,7 +152,7 @@ def test_every_property_parameter_and_header_is_described() -> None:
     assert not missing
 
 
-def test_operations_are_named_as_a_person_would() -> None:
+def test_operation_ids_are_readable_names() -> None:
     ids = [operation["operationId"] for _, _, operation in operations()]
     assert len(set(ids)) == len(ids)
     assert {"run_agent", "run_swarm", "list_runs", "get_run", "stream_run", "cancel_run", "delete_run"} <= set(ids)
@@ -163,7 +163,7 @@ def test_operations_are_named_as_a_person_would() -> None:
 
 
 def _posted() -> Iterator[tuple[str, Any]]:
-    """The components of requests."""
+    """Return the components that payloads are made of."""
     waiting, seen = ["AgentRequest", "SwarmRequest"], set[str]()
     while waiting:
         name = waiting.pop()
@@ -174,7 +174,7 @@ def _posted() -> Iterator[tuple[str, Any]]:
             waiting += re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schema))
 
 
-def test_generated_types_let_optional_fields_of_a_request_out_and_refuse_misspelt_ones() -> None:
+def test_generated_types_make_optional_fields_optional_and_refuse_misspelt_ones() -> None:
     """openapi-typescript makes fields with a `default` required; scripts/types compiles a program against its types."""
     names: list[str] = []
     for name, schema in _posted():
@@ -224,7 +224,7 @@ class _Buggy(ScriptedModel):
 
 
 async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Buggy) -> list[httpx.Response]:
-    """Of the completion routes: one for each status that can be brought about."""
+    """Yield requests to the completion routes, one for each status that a test can cause."""
     answers: list[httpx.Response] = []
 
     async def post(path: str, model: str = "A", headers: dict[str, str] | None = None, **fields: Any) -> None:
@@ -298,7 +298,7 @@ async def test_completions_answer_what_the_document_declares_and_nothing_else() 
         check("Problem", json.loads(body))
     for name in ("run_agent", "run_swarm"):
         (declared,) = [operation["responses"] for _, _, operation in operations() if operation["operationId"] == name]
-        assert {str(status) for its, status in seen if its == name} | {"408"} == set(declared)
+        assert {str(status) for operation, status in seen if operation == name} | {"408"} == set(declared)
 
 
 async def test_the_other_routes_answer_what_the_document_declares_and_nothing_else() -> None:
@@ -339,7 +339,7 @@ async def test_the_other_routes_answer_what_the_document_declares_and_nothing_el
     for _, _, operation in operations():
         name, declared = operation["operationId"], set(operation["responses"])
         if not name.startswith("run_"):
-            sent = {str(status) for its, status in seen if its == name}
+            sent = {str(status) for operation, status in seen if operation == name}
             assert sent | _OF_EVERY_ROUTE == declared, name
 
 

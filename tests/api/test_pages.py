@@ -1,4 +1,4 @@
-"""What people see who open the server in a browser: its front page, and the page of its API."""
+"""Pages for people who open the server in a browser: the front page and the docs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def policy_of(page: httpx.Response) -> dict[str, Sequence[str]]:
 
 
 def loaded_by(page: httpx.Response) -> list[str]:
-    """What a browser fetches by itself, or can be led to."""
+    """Return the addresses that a page loads or links to."""
     return [address for address in re.findall(r'(?:src|href)="([^"]*)"', page.text) if address != "data:,"]
 
 
@@ -33,7 +33,7 @@ def digest_of(content: str) -> str:
     return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
-async def test_the_page_of_the_api_needs_nothing_from_anywhere_else() -> None:
+async def test_the_docs_page_loads_from_this_server_only() -> None:
     async with serving() as url, client(url, key=None) as http:
         page = await http.get("/docs")
         policy = policy_of(page)
@@ -60,14 +60,14 @@ async def test_the_page_of_the_api_needs_nothing_from_anywhere_else() -> None:
     assert "@import" not in sheet
 
 
-async def test_the_page_of_the_api_works_below_a_prefix_that_a_proxy_adds() -> None:
+async def test_the_docs_page_works_below_a_proxys_prefix() -> None:
     async with serving() as url, client(url, key=None) as http:
         page = await http.get("/docs")
     for address in [*loaded_by(page), *re.findall(r'fetch\("([^"]*)"\)', page.text)]:
         assert urljoin("https://a.example/swarms/docs", address).startswith("https://a.example/swarms/"), address
 
 
-async def test_browsers_keep_the_pages_files_and_ask_whether_they_have_changed() -> None:
+async def test_browsers_cache_the_docs_files_and_revalidate_them() -> None:
     async with serving() as url, client(url, key=None) as http:
         for path in ASSETS:
             first = await http.get(path)
@@ -78,7 +78,7 @@ async def test_browsers_keep_the_pages_files_and_ask_whether_they_have_changed()
     assert types == ["text/javascript", "text/css", "image/png"]
 
 
-async def test_without_docs_there_is_neither_the_page_nor_its_files_nor_a_way_there() -> None:
+async def test_without_docs_the_page_its_files_and_links_to_it_are_absent() -> None:
     async with serving(docs=False) as url, client(url, key=None) as http:
         for path in ("/docs", "/openapi.json", *ASSETS):
             answer = await http.get(path)
@@ -89,7 +89,7 @@ async def test_without_docs_there_is_neither_the_page_nor_its_files_nor_a_way_th
     assert "openapi" not in front.text
 
 
-async def test_a_browser_is_shown_where_to_go_and_a_program_what_it_always_read() -> None:
+async def test_the_front_page_is_html_for_browsers_and_json_for_programs() -> None:
     async with serving() as url, client(url, key=None) as http:
         page = await http.get("/", headers={"accept": BROWSER})
         programs = [await http.get("/", headers={"accept": accept}) for accept in ("application/json", "*/*", "")]
@@ -113,7 +113,7 @@ async def test_a_browser_is_shown_where_to_go_and_a_program_what_it_always_read(
     assert "script-src" not in policy
 
 
-async def test_the_command_on_the_front_page_is_one_that_the_server_takes() -> None:
+async def test_the_server_accepts_the_command_on_the_front_page() -> None:
     async with serving(default_model="demo/swarm") as url, client(url) as http:
         page = await http.get("/", headers={"accept": BROWSER})
         [body] = re.findall(r"-d &#x27;(.*?)&#x27;", page.text)
@@ -122,7 +122,7 @@ async def test_the_command_on_the_front_page_is_one_that_the_server_takes() -> N
     assert answer.status_code == 200
 
 
-async def test_no_name_that_a_client_gives_the_server_reaches_the_command_to_paste() -> None:
+async def test_an_invalid_host_header_does_not_reach_the_front_pages_command() -> None:
     names = ['x"><script>', "x; rm -rf ~", "$(reboot)", "a b", "x" * 254, "x:y", "[::1", "`id`"]
     async with serving() as url, client(url, key=None) as http:
         for name in names:
@@ -154,5 +154,5 @@ async def test_no_name_that_a_client_gives_the_server_reaches_the_command_to_pas
         (";;,,q=1", False),
     ],
 )
-def test_html_is_for_who_wants_it_rather_than_json(accept: str, is_html: bool) -> None:
+def test_html_is_sent_only_if_it_is_preferred_to_json(accept: str, is_html: bool) -> None:
     assert prefers_html(accept) is is_html

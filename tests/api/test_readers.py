@@ -1,18 +1,17 @@
-"""Readers cost the run nothing: one that takes nothing is let go, and may come back (docs/wire.md, section 5)."""
+"""Readers cost the run nothing: one that reads nothing is dropped, and can resume (docs/wire.md, section 5)."""
 
 import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from tests.clients.process import ServerProcess, openai_environ, server_process
+from tests.clients.process import memory_bytes, openai_environ, server_process
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
@@ -34,7 +33,7 @@ MEGABYTE = 1 << 20
 
 
 class Talker:
-    """A provider that says half of a long answer, waits to be told, says the rest."""
+    """A provider that sends half of a long answer, waits for `go_on`, sends the rest."""
 
     def __init__(self, pieces: int = PIECES) -> None:
         self.pieces = pieces
@@ -63,7 +62,7 @@ def _all_is_logged(caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore
 
 
 class Staller:
-    """A client that sends a request and then takes nothing."""
+    """A client that sends a request and then reads nothing."""
 
     def __init__(self, url: str) -> None:
         self._socket = socket.socket()
@@ -78,11 +77,11 @@ class Staller:
         await loop.sock_sendall(self._socket, lines.encode() + body)
 
     async def is_served(self) -> None:
-        """Wait until something has come."""
+        """Wait until something has arrived."""
         await anyio.wait_readable(self._socket)
 
     async def take(self) -> bytes:
-        """What has come by now, and what comes until the connection breaks or ends."""
+        """Return what has arrived, and what arrives until the connection breaks or ends."""
         taken = b""
         try:
             while content := await asyncio.get_running_loop().sock_recv(self._socket, 65536):
@@ -95,14 +94,8 @@ class Staller:
         self._socket.close()
 
 
-def memory_bytes(server: ServerProcess) -> int:
-    """Resident memory of a server's process."""
-    rollup = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
-    return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
-
-
-async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
-    """Let time pass until the server has done with a request, as its log tells; the seconds that it took."""
+async def seconds_until_dropped(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str) -> float:
+    """Let time pass until the server's log has the line of a request; return the seconds that it took."""
     began = clock.now()
     with anyio.fail_after(60):
         while f"{request} 200" not in log.text:
@@ -111,7 +104,7 @@ async def let_go(clock: DrivenClock, log: pytest.LogCaptureFixture, request: str
 
 
 def events_in(taken: bytes) -> list[ServerEvent]:
-    """The whole events of a chunked answer that may break off anywhere."""
+    """Return the whole events of a chunked answer that may break off anywhere."""
     _, _, body = taken.partition(b"\r\n\r\n")
     parser, events = Parser(), list[ServerEvent]()
     while body:
@@ -128,7 +121,7 @@ async def read_on(http: httpx.AsyncClient, path: str, after: int = 0) -> list[Se
         return [event async for event in events_of(response)]
 
 
-async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_on_for_others(
+async def test_a_stalled_reader_is_dropped_and_can_resume_while_others_read_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     talker, clock = Talker(), DrivenClock()
@@ -142,7 +135,9 @@ async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_
                 events = [event async for event in events_of(response)]
             check_stream(events)
             assert events[-1].data["status"] == "success", "the run has not waited for the one who takes nothing"
-            assert await let_go(clock, caplog, f"GET {path}") > 29.9, "although he has neither read nor left"
+            assert await seconds_until_dropped(clock, caplog, f"GET {path}") > 29.9, (
+                "although he has neither read nor left"
+            )
             seen = events_in(await staller.take())
             staller.close()
             assert seen == events[: len(seen)]
@@ -153,8 +148,8 @@ async def test_who_takes_nothing_is_let_go_and_may_come_back_while_the_run_goes_
     assert seen + rest == events
 
 
-async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """His first look comes while there is nothing to take, and the next beat is far."""
+async def test_a_reader_that_stalls_after_a_silence_is_dropped_as_soon(caplog: pytest.LogCaptureFixture) -> None:
+    """The first check of the send watch comes while nothing waits, and the next heartbeat is far off."""
     quiet = anyio.Event()
     clock = DrivenClock()
     talker = Talker()
@@ -179,12 +174,12 @@ async def test_who_takes_nothing_after_a_silence_is_let_go_as_soon(caplog: pytes
             quiet.set()
             while (await http.get(path.removesuffix("/stream"))).json()["status"] != "success":
                 pass
-            assert await let_go(clock, caplog, f"GET {path}") < 100, "long before the next beat"
+            assert await seconds_until_dropped(clock, caplog, f"GET {path}") < 100, "long before the next beat"
             staller.close()
 
 
-async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: pytest.LogCaptureFixture) -> None:
-    """His run is cancelled after the grace, as that of one who has hung up."""
+async def test_a_stalled_client_that_posted_the_run_counts_as_disconnected(caplog: pytest.LogCaptureFixture) -> None:
+    """The run is cancelled after the grace, as that of a client that has disconnected."""
     talker, clock = Talker(), DrivenClock()
     payload = {**PAYLOAD, "on_disconnect": "cancel"}
     with anyio.fail_after(120):
@@ -195,7 +190,7 @@ async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: p
             staller = Staller(str(http.base_url))
             await staller.ask("POST /v1/swarm/completions", json.dumps(payload).encode())
             await talker.half_said.wait()
-            await let_go(clock, caplog, "POST /v1/swarm/completions")
+            await seconds_until_dropped(clock, caplog, "POST /v1/swarm/completions")
             [run] = (await http.get("/v1/runs")).json()["data"]
             assert run["status"] == "running", "he might come back"
             await clock.advance(8)
@@ -205,7 +200,7 @@ async def test_whoever_posts_a_run_and_takes_nothing_is_taken_for_gone(caplog: p
     assert run["status"] == "cancelled"
 
 
-async def test_readers_that_take_nothing_hold_no_memory() -> None:
+async def test_stalled_readers_hold_no_memory() -> None:
     """Twenty of them, of an answer of eight megabytes, with `output` in every chunk: that would be gigabytes."""
     talker = Talker()
     talker.go_on.set()
@@ -231,7 +226,7 @@ async def test_readers_that_take_nothing_hold_no_memory() -> None:
     assert grown / len(stallers) < MEGABYTE, "two buffers of a quarter of a megabyte, at most"
 
 
-async def test_a_slow_reader_that_takes_a_little_now_and_then_is_kept() -> None:
+async def test_a_slow_reader_that_reads_a_little_now_and_then_is_kept() -> None:
     talker, clock = Talker(200), DrivenClock()
     with anyio.fail_after(60):
         async with (

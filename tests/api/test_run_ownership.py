@@ -345,7 +345,7 @@ async def test_a_foreign_run_cannot_be_told_from_none(data_dir: Path | None) -> 
 
 
 @pytest.mark.parametrize("key", [b"%s ", b" %s", b"\t%s \t"])
-async def test_white_space_around_a_key_is_no_part_of_it(key: bytes) -> None:
+async def test_white_space_around_a_key_is_removed(key: bytes) -> None:
     given = key % KEY.encode()
     async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
         for name, value in ((b"x-api-key", given), (b"authorization", b"  Bearer " + given)):

@@ -1,10 +1,10 @@
-"""Requests that no route takes."""
+"""Requests for unknown routes."""
 
 from itertools import pairwise
 
 import pytest
 
-from swarmstream.api.unknown_routes import INSTEAD, NAMES, methods_of
+from swarmstream.api.unknown_routes import INSTEAD, NAMES, allowed_methods
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
 from tests.clients.raw import raw_client, status_of
@@ -19,7 +19,7 @@ metrics/summary agents/auto-generate chat/completions responses embeddings
 """
 
 
-async def test_a_route_of_the_hosted_api_or_of_openais_is_named_with_what_there_is_instead() -> None:
+async def test_a_route_of_the_hosted_api_or_of_openai_is_answered_with_its_replacement() -> None:
     async with serving() as url, client(url, key=None) as http:
         for path in [*INSTEAD, *(f"/v1/{path}" for path in HOSTED.split())]:
             for answer in (await http.get(path), await http.post(path, json={})):
@@ -30,14 +30,14 @@ async def test_a_route_of_the_hosted_api_or_of_openais_is_named_with_what_there_
                 assert body["error"]["message"] == body["detail"]
 
 
-def test_what_there_is_instead_is_there() -> None:
+def test_every_replacement_exists() -> None:
     routes = create_app(Settings.model_construct(), environ={}).routes
     for path, instead in INSTEAD.items():
-        assert not methods_of(routes, path), path
+        assert not allowed_methods(routes, path), path
         words = instead.replace(";", " ").replace(",", " ").split()
         for method, route in pairwise(words):
             if route.startswith("/v1/"):
-                assert method in methods_of(routes, route), instead
+                assert method in allowed_methods(routes, route), instead
 
 
 async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> None:
@@ -70,12 +70,12 @@ async def test_a_path_that_is_nearly_a_route_is_answered_with_the_route() -> Non
     assert b'did you mean \\"/v1/runs\\"?' in answer
 
 
-def test_routes_that_a_path_may_stand_for_are_there() -> None:
+def test_every_suggested_route_exists() -> None:
     routes = create_app(Settings.model_construct(), environ={}).routes
-    assert [path for path in NAMES if not methods_of(routes, path)] == []
+    assert [path for path in NAMES if not allowed_methods(routes, path)] == []
 
 
-async def test_any_other_path_is_answered_with_where_the_routes_are_told() -> None:
+async def test_any_other_path_is_answered_with_the_docs_page() -> None:
     async with serving() as url, client(url, key=None) as http:
         for path in ("/nowhere", "/v1", "/v1/", "/v1/v1", "/docs/x", "/v1/runs/a/b/c", "/" + "x" * 5000, "/%0a%00"):
             answer = await http.get(path)
@@ -85,7 +85,7 @@ async def test_any_other_path_is_answered_with_where_the_routes_are_told() -> No
     assert len(long) < 300
 
 
-async def test_a_method_that_a_route_does_not_take_is_answered_with_those_that_it_does() -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones() -> None:
     taken = {
         ("GET", "/v1/swarm/completions"): "POST",
         ("POST", "/v1/runs/agent-1"): "GET, DELETE",

@@ -1,4 +1,4 @@
-"""The OpenAPI document as tests read it: what it declares for an answer, and whether the answer keeps to it."""
+"""The OpenAPI document, and checks of answers against it."""
 
 import json
 import re
@@ -21,14 +21,14 @@ def document() -> dict[str, Any]:
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each operation with its method and its path."""
+    """Yield each operation with its method and its path."""
     for path, methods in document()["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
 
 
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
-    """The component that this refers to; itself where it does not."""
+    """Return the component that this refers to; the part itself if it is not a reference."""
     if "$ref" not in part:
         return part
     _, _, kind, name = part["$ref"].split("/")
@@ -36,7 +36,7 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def operation_of(method: str, path: str) -> dict[str, Any] | None:
-    """The operation that a request is for; None where the document has none."""
+    """Return the operation that a request is for; None if the document has none."""
     for template, pattern in _patterns():
         if pattern.fullmatch(path):
             return document()["paths"][template].get(method.lower())
@@ -44,7 +44,7 @@ def operation_of(method: str, path: str) -> dict[str, Any] | None:
 
 
 def check_declared(response: httpx.Response) -> str | None:
-    """Hold an answer's status, kind of body and headers to what its operation declares, whose id is returned.
+    """Check an answer's status, kind of body and headers against its operation; return the operation's id.
 
     What belongs to no operation is not looked at.
     """
@@ -63,7 +63,7 @@ def check_declared(response: httpx.Response) -> str | None:
 
 
 def check_answer(response: httpx.Response) -> tuple[str, int]:
-    """Hold a whole answer to the document, its body and its code, too; the operation's id and the status."""
+    """Check a whole answer, its body and its code too; return the operation's id and the status."""
     name = check_declared(response)
     operation = operation_of(response.request.method, response.request.url.path)
     assert name is not None
@@ -81,7 +81,7 @@ def check_answer(response: httpx.Response) -> tuple[str, int]:
 
 
 def check(component: str, value: Any) -> None:
-    """Hold a value to one of the document's schemas, which must name all of its fields."""
+    """Check a value against one of the document's schemas, which must name all of its fields."""
     _validator(json.dumps({"$ref": f"#/components/schemas/{component}"})).validate(value)
 
 
@@ -99,6 +99,6 @@ def _validator(schema: str) -> Any:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Paths as regular expressions, those without parameters first. A model's name may have slashes."""
+    """Return the paths as regular expressions, those without parameters first. A model's name may have slashes."""
     templates = sorted(document()["paths"], key=lambda path: "{" in path)
     return [(path, re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace("{name}", ".+")))) for path in templates]

@@ -3,12 +3,14 @@
 import asyncio
 import re
 import resource
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -23,7 +25,7 @@ OPENAI_KEY = "sk-upstream-0123456789"
 
 
 def openai_environ(upstream: Upstream, **settings: str) -> dict[str, str]:
-    """The environment of an operator whose OpenAI is this provider."""
+    """Return the environment of an operator whose OpenAI is this provider."""
     return {"SWARMSTREAM_API_KEYS": KEY, "OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": upstream.base_url, **settings}
 
 
@@ -45,7 +47,7 @@ class ServerProcess:
             self._write()
 
     async def printed(self, start: str) -> str:
-        """The first line on standard output that begins so, once it is there."""
+        """Wait for a line on standard output that begins so, and return it."""
         with anyio.fail_after(60):
             while True:
                 for line in self.out.splitlines():
@@ -79,9 +81,27 @@ class ServerProcess:
         assert self.url, self.log
 
     async def stopped(self, seconds: float) -> int:
-        """Wait for the process to end, for so long at most; its exit code."""
+        """Wait for the process to end, for so long at most; return its exit code."""
         with anyio.fail_after(seconds):
             return await self.process.wait()
+
+
+def memory_bytes(server: ServerProcess) -> int:
+    """Return the resident memory of a server's process."""
+    rollup = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text()
+    return int(rollup.partition("\nRss:")[2].split()[0]) * 1024
+
+
+def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
+    """Run `swarmstream` to its end, with no data directory: another server may have the usual one."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @asynccontextmanager
@@ -92,8 +112,10 @@ async def server_process(
     nohup: bool = False,
     cwd: Path | None = None,
 ) -> AsyncGenerator[ServerProcess]:
-    """`swarmstream serve` on a free port, ended at the end of the block if it is still there; with these limits, soft
-    and hard, on its file descriptors, and with `nohup` as that command would start it."""
+    """Run `swarmstream serve` on a free port for the length of the block.
+
+    `descriptors` are its soft and hard limits on open files; with `nohup` it is started by that command.
+    """
     process = await asyncio.create_subprocess_exec(
         *(["nohup"] if nohup else []),
         COMMAND,

@@ -1,10 +1,30 @@
-"""A client that sends just the bytes that it is told to."""
+"""A client that sends exactly the bytes that it is given."""
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+
+from tests.conftest import KEY
+
+GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
+"""A request without the end of its head."""
+ANSWER = b'{"status":"ok"}'
+"""The body of its answer."""
+
+
+def post(body: bytes, *fields: bytes, key: str = KEY) -> bytes:
+    """Return a completion request, with these header fields."""
+    lines = [b"POST /v1/agent/completions HTTP/1.1", b"host: x", b"x-api-key: " + key.encode(), *fields]
+    return b"\r\n".join([*lines, b"content-length: %d" % len(body), b"", b""]) + body
+
+
+def payload(task: str = "go", *, stream: bool = False) -> bytes:
+    """Return a payload for one agent of the demo model."""
+    agent = {"agent_name": "A", "model_name": "demo/A"}
+    return json.dumps({"agent_config": agent, "task": task, "stream": stream}).encode()
 
 
 class RawClient:
@@ -15,7 +35,7 @@ class RawClient:
         self._writer = writer
 
     async def send(self, *pieces: bytes) -> None:
-        """Each piece by itself; if the server closes meanwhile, the rest is not sent."""
+        """Send each piece by itself; if the server closes meanwhile, the rest is not sent."""
         try:
             for piece in pieces:
                 self._writer.write(piece)
@@ -30,7 +50,7 @@ class RawClient:
         return await self._reader.readexactly(length)
 
     async def rest(self) -> tuple[bytes, bool]:
-        """What comes until the connection ends, and whether it was reset."""
+        """Return what comes until the connection ends, and True if it was reset."""
         taken = b""
         try:
             while content := await self._reader.read(65536):
@@ -40,7 +60,7 @@ class RawClient:
         return taken, False
 
     def reset(self) -> None:
-        """Hang up as a process does that is killed."""
+        """Disconnect as a killed process does: by a TCP reset."""
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
@@ -55,5 +75,5 @@ async def raw_client(url: str) -> AsyncGenerator[RawClient]:
 
 
 def status_of(answer: bytes) -> int:
-    """Of an answer that stands at the start of these bytes."""
+    """Return the status of the answer at the start of these bytes."""
     return int(answer.split(b" ", 2)[1])

@@ -1,4 +1,4 @@
-"""A strict reader of our event streams: the WHATWG's parser, refusing what our contract forbids."""
+"""A strict parser of our event streams: the WHATWG's, refusing what our contract forbids."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -18,7 +18,7 @@ class ServerEvent:
 
 
 class Parser:
-    """Fed with bytes as they come, gives events as soon as their blank line is there."""
+    """A parser that is fed bytes as they come, and returns events as soon as their blank line is there."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -51,7 +51,7 @@ class Parser:
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[ServerEvent]:
-    """The events of an open answer, each as soon as it is there."""
+    """Yield the events of an open answer, each as soon as it is there."""
     parser = Parser()
     async for content in response.aiter_bytes():
         for event in parser.feed(content):
@@ -59,7 +59,7 @@ async def events_of(response: httpx.Response) -> AsyncIterator[ServerEvent]:
 
 
 def check_stream(events: list[ServerEvent]) -> None:
-    """What every whole stream keeps to, whatever happened in it (docs/wire.md, section 4)."""
+    """Check the rules of every whole stream, whatever happened in it (docs/wire.md, section 4)."""
     names = [event.event for event in events]
     assert [event.id for event in events] == list(range(1, len(events) + 1)), "ids are gapless from 1"
     assert names[:2] == ["metadata", "start"]

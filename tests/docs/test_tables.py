@@ -16,7 +16,7 @@ from swarmstream.api.catalog_shapes import (
     ToolDetail,
     ToolsAvailable,
 )
-from swarmstream.api.openapi import AGENT_FRAMES, SWARM_FRAMES
+from swarmstream.api.openapi.frames import AGENT_FRAMES, SWARM_FRAMES
 from swarmstream.api.runs import MAX_RUNS_LISTED
 from swarmstream.api.stream_tokens import TOKEN_SECONDS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW

@@ -78,7 +78,11 @@ async def test_every_phase_streams_while_the_provider_still_sends(lane: str, tmp
         ("subtask_end", "two", "done"),
     ]
     whole = named(events, "custom")[0].data
-    assert (whole["name"], whole["agent"], whole["turn"]) == ("plan", "A", 1)
+    assert (whole["name"], whole["agent"], whole["turn"]) == (
+        "plan",
+        "A",
+        1,
+    )
     assert [subtask["id"] for subtask in whole["data"]["subtasks"]] == ["two", "one"]
     assert [event.data["output"] for event in named(events, "tool_end") if event.data["tool"] == "add"] == ["42"]
     end = named(events, "agent_end")[0].data

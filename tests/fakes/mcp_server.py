@@ -49,7 +49,7 @@ async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[st
     config = uvicorn.Config(overheard, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     its = TestServer(config)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(its.live)
+        tasks.start_soon(its.run_here)
         with anyio.fail_after(30):
             await its.listening.wait()
         try:

@@ -1,4 +1,4 @@
-"""The benchmark runs, and counts what it measures."""
+"""The benchmark runs and reports figures."""
 
 import json
 import subprocess
@@ -24,13 +24,13 @@ def test_a_quick_round_of_the_relay_and_of_us_has_figures_for_both(tmp_path: Pat
     assert "direct is to reach" in process.stdout
 
 
-def test_the_steps_of_a_tokens_way_are_measured() -> None:
+def test_the_steps_of_a_tokens_path_are_measured() -> None:
     process = bench("--steps")
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("ns/token") == 5
 
 
-def test_a_work_that_there_is_not_is_refused() -> None:
+def test_an_unknown_benchmark_is_refused() -> None:
     process = bench("--only", "nonsense")
     assert process.returncode == 2
     assert "nonsense" in process.stderr

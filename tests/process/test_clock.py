@@ -1,4 +1,4 @@
-"""One clock for everything that waits: what would hide from tests that drive it is found in the source."""
+"""One clock for everything that waits: the source is searched for other readings of the time."""
 
 import ast
 import math
@@ -33,7 +33,7 @@ _WHERE_FROM = {"time", "asyncio", "anyio"}
 
 
 def uses_of_another_clock(source: str) -> Iterator[tuple[int, str]]:
-    """Line and name of whatever tells the time, or waits for it, other than `swarmstream.clock`."""
+    """Return line and name of each call that reads the time, or waits, past `swarmstream.clock`."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.ImportFrom(module=module) if module in _WHERE_FROM:
@@ -58,7 +58,7 @@ def modules() -> list[Path]:
     return sorted(APP.rglob("*.py"))
 
 
-async def test_no_module_tells_the_time_or_waits_but_by_the_clock() -> None:
+async def test_only_the_clock_reads_the_time_or_sets_timers() -> None:
     found = {
         str(path.relative_to(APP)): list(uses_of_another_clock(path.read_text()))
         for path in modules()
@@ -91,7 +91,7 @@ async def test_every_exemption_is_needed() -> None:
         "datetime.now(UTC)",
     ],
 )
-async def test_other_ways_to_tell_the_time_are_recognized(line: str) -> None:
+async def test_other_ways_to_read_the_time_are_recognized(line: str) -> None:
     assert list(uses_of_another_clock(line))
 
 
@@ -160,7 +160,7 @@ async def test_a_limit_that_is_over_cancels_at_once(seconds: float) -> None:
     assert scope.cancelled_caught
 
 
-async def test_an_infinite_limit_is_none() -> None:
+async def test_an_infinite_limit_sets_no_timer() -> None:
     clock = DrivenClock()
     with time_limit(clock, math.inf):
         assert clock.pending == []

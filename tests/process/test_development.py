@@ -15,9 +15,8 @@ from pydantic import SecretStr
 from swarmstream.dev_key import dev_key
 from swarmstream.journal.sqlite.data_directory import DEV_KEY, take_lock
 from swarmstream.settings import Settings
-from tests.clients.process import server_process
+from tests.clients.process import run, server_process
 from tests.conftest import KEY, ROOT, client
-from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +102,7 @@ def test_where_no_key_can_be_kept_each_start_has_its_own(tmp_path: Path) -> None
 
 def test_the_operators_first_key_is_the_dev_key(tmp_path: Path) -> None:
     key = dev_key(made(api_keys=(SecretStr("mine"), SecretStr("other")), data_dir=tmp_path))
-    assert (key.value, key.is_operators) == ("mine", True)
+    assert (key.value, key.is_configured) == ("mine", True)
     assert not list(tmp_path.iterdir())
 
 

@@ -18,18 +18,18 @@ from tests.docs.pages import PAGES
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", name="its")
+@pytest.fixture(scope="module", name="stage")
 async def _stage() -> AsyncGenerator[Stage]:  # pyright: ignore[reportUnusedFunction]
     async with stage() as found:
         yield found
 
 
 @pytest.mark.parametrize("client", [try_requests, try_httpx_sse, try_sseclient, try_openai, try_swarms_client])
-async def test_a_foreign_client_reads_every_word_once_and_pays_once(
-    its: Stage, client: Callable[[Stage], Report]
+async def test_a_foreign_client_reads_every_token_once_and_pays_once(
+    stage: Stage, client: Callable[[Stage], Report]
 ) -> None:
     with anyio.fail_after(120):
-        report = await to_thread.run_sync(client, its, abandon_on_cancel=True)
+        report = await to_thread.run_sync(client, stage, abandon_on_cancel=True)
     assert [row for row in report.rows if row.verdict == "FAILED"] == []
 
 
@@ -39,7 +39,7 @@ def test_the_hosted_apis_sdk_gives_up_when_the_docs_say_it_does() -> None:
     assert "gives a request up after 60 s and sends it again, twice" in PAGES["migrating"]
 
 
-def test_scripts_clients_tells_what_failed_and_what_is_not_here_yet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_clients_script_reports_failures_and_missing_clients(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [Row("a", "this", "ok"), Row("b", "that", "later"), Row("b", "more", "FAILED", "AssertionError: why")]
     words = [line.split() for line in table(rows).splitlines()]
     assert words[:3] == [["a", "ok", "this"], ["b", "later", "that"], ["b", "FAILED", "more"]]

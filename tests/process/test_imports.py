@@ -1,4 +1,4 @@
-"""What the package's edges import: little, so that they can stand under everything else."""
+"""The modules at the ground import little, so that everything else can import them."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ print(*[module.__name__ for module in ours if not hasattr(module, "__path__")])
 
 
 def imported_by(module: str) -> set[str]:
-    """The modules of ours that an interpreter has when it has imported this one."""
+    """Return our modules that an interpreter has loaded once it has imported this one."""
     program = PROGRAM.format(module=module)
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     return set(ran.stdout.split()) - {module}
@@ -30,7 +30,7 @@ def test_a_module_at_the_ground_imports_no_more_of_ours_than_its_limit(module: s
 
 
 @pytest.mark.anyio
-async def test_all_who_need_a_lazy_import_share_one_in_a_thread() -> None:
+async def test_concurrent_callers_share_one_lazy_import_in_a_thread() -> None:
     """Ten agents that start at once occupy one thread, not ten of the forty that there are."""
     threads: list[int] = []
 

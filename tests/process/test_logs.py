@@ -1,4 +1,4 @@
-"""Log lines: one for each message, and no key in any of them."""
+"""Log lines: one for each message, without secrets."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from swarmstream.logs import (
     Redactor,
     TextFormatter,
     configure_logging,
-    request_id_of_context,
+    current_request_id,
     secret_values,
 )
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter]
 
 
 def written(formatter: Formatter, write: Callable[[logging.Logger], object], secrets: Iterable[str] = (SECRET,)) -> str:
-    """What a logger that belongs to no other writes."""
+    """Return what a logger without a parent writes."""
     logger = logging.Logger("throwaway")
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -36,13 +36,13 @@ def written(formatter: Formatter, write: Callable[[logging.Logger], object], sec
 
 
 def message_of(formatter: Formatter, line: str) -> str:
-    """The message alone, as whoever reads the line sees it."""
+    """Return the message alone, as a reader of the line sees it."""
     if formatter is JsonFormatter:
         return json.loads(line)["message"]
     return line.partition("throwaway: ")[2].removesuffix("\n")
 
 
-def test_a_line_says_when_how_bad_where_and_what(formatter: Formatter) -> None:
+def test_a_line_has_time_level_logger_and_message(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.warning("%s is %d", "answer", 42))
     assert message_of(formatter, line) == "answer is 42"
     if formatter is JsonFormatter:
@@ -53,11 +53,11 @@ def test_a_line_says_when_how_bad_where_and_what(formatter: Formatter) -> None:
 
 
 def test_a_line_names_the_request_that_it_belongs_to(formatter: Formatter) -> None:
-    token = request_id_of_context.set("req-7")
+    token = current_request_id.set("req-7")
     try:
         line = written(formatter, lambda log: log.info("hi"))
     finally:
-        request_id_of_context.reset(token)
+        current_request_id.reset(token)
     if formatter is JsonFormatter:
         assert json.loads(line)["request_id"] == "req-7"
     else:
@@ -98,7 +98,7 @@ WRITERS: list[Callable[[logging.Logger], object]] = [
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_known_secret_is_blanked_out(formatter: Formatter, write: Callable[[logging.Logger], object]) -> None:
+def test_a_known_secret_is_redacted(formatter: Formatter, write: Callable[[logging.Logger], object]) -> None:
     text = written(formatter, write)
     assert SECRET not in text
     assert "[redacted]" in text
@@ -111,25 +111,25 @@ def test_a_traceback_is_written_without_the_secrets_in_it(formatter: Formatter) 
         assert expected in text
 
 
-def test_key_like_text_in_a_traceback_is_blanked_out(formatter: Formatter) -> None:
+def test_key_like_text_in_a_traceback_is_redacted(formatter: Formatter) -> None:
     text = written(formatter, lambda log: log_a_failure(log, "sk-abcdefghijklmnop"))
     assert "sk-abcdefghijklmnop" not in text
     assert text.count("[redacted]") == 3
 
 
-def test_of_two_secrets_the_longer_one_goes_whole(formatter: Formatter) -> None:
+def test_of_two_secrets_the_longer_one_is_redacted_whole(formatter: Formatter) -> None:
     line = written(
         formatter, lambda log: log.info("%s", "shared-prefix-and-tail"), ["shared-prefix", "shared-prefix-and-tail"]
     )
     assert message_of(formatter, line) == "[redacted]"
 
 
-def test_a_secret_is_no_pattern(formatter: Formatter) -> None:
+def test_a_secret_is_not_read_as_a_pattern(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.info("a+b(c).*d and aab(c)xxd"), ["a+b(c).*d"])
     assert message_of(formatter, line) == "[redacted] and aab(c)xxd"
 
 
-def test_what_is_too_short_to_be_a_secret_does_not_blank_out_words(formatter: Formatter) -> None:
+def test_a_short_secret_does_not_redact_words(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.info("a test of tests, sixsix"), ["test", "", "sixsix"])
     assert message_of(formatter, line) == "a test of tests, [redacted]"
 
@@ -140,13 +140,13 @@ LONG_SECRET = "sk-canary-0a1b2c3d?~?~-1f9e"
 @pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:"])
 @pytest.mark.parametrize("behind", ["", "a", "ab", "abc"])
 @pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
-def test_a_known_secret_in_base64_is_blanked_out(
+def test_a_known_secret_in_base64_is_redacted(
     formatter: Formatter, before: str, behind: str, encode: Callable[[bytes], bytes]
 ) -> None:
     text = encode(f"{before}{LONG_SECRET}{behind}".encode()).decode()
-    told = message_of(formatter, written(formatter, lambda log: log.info("got %s.", text), [LONG_SECRET]))
-    assert "[redacted]" in told
-    left = told.removeprefix("got ").removesuffix(".").replace("[redacted]", "")
+    message = message_of(formatter, written(formatter, lambda log: log.info("got %s.", text), [LONG_SECRET]))
+    assert "[redacted]" in message
+    left = message.removeprefix("got ").removesuffix(".").replace("[redacted]", "")
     assert len(left) <= len(encode(f"{before}{behind}".encode())) + 2, "but for what stands around it"
 
 
@@ -161,7 +161,7 @@ def test_a_known_secret_in_base64_is_blanked_out(
         "'sk-canar..9e'",
     ],
 )
-def test_a_known_secret_with_its_middle_masked_is_blanked_out(formatter: Formatter, masked: str) -> None:
+def test_a_known_secret_with_its_middle_masked_is_redacted(formatter: Formatter, masked: str) -> None:
     line = written(formatter, lambda log: log.info("Incorrect key provided: %s.", masked), [LONG_SECRET])
     quote = masked[0] if masked[0] == "'" else ""
     assert message_of(formatter, line) == f"Incorrect key provided: {quote}[redacted]{quote}."
@@ -181,7 +181,7 @@ def test_a_known_secret_with_its_middle_masked_is_blanked_out(formatter: Formatt
         "swarms-0af3b2c1d4e5f60718293a4b5c6d7e8f",
     ],
 )
-def test_what_only_looks_a_little_like_a_known_secret_is_left(formatter: Formatter, text: str) -> None:
+def test_text_that_only_resembles_a_known_secret_is_kept(formatter: Formatter, text: str) -> None:
     assert message_of(formatter, written(formatter, lambda log: log.info("%s", text), [LONG_SECRET])) == text
 
 
@@ -215,7 +215,7 @@ KEY = "wJalrXUtnFEMI"
         f"OPENAI_API_KEY={KEY}",
     ],
 )
-def test_what_looks_like_a_key_is_blanked_out(formatter: Formatter, text: str) -> None:
+def test_text_that_looks_like_a_key_is_redacted(formatter: Formatter, text: str) -> None:
     line = written(formatter, lambda log: log.info("before %s", text))
     assert KEY not in line
     assert "before" in line
@@ -241,7 +241,7 @@ def test_a_secret_where_a_long_message_is_cut_leaves_nothing(formatter: Formatte
     assert SECRET[:10] not in line
 
 
-def test_a_secret_of_several_lines_is_blanked_out(formatter: Formatter) -> None:
+def test_a_secret_of_several_lines_is_redacted(formatter: Formatter) -> None:
     secret = "-----BEGIN-----\nMIIEvQIBADAN\n-----END-----"
     line = written(formatter, lambda log: log.info("credentials %s", secret), [secret])
     assert "MIIEvQIBADAN" not in line
@@ -293,7 +293,7 @@ def test_a_traceback_in_json_stays_on_the_line(formatter: Formatter) -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, which afterwards is what it was."""
+    """Yield the root logger; restore it afterwards."""
     logger, httpx = logging.getLogger(), logging.getLogger("httpx")
     handlers, level, httpx_level = logger.handlers[:], logger.level, httpx.level
     yield logger
@@ -321,7 +321,7 @@ def test_all_loggers_write_to_stderr_in_one_format_without_secrets(
     assert "a warning" in second
 
 
-def test_a_variable_whose_name_says_so_holds_a_secret(formatter: Formatter) -> None:
+def test_variables_named_like_secrets_hold_secrets(formatter: Formatter) -> None:
     environ = {
         "OPENAI_API_KEY": "value-1",
         "AWS_BEARER_TOKEN": "value-2",

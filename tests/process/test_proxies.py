@@ -14,9 +14,9 @@ import anyio
 import httpx
 import pytest
 
-from tests.api.test_liveness import Held
 from tests.conftest import KEY, OTHER_KEY
 from tests.docs.pages import blocks
+from tests.fakes.held_provider import HeldProvider
 from tests.fakes.local_models import local_models
 from tests.fakes.upstream import provider
 
@@ -30,7 +30,7 @@ def _with_servers(config: str, first: str, second: str) -> str:
 
 
 def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs the page's nginx, and its URL."""
+    """Return the command that runs the page's nginx, and its URL."""
     made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -days 2"
     written = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run(["openssl", *made.split(), *written], check=True, capture_output=True)
@@ -52,7 +52,7 @@ def _nginx(folder: Path, port: int, first: str, second: str) -> tuple[list[str],
 
 
 def _haproxy(folder: Path, port: int, first: str, second: str) -> tuple[list[str], str]:
-    """The command that runs the page's haproxy, and its URL."""
+    """Return the command that runs the page's haproxy, and its URL."""
     [config] = blocks("operations", "haproxy")
     path = folder / "haproxy.cfg"
     path.write_text(_with_servers(config, first, second).replace("bind :8080", f"bind 127.0.0.1:{port}"))
@@ -61,7 +61,7 @@ def _haproxy(folder: Path, port: int, first: str, second: str) -> tuple[list[str
 
 @asynccontextmanager
 async def _running(command: list[str], url: str) -> AsyncGenerator[Callable[[str], httpx.AsyncClient]]:
-    """The proxy, for the length of the block: a function that makes clients with a key."""
+    """Run the proxy for the length of the block; yield a function that makes clients with a key."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
 
@@ -87,7 +87,7 @@ async def _running(command: list[str], url: str) -> AsyncGenerator[Callable[[str
 
 
 @pytest.mark.parametrize(("program", "configured"), [("nginx", _nginx), ("haproxy", _haproxy)])
-async def test_readmes_proxy_works(
+async def test_the_documented_proxy_works(
     program: str,
     configured: Callable[[Path, int, str, str], tuple[list[str], str]],
     tmp_path: Path,
@@ -95,7 +95,7 @@ async def test_readmes_proxy_works(
 ) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    held = Held()
+    held = HeldProvider()
     payload: dict[str, Any] = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True, "img": PHOTO}
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:

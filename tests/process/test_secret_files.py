@@ -7,17 +7,16 @@ import pytest
 
 from swarmstream.llm.credentials import secret_variables
 from swarmstream.secret_files import SecretFileError, read_secret_files
-from tests.clients.process import OPENAI_KEY, server_process
+from tests.clients.process import OPENAI_KEY, run, server_process
 from tests.conftest import KEY, OTHER_KEY, client
 from tests.fakes.upstream import hello, provider
-from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
 
 NAMES = ("SWARMSTREAM_API_KEYS", "OPENAI_API_KEY")
 
 
-async def test_keys_in_files_reach_both_lanes_and_stand_in_no_environment(tmp_path: Path) -> None:
+async def test_keys_in_files_reach_both_backends_and_appear_in_no_environment(tmp_path: Path) -> None:
     (tmp_path / "clients").write_text(f"{KEY}\n{OTHER_KEY}\n")
     (tmp_path / "openai").write_text(f"  {OPENAI_KEY}\r\n")
     (tmp_path / "mine").write_text("sk-mine-0123456789")
@@ -49,7 +48,7 @@ async def test_keys_in_files_reach_both_lanes_and_stand_in_no_environment(tmp_pa
         assert secret not in seen + server.log
 
 
-def test_keys_of_clients_stand_one_a_line_or_with_commas_between(tmp_path: Path) -> None:
+def test_client_keys_are_one_a_line_or_comma_separated(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("\ufeff# of the shop, no key\n key-1 \nkey-2, key-3\n\n")
     environ = {"SWARMSTREAM_API_KEYS_FILE": str(file), "UNKNOWN_KEY_FILE": "/nowhere", "OPENAI_API_KEY_FILE": ""}
@@ -58,7 +57,7 @@ def test_keys_of_clients_stand_one_a_line_or_with_commas_between(tmp_path: Path)
     assert "OPENAI_API_KEY" not in environ
 
 
-def test_a_file_of_keys_that_are_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_valid_keys_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     for content in ("canary of the shop\n", "# comments\n# alone\n", "kéy-canary"):
         file.write_text(content)
@@ -95,7 +94,7 @@ def test_a_file_that_holds_no_secret_is_named_and_not_shown(
     assert environ.keys() == {"OPENAI_API_KEY_FILE"}
 
 
-def test_a_variable_and_its_file_are_one_too_many() -> None:
+def test_a_variable_and_its_file_together_are_refused() -> None:
     with pytest.raises(SecretFileError, match="both OPENAI_API_KEY and OPENAI_API_KEY_FILE are set"):
         read_secret_files({"OPENAI_API_KEY": "sk-canary", "OPENAI_API_KEY_FILE": "/nowhere"}, NAMES)
 
@@ -106,7 +105,7 @@ def test_a_server_does_not_start_without_its_secrets() -> None:
     assert refused.stderr == "GEMINI_API_KEY_FILE: /nowhere cannot be read: No such file or directory.\n"
 
 
-def test_the_providers_secrets_are_known_and_what_they_read_from_files_themselves_is_left_to_them() -> None:
+def test_provider_secrets_are_read_except_those_that_providers_read_from_files_themselves() -> None:
     names = secret_variables()
     assert {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} <= names
     assert not names & {"OCI_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_WEB_IDENTITY_TOKEN", "OPENAI_BASE_URL"}

@@ -1,4 +1,4 @@
-"""What an operator may set, within which bounds, and that mistakes do not print it."""
+"""Settings: their sources, their bounds, and that errors do not print their values."""
 
 import os
 from collections.abc import Iterator, MutableMapping
@@ -14,7 +14,7 @@ from swarmstream.settings import ENV_PREFIX, Settings, unknown_settings
 
 @pytest.fixture(autouse=True)
 def environ() -> Iterator[MutableMapping[str, str]]:
-    """The process's environment without settings of ours; afterwards it is what it was."""
+    """Yield the process's environment without our settings; restore it afterwards."""
     before = dict(os.environ)
     for name in before:
         if name.upper().startswith(ENV_PREFIX):
@@ -25,7 +25,7 @@ def environ() -> Iterator[MutableMapping[str, str]]:
 
 
 def made(**fields: Any) -> Settings:
-    """The environment's settings, but for these."""
+    """Return the settings of the environment, except for these."""
     return Settings(**fields)
 
 
@@ -82,7 +82,7 @@ def test_variables_are_read_by_their_prefix_in_either_case(environ: MutableMappi
     assert settings.model_aliases == {"claude-*": "openai/mine"}
 
 
-def test_what_is_given_in_code_wins_over_the_environment(environ: MutableMapping[str, str]) -> None:
+def test_values_given_in_code_win_over_the_environment(environ: MutableMapping[str, str]) -> None:
     environ["SWARMSTREAM_PORT"] = "1234"
     assert made(port=5678).port == 5678
 
@@ -123,13 +123,13 @@ def test_seconds_are_finite_and_not_negative(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ABOVE_ZERO)
-def test_what_a_stream_cannot_do_without_is_above_zero(name: str) -> None:
+def test_required_seconds_are_above_zero(name: str) -> None:
     assert [error["loc"] for error in invalid(**{name: 0}).errors()] == [(name,)]
     assert getattr(made(**{name: "0.001"}), name) == 0.001
 
 
 @pytest.mark.parametrize("name", [*FROM_ZERO, "retain_bytes"])
-def test_what_can_be_left_out_may_be_zero(name: str) -> None:
+def test_optional_seconds_may_be_zero(name: str) -> None:
     assert getattr(made(**{name: "0"}), name) == 0
 
 
@@ -157,7 +157,7 @@ def test_counts_are_whole_and_at_least_one(name: str, value: Any) -> None:
         ("prot", 8000),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_its_name(name: str, value: Any) -> None:
+def test_an_invalid_value_is_refused_with_the_name_of_its_setting(name: str, value: Any) -> None:
     assert {error["loc"][0] for error in invalid(**{name: value}).errors()} == {name}
 
 
@@ -189,22 +189,22 @@ def test_keys_are_not_shown() -> None:
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
-def test_aliases_that_are_no_json_are_a_mistake_like_any_other(environ: MutableMapping[str, str]) -> None:
+def test_aliases_that_are_not_json_are_refused_like_other_values(environ: MutableMapping[str, str]) -> None:
     environ["SWARMSTREAM_MODEL_ALIASES"] = "{claude: openai/mine}"
     with pytest.raises(SettingsError, match="model_aliases"):
         made()
 
 
-def test_variables_that_look_like_ours_and_are_not_are_named() -> None:
+def test_variables_with_our_prefix_that_are_not_settings_are_named() -> None:
     names = ["SWARMSTREAM_PORT", "SWARMSTREAM_PROT", "swarmstream_hots", "SWARMSTREAM_", "PORT", "SWARMSTREAMPORT"]
     assert unknown_settings(names) == {"SWARMSTREAM_PROT", "swarmstream_hots", "SWARMSTREAM_"}
 
 
-def test_variables_in_small_letters_are_ours_too() -> None:
+def test_variables_in_small_letters_are_checked_too() -> None:
     assert unknown_settings(["swarmstream_host"]) == set()
 
 
-def test_white_space_around_a_key_is_no_part_of_it(environ: MutableMapping[str, str]) -> None:
+def test_white_space_around_a_key_is_removed(environ: MutableMapping[str, str]) -> None:
     environ["SWARMSTREAM_API_KEYS"] = "\tkey-1 ,key-2\n"
     environ["SWARMSTREAM_TOOL_KEYS"] = '{"calculator": [" key-1\\n"]}'
     settings = made()
@@ -220,5 +220,5 @@ def test_white_space_around_a_key_is_no_part_of_it(environ: MutableMapping[str, 
         *(("0.0.0.0", False), ("::", False), ("", False), ("192.0.2.1", False), ("localhost.example", False)),
     ],
 )
-def test_what_only_this_machine_can_reach(host: str, is_loopback: bool) -> None:
+def test_hosts_that_only_this_machine_can_reach_are_recognized(host: str, is_loopback: bool) -> None:
     assert made(host=host).listens_on_loopback == is_loopback

@@ -1,4 +1,4 @@
-"""SIGTERM: every open stream gets its end, and the process leaves in time (docs/wire.md, section 5)."""
+"""SIGTERM: every open stream gets its end, and the process exits in time (docs/wire.md, section 5)."""
 
 import asyncio
 import json
@@ -27,8 +27,8 @@ async def _one_word_and_silence(exchange: Exchange) -> None:
     await anyio.sleep_forever()
 
 
-async def test_clients_who_neither_read_nor_send_do_not_hold_the_process_up() -> None:
-    """One stops reading in the middle of a long answer, one never sends the rest of its body."""
+async def test_clients_that_neither_read_nor_send_do_not_delay_the_exit() -> None:
+    """One client stops reading in the middle of a long answer, one never sends the rest of its body."""
 
     async def endless(exchange: Exchange) -> None:
         await exchange.open()
@@ -54,7 +54,7 @@ async def test_clients_who_neither_read_nor_send_do_not_hold_the_process_up() ->
 
 
 async def _post(url: str, *, length: int, sent: bytes) -> asyncio.StreamWriter:
-    """A request whose answer nobody reads."""
+    """Send a request and do not read its answer."""
     _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), limit=1024)
     head = f"POST /v1/agent/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {length}\r\n\r\n"
     writer.write(head.encode() + sent)
@@ -76,7 +76,7 @@ async def test_a_second_interrupt_does_not_wait_for_the_drain() -> None:
     assert "Traceback" not in server.log
 
 
-async def test_a_tool_that_never_returns_does_not_hold_the_process_up(tmp_path: Path) -> None:
+async def test_a_tool_that_never_returns_does_not_delay_the_exit(tmp_path: Path) -> None:
     """A thread cannot be ended: the process leaves it."""
     (tmp_path / "ours.py").write_text(
         "import sys, time\n\ndef hang() -> str:\n"
@@ -117,7 +117,7 @@ async def _interrupt_twice(
     async with http.stream("POST", "/v1/swarm/completions", json=payload) as response:
         async for event in events_of(response):
             events.append(event)
-            if [its.event for its in events].count("chunk") == 1 and event.event == "chunk":
+            if [earlier.event for earlier in events].count("chunk") == 1 and event.event == "chunk":
                 server.process.send_signal(signal.SIGINT)
                 await server.logged("Stopping")
                 server.process.send_signal(signal.SIGINT)
@@ -162,8 +162,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
     assert all(exchange.headers["authorization"] == f"Bearer {OPENAI_KEY}" for exchange in upstream.exchanges)
 
 
-@pytest.mark.promise("W-78")
-async def test_who_is_still_connected_hears_that_the_server_stops() -> None:
+async def test_an_open_connection_is_told_that_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")
         async with server_process("--preload", environ=environ) as server, client(server.url) as http:

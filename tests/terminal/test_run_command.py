@@ -231,7 +231,7 @@ async def scripted_server(body: Body, on_cancel: Callable[[], Response] | None =
 async def _serving(*routes: Route) -> AsyncGenerator[str]:
     server = TestServer(uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, access_log=False))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.live)
+        tasks.start_soon(server.run_here)
         with anyio.fail_after(30):
             await server.listening.wait()
         try:

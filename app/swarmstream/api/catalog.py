@@ -1,4 +1,4 @@
-"""What this server offers, and how much of it: kinds of swarms, models, tools, limits."""
+"""Routes that list what this server offers: swarm types, models, tools, rate limits."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -27,8 +27,8 @@ from swarmstream.swarm.swarm_types import SWARM_TYPES
 router = APIRouter(prefix="/v1", tags=["catalog"])
 
 _NO_LIMIT = (1 << 53) - 1
-"""The largest integer that JavaScript reads. Generated clients of the hosted API take integers only, and programs
-reckon with them: null would break both."""
+"""The largest integer that JavaScript reads exactly. Clients generated for the hosted API accept integers only, and
+programs calculate with them: null would break both."""
 
 
 @router.get("/swarms/available", summary="List the kinds of swarms", operation_id="list_swarm_types")
@@ -67,7 +67,7 @@ async def openai_model(
     """A name that an agent may give as `model_name`, also one that is not in the list: any that an alias with a glob
     takes, and any of a provider that there are credentials for."""
     if not name or name.endswith("/"):
-        raise HTTPException(404)  # the list's address, or a model's, with a slash too many
+        raise HTTPException(404)  # the address of the list or of a model, with a slash too many
     try:
         models.resolve(name)
     except AppError as error:

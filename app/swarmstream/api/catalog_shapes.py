@@ -1,4 +1,4 @@
-"""The shapes of the catalogs: what this server has and how it is."""
+"""Shapes of the answers that list what this server offers."""
 
 from typing import Any, Literal
 

@@ -1,8 +1,7 @@
-"""Which web pages may call this server from a browser (Fetch standard, section 3.2, "CORS protocol").
+"""Calls from web pages of other origins (Fetch standard, section 3.2, "CORS protocol").
 
-No origin that is allowed here can do anything by that alone: browsers send no key of their own accord, and there are no
-cookies. That is also what protects from a page whose name was turned to this machine's address (DNS rebinding), to
-which browsers apply none of this: it has no key.
+Being allowed here gives a page nothing by itself: it needs a key, since there are no cookies. The key also protects
+from a page whose name was turned to this machine's address (DNS rebinding), to which browsers do not apply CORS.
 """
 
 import logging
@@ -14,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from swarmstream.api.problems import refusal
+from swarmstream.api.problems import error_response
 from swarmstream.errors import InvalidRequest, quote
 from swarmstream.settings import ENV_PREFIX
 
@@ -39,23 +38,23 @@ REQUEST_HEADERS = (
     "openai-project",
     "openai-beta",
 )
-"""Besides our own those that tracers add, and `user-agent`, which SDKs set and Firefox then asks for."""
+"""Our own, those that tracers add, and `user-agent`, which SDKs set and Firefox then asks for."""
 EXPOSED_HEADERS = ("Location", "X-Request-Id", "Retry-After", "Idempotent-Replayed", "X-Should-Retry")
-"""What scripts of a page may read of an answer, beside what the Fetch standard allows anyway."""
+"""Headers of an answer that a page's scripts may read, beside those that the Fetch standard allows anyway."""
 
 _SDK_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,64}")
-"""Those that OpenAI's, Anthropic's and the Swarms SDKs add to every request; each release has others."""
+"""Headers that the SDKs of OpenAI, Anthropic and Swarms add to every request; each release has others."""
 _MAX_SDK_HEADERS = 32
 
 _LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
-"""As browsers write the origin of a page that this machine serves (RFC 6454, section 6.2: in lower case)."""
+"""The origin of a page that this machine serves, as browsers write it (RFC 6454, section 6.2: in lower case)."""
 
 
 class Cors(CORSMiddleware):
-    """Answers preflights, and lets pages of the allowed origins read what they are answered."""
+    """Middleware that answers preflights and lets pages of the allowed origins read their answers."""
 
     def __init__(self, app: ASGIApp, *, origins: Collection[str] = (), with_loopback: bool = False) -> None:
-        """`with_loopback`: pages that this machine serves may call, on whatever port."""
+        """`with_loopback`: pages that this machine serves may call, from any port."""
         super().__init__(
             app,
             allow_origins=origins,
@@ -64,7 +63,7 @@ class Cors(CORSMiddleware):
             allow_headers=REQUEST_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )
-        self._allows_some = bool(origins) or with_loopback
+        self._allows_any_page = bool(origins) or with_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
@@ -73,34 +72,34 @@ class Cors(CORSMiddleware):
                 response = self._preflight(headers, scope["state"]["request_id"])
                 await response(scope, receive, send)
                 return
-        if self._allows_some:
+        if self._allows_any_page:
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _preflight(self, asked: Headers, request_id: str) -> Response:
-        names = [name.strip().lower() for name in asked.get("access-control-request-headers", "").split(",")]
-        of_sdks = list(dict.fromkeys(name for name in names if _SDK_HEADER.fullmatch(name)))[:_MAX_SDK_HEADERS]
-        origin, headers = asked["origin"], dict(self.preflight_headers)
+    def _preflight(self, request: Headers, request_id: str) -> Response:
+        names = [name.strip().lower() for name in request.get("access-control-request-headers", "").split(",")]
+        sdk_headers = list(dict.fromkeys(name for name in names if _SDK_HEADER.fullmatch(name)))[:_MAX_SDK_HEADERS]
+        origin, headers = request["origin"], dict(self.preflight_headers)
         if self.preflight_explicit_allow_origin and self.is_allowed_origin(origin):
             headers["Access-Control-Allow-Origin"] = origin
         try:
-            self._check(origin, asked["access-control-request-method"], set(names).difference(of_sdks))
+            self._check(origin, request["access-control-request-method"], set(names).difference(sdk_headers))
         except InvalidRequest as error:
-            # No page can read this answer: it is for who looks at the browser's network panel, and at our log.
+            # No page can read this answer: it is for people who look at the browser's network panel, and at our log.
             logger.info("preflight: %s", error.detail)
-            answer = refusal(error, request_id)
+            answer = error_response(error, request_id)
             answer.headers.update(headers)
             return answer
-        if of_sdks:
-            headers["Access-Control-Allow-Headers"] += f", {', '.join(of_sdks)}"
+        if sdk_headers:
+            headers["Access-Control-Allow-Headers"] += f", {', '.join(sdk_headers)}"
         return PlainTextResponse("OK", headers=headers)
 
     def _check(self, origin: str, method: str, names: set[str]) -> None:
-        """Check what a page wants to do.
+        """Check the request that a page wants to send.
 
         Raises:
-            InvalidRequest: it may not.
+            InvalidRequest: pages of this origin may not send it.
         """
         if not self.is_allowed_origin(origin):
             raise InvalidRequest(

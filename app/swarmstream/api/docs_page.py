@@ -1,6 +1,6 @@
-"""`/docs`: Swagger UI, served from here, under a policy that lets it load nothing from anywhere else.
+"""The route `/docs`: Swagger UI, under a content policy that lets it load from this server only.
 
-The page is on the origin of the API, where people type their keys: a script of anybody else's could read them. Its
+The page is on the origin of the API, where people type their keys: a third party's script could read them. Its
 addresses are relative, so that it also works where a proxy serves the API below a prefix.
 """
 
@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 _PACKAGE = "fastapi_swagger"
-"""Where the distribution of Swagger UI comes from; nothing else of the package is used, nor imported."""
+"""The package that contains Swagger UI; only its files are used, it is not imported."""
 _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 _SCRIPT = """
@@ -69,7 +69,7 @@ async def docs() -> Response:
 
 
 async def _asset(request: Request) -> Response:
-    """A file that the page loads. Browsers keep it, and ask each time whether it has changed (304)."""
+    """Return a file that the page loads. Browsers keep it, and ask each time whether it has changed (304)."""
     name = request.scope["path"].rpartition("/")[2]
     answer = await _files.get_response(name, request.scope)
     answer.headers["Cache-Control"] = "no-cache"

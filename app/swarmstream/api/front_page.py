@@ -1,4 +1,4 @@
-"""`/`: a page for people who open the server's address, a greeting for programs."""
+"""The route `/`: a page for people who open the server's address, a greeting for programs."""
 
 import re
 from base64 import b64encode
@@ -28,7 +28,7 @@ _DOCS = (
     '<li><a href="docs">docs</a>: the API, to read and to try; <a href="openapi.json">openapi.json</a> for tools</li>'
 )
 _HOST = re.compile(r"[\w.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
-"""Nothing else is shown in a command that people paste into their shells."""
+"""The hosts that are shown in a command that people paste into their shells."""
 
 router = APIRouter()
 
@@ -42,12 +42,12 @@ async def root(request: Request, settings: Operator) -> Response:
     return HTMLResponse(page, headers={**_VARY, "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
 
 
-# Uptime monitors ask with HEAD.
+# Uptime monitors send HEAD.
 router.head("/", include_in_schema=False)(root)
 
 
 def prefers_html(accept: str) -> bool:
-    """Tell whether an `Accept` header wants HTML rather than JSON (RFC 9110, section 12.5.1); when in doubt, not."""
+    """Tell whether an `Accept` header prefers HTML to JSON (RFC 9110, section 12.5.1); when in doubt, it does not."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         media_type, *parameters = (piece.strip() for piece in part.split(";"))

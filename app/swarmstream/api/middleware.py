@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its line in the log. Pure ASGI, so that streams pass through untouched."""
+"""The id of every request, and its line in the log. Pure ASGI, so that streams pass through untouched."""
 
 import logging
 import re
@@ -9,20 +9,21 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.logs import request_id_of_context
+from swarmstream.logs import current_request_id
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-"""Nothing else: it stands in log lines, where a space or a bracket could pass for the log's own."""
+"""The ids that are taken over: they stand in log lines, where a space or a bracket could pass for the log's own."""
 
 
 def new_request_id() -> str:
+    """Make an id for a request that brings none."""
     return f"req-{secrets.token_hex(12)}"
 
 
 class RequestIds:
-    """Takes over `X-Request-Id` or makes one, echoes it, logs each answer under it. Query strings are not logged."""
+    """Takes over `X-Request-Id` or makes one, returns it, logs each answer under it. Query strings are not logged."""
 
     def __init__(self, app: ASGIApp, clock: Clock = SYSTEM_CLOCK) -> None:
         self._app = app
@@ -35,7 +36,7 @@ class RequestIds:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        token = request_id_of_context.set(request_id)
+        token = current_request_id.set(request_id)
         began = self._clock.now()
         status = 0
 
@@ -52,4 +53,4 @@ class RequestIds:
             level = logging.DEBUG if scope["path"].startswith("/health") else logging.INFO
             milliseconds = (self._clock.now() - began) * 1000
             logger.log(level, "%s %s %d %.0fms", scope["method"], scope["path"], status, milliseconds)
-            request_id_of_context.reset(token)
+            current_request_id.reset(token)

@@ -1,11 +1,11 @@
-"""The look of a request body before it is parsed: how large it is without its images, how many parts, how deep.
+"""The outline of a request body before it is parsed: its size without images, the number of its parts, its depth.
 
-A parser makes up to a hundred bytes of each byte that begins something, and what is made of a payload later takes time
-by its parts; an image is a single string and takes neither. So a body may be as large as photos are, and has to be
-small without them. Before it is parsed, a string counts as an image if it begins like one; `image_bytes` tells
-afterwards, by the places where images can stand, how much of it was.
+A parser makes up to a hundred bytes of each byte that begins something, and the work on a payload grows with its parts;
+an image is a single string and costs neither. So a body may be as large as photos are, and has to be small without
+them. Before it is parsed, a string counts as an image if it begins like one; afterwards `image_bytes` measures the
+places where images can stand.
 
-All of it takes passes over the bytes in C, some milliseconds a megabyte.
+Every check is a few passes over the bytes in C, some milliseconds a megabyte.
 """
 
 import re
@@ -18,13 +18,13 @@ from swarmstream.swarm.messages import ImagePart
 from swarmstream.swarm.payloads import RunSpec, SwarmRequest
 
 MAX_STRUCTURE: Final = 200_000
-"""Characters that begin, end or part something: `{ } [ ] : , "` outside of strings, with the quotes around those."""
+"""Structural characters: `{ } [ ] : , "` outside of strings, with the quotes around those."""
 MAX_DEPTH: Final = 100
 
 _MIN_IMAGE_BYTES = 1024
-"""What is shorter counts as text."""
+"""A shorter string counts as text."""
 _IMAGE = re.compile(rb"(?:data:image/|[A-Za-z0-9+/_\\-]{64})", re.IGNORECASE)
-"""How an image begins: as a data URL, or as base64; some encoders write `\\/` for a slash."""
+"""The beginning of an image: of a data URL, or of base64; some encoders write `\\/` for a slash."""
 _SLICE_BYTES = 1 << 20
 _STRUCTURE = b'{}[]:,"'
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
@@ -34,7 +34,7 @@ _LONG_NUMBER = re.compile(rb"(?<![0-9.])-?[0-9]{19,}+(?![0-9.eE])")
 
 @dataclass(frozen=True, slots=True)
 class PayloadLimits:
-    """What the operator allows a body, in bytes."""
+    """The largest body that the operator allows, in bytes."""
 
     max_body_bytes: int = 20 * 1024 * 1024
     max_payload_bytes: int = 1024 * 1024
@@ -42,13 +42,13 @@ class PayloadLimits:
 
 
 def check_text(body: bytes, limits: PayloadLimits) -> int:
-    """Look at a body before it is parsed; how many members its objects have in all.
+    """Check a body before it is parsed; return how many members its objects have in all.
 
     Raises:
         BodyTooLarge: it is too large without its images, or has too many parts.
-        InvalidJson: it is nested too deep, or has an integer that is changed by being read.
+        InvalidJson: it is nested too deep, or has an integer that parsing would change.
     """
-    # Without what is escaped, each quote begins or ends a string: those are every second piece.
+    # Without escapes, each quote begins or ends a string: strings are every second piece.
     plain = _without_escapes(body)
     quotes = plain.count(b'"')
     if quotes > MAX_STRUCTURE:
@@ -68,10 +68,10 @@ def check_text(body: bytes, limits: PayloadLimits) -> int:
 
 
 def check_size(size: int, limits: PayloadLimits) -> None:
-    """Look whether a payload is too large without its images.
+    """Check the size of a payload without its images.
 
     Raises:
-        BodyTooLarge: it is.
+        BodyTooLarge: it is over the limit.
     """
     if size > limits.max_payload_bytes:
         raise BodyTooLarge(
@@ -81,7 +81,7 @@ def check_size(size: int, limits: PayloadLimits) -> None:
 
 
 def image_bytes(payload: RunSpec) -> int:
-    """How much of a payload stands where images do."""
+    """Count the characters of a payload that stand where images do."""
     images = [payload.img or "", *payload.imgs]
     messages = [*payload.history, *(payload.messages if isinstance(payload, SwarmRequest) else ())]
     for message in messages:
@@ -91,10 +91,10 @@ def image_bytes(payload: RunSpec) -> int:
 
 
 def count_members(value: Any) -> int:
-    """How many members the objects within have."""
+    """Count the members of all objects in a JSON value."""
     members = 0
     parts: list[Any] = [value]
-    for part in parts:  # which grows meanwhile
+    for part in parts:  # the list grows meanwhile
         if isinstance(part, dict):
             entries = cast("dict[str, Any]", part)
             members += len(entries)
@@ -105,8 +105,10 @@ def count_members(value: Any) -> int:
 
 
 def _without_escapes(body: bytes) -> bytes:
-    """The body without escaped quotes and backslashes. In slices: a single pass over many megabytes, of which each two
-    bytes go, would keep every other thread waiting."""
+    """Return the body without escaped quotes and backslashes.
+
+    In slices: one pass that removes half of many megabytes would keep every other thread waiting.
+    """
     if b"\\" not in body:
         return body
     slices: list[bytes] = []

@@ -1,4 +1,4 @@
-"""One error body for every route, `application/problem+json`, that clients of RFC 9457, Swarms and OpenAI all read."""
+"""The error body of every route, `application/problem+json`, which clients of RFC 9457, Swarms and OpenAI all read."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from swarmstream.api.unknown_routes import methods_of, no_such_route
+from swarmstream.api.unknown_routes import allowed_methods, explain_unknown_route
 from swarmstream.errors import QUOTE_LIMIT, AppError, InternalError, Location, Unavailable, quote
 from swarmstream.events import Failure
 
@@ -72,10 +72,10 @@ class Problem(BaseModel):
     """The same for OpenAI's clients."""
 
 
-def problem(
+def problem_body(
     *, status: int, code: str, detail: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> dict[str, Any]:
-    """The body for a failure. `errors` name fields, most important first."""
+    """Return the body for a failure. `errors` name fields, most important first."""
     detail = detail[:_MAX_DETAIL]
     errors = errors[:_MAX_ERRORS]
     kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
@@ -93,13 +93,13 @@ def problem(
 
 
 def problem_response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """The answer that carries such a body."""
+    """Return the answer that carries such a body."""
     status: int = body["status"]
     return Response(orjson.dumps(body), status, headers=headers, media_type="application/problem+json")
 
 
-def refusal(error: AppError, request_id: str) -> Response:
-    """The answer to a request that was refused."""
+def error_response(error: AppError, request_id: str) -> Response:
+    """Return the answer to a request that was refused."""
     errors = [_field_problem(error.location, error.detail, error.code)] if error.location else []
     headers: dict[str, str] = {}
     if error.status == 401:
@@ -108,82 +108,86 @@ def refusal(error: AppError, request_id: str) -> Response:
         headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
     if error.status in (408, 413):
         headers["Connection"] = "close"
-    body = problem(status=error.status, code=error.code, detail=error.detail, request_id=request_id, errors=errors)
+    body = problem_body(status=error.status, code=error.code, detail=error.detail, request_id=request_id, errors=errors)
     return problem_response(body, headers)
 
 
-def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
-    """The answer to a run that failed and was not streamed; repeating it would be paid for again."""
-    body = problem(status=failure.status, code=failure.code, detail=failure.message, request_id=request_id)
+def failed_run_response(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
+    """Return the answer to a run that failed and was not streamed. Repeating the request would cost another run."""
+    body = problem_body(status=failure.status, code=failure.code, detail=failure.message, request_id=request_id)
     headers = {"x-should-retry": "false"}
     if failure.status == 503:
         headers["Retry-After"] = "1"
     return problem_response({**body, **so_far}, headers)
 
 
-def waiting_run(
+def waiting_run_response(
     job_id: str, request_id: str, headers: Mapping[str, str] = {}, *, may_be_repeated: bool = True
 ) -> Response:
-    """The answer where a run's end is still to come although nobody carries it out at present. Where the same request
-    would be another run, it says that it must not be repeated."""
+    """Return the answer for a run that was interrupted and not taken up yet, so that its end is still to come.
+
+    `may_be_repeated`: the same request would not begin another run.
+    """
     detail = "the run goes on, or is told to have ended, when the server can take it up: read it then"
-    body = problem(status=Unavailable.status, code=Unavailable.code, detail=detail, request_id=request_id)
-    told = {**headers, "Retry-After": "1", **({} if may_be_repeated else {"x-should-retry": "false"})}
-    return problem_response({**body, "job_id": job_id}, told)
+    body = problem_body(status=Unavailable.status, code=Unavailable.code, detail=detail, request_id=request_id)
+    all_headers = {**headers, "Retry-After": "1", **({} if may_be_repeated else {"x-should-retry": "false"})}
+    return problem_response({**body, "job_id": job_id}, all_headers)
 
 
 async def on_app_error(request: Request, error: Exception) -> Response:
+    """Answer a request that was refused."""
     assert isinstance(error, AppError)
-    return refusal(error, request.state.request_id)
+    return error_response(error, request.state.request_id)
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
+    """Answer a request whose payload or parameters have the wrong shape."""
     assert isinstance(error, RequestValidationError)
-    return invalid(error.errors(), request.state.request_id)
+    return validation_response(error.errors(), request.state.request_id)
 
 
-def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
-    """The answer to a payload of the wrong shape; `errors` are pydantic's. The input itself is not echoed."""
+def validation_response(errors: Sequence[Mapping[str, Any]], request_id: str) -> Response:
+    """Return the answer to a payload of the wrong shape; `errors` are pydantic's. The input itself is not echoed."""
     problems = [_field_problem(error["loc"], error["msg"], error["type"]) for error in errors]
     first = problems[0]
     at = _cut(".".join(str(part) for part in first.loc))
     detail = f"{at}: {first.msg}" if at else first.msg
     if len(problems) > 1:
         detail += f" (and {len(problems) - 1} more)"
-    body = problem(status=422, code=INVALID_SCHEMA, detail=detail, request_id=request_id, errors=problems)
+    body = problem_body(status=422, code=INVALID_SCHEMA, detail=detail, request_id=request_id, errors=problems)
     return problem_response(body)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """The framework's own refusals: no route has this path, or none takes this method."""
+    """Answer a request that the framework refuses: no route has this path, or none takes this method."""
     assert isinstance(error, HTTPException)
     detail, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404:
-        detail = no_such_route(request)
+        detail = explain_unknown_route(request)
     elif error.status_code == 405:
         path: str = request.scope["path"]
-        headers["Allow"] = ", ".join(methods_of(request.app.routes, path))
+        headers["Allow"] = ", ".join(allowed_methods(request.app.routes, path))
         detail = f"{quote(path)} takes {headers['Allow']}, not {quote(request.method)}"
     code = HTTPStatus(error.status_code).name.lower()
-    body = problem(status=error.status_code, code=code, detail=detail, request_id=request.state.request_id)
+    body = problem_body(status=error.status_code, code=code, detail=detail, request_id=request.state.request_id)
     return problem_response(body, headers)
 
 
-async def on_client_gone(_: Request, error: Exception) -> Response:
-    """Nobody is there to read this: the client left while its request was still coming."""
+async def on_client_disconnect(_: Request, error: Exception) -> Response:
+    """Return an answer that nobody reads: the client left while its request was still coming."""
     assert isinstance(error, ClientDisconnect)
     return Response(status_code=400)
 
 
-async def on_bug(request: Request, error: Exception) -> Response:
-    """Starlette logs the error itself and answers with this."""
-    body = problem(
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    """Answer a request that met a bug; Starlette logs the error itself."""
+    body = problem_body(
         status=500,
         code=InternalError.code,
         detail="something went wrong in this server",
         request_id=request.state.request_id,
     )
-    # Starlette answers for bugs outside of our middleware, which would have set the id.
+    # This answer is made outside of our middleware, which would have set the id.
     return problem_response(body, {"x-should-retry": "false", "X-Request-Id": request.state.request_id})
 
 

@@ -1,6 +1,6 @@
-"""Requests that no route takes: the answer says what the client may have meant, and what there is instead.
+"""Answers to requests for unknown routes: the route that may be meant, and what this server has instead.
 
-Routes are public (docs/, `/openapi.json`): nothing is told here that needs a key.
+Routes are public (docs/, `/openapi.json`), so these answers need no key.
 """
 
 import re
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 
 from swarmstream.errors import quote
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
 
@@ -50,7 +50,7 @@ INSTEAD = {
     "/v1/audio/speech": _OPENAI,
     "/v1/audio/transcriptions": _OPENAI,
 }
-"""What there is here for who asks for one of these routes of the hosted Swarms API's or of OpenAI's."""
+"""Routes of the hosted Swarms API and of OpenAI, with what this server has instead."""
 
 
 NAMES = (
@@ -69,21 +69,21 @@ NAMES = (
 """Routes that a misspelt path may stand for."""
 
 
-def no_such_route(request: Request) -> str:
-    """What to tell about a path that is no route."""
+def explain_unknown_route(request: Request) -> str:
+    """Return the sentence for a path that is no route."""
     routes, path = request.app.routes, request.scope["path"]
-    for tidy in _tidied(path):
+    for tidy in _tidy_forms(path):
         if tidy in INSTEAD:
             return f"{tidy} is not a route of this server; {INSTEAD[tidy]}"
-        if tidy != path and methods_of(routes, tidy):
+        if tidy != path and allowed_methods(routes, tidy):
             return f"{quote(path)} is not a route; did you mean {quote(tidy)}?"
-    if near := meant(path, NAMES):
-        return f"{quote(path)} is not a route; did you mean {quote(near)}?"
-    return "there is no such route; see /docs" if methods_of(routes, "/docs") else "there is no such route"
+    if closest := closest_name(path, NAMES):
+        return f"{quote(path)} is not a route; did you mean {quote(closest)}?"
+    return "there is no such route; see /docs" if allowed_methods(routes, "/docs") else "there is no such route"
 
 
-def methods_of(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """The methods that a path can be asked with: none where it is no route."""
+def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
+    """Return the methods that a path takes; empty if it is no route."""
 
     def is_taken(method: str) -> bool:
         scope = {"type": "http", "method": method, "path": path, "root_path": ""}
@@ -92,9 +92,9 @@ def methods_of(routes: Sequence[BaseRoute], path: str) -> list[str]:
     return [method for method in _METHODS if is_taken(method)]
 
 
-def _tidied(path: str) -> list[str]:
-    """The path as it may have been meant: without slashes too many, and with one `/v1`, which a base address may have
-    or lack."""
+def _tidy_forms(path: str) -> list[str]:
+    """Return forms of the path without repeated slashes and with exactly one `/v1`, which a base address may have or
+    lack."""
     tidy = re.sub("/{2,}", "/", path).rstrip("/")
     rest = re.sub("^(/v1)+(?=/)", "", tidy)
     return [tidy, f"/v1{rest}", rest]

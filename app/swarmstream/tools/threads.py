@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from swarmstream.places import Places
-from swarmstream.shares import owner_of_context
+from swarmstream.shares import current_owner
 
 MAX_THREADS: Final = 40
 """Running at once; the next tool waits, within its time limit."""
@@ -30,7 +30,7 @@ class ToolThreads:
 
     async def run(self, work: Callable[[], Any]) -> Any:
         """Return the result of `work`, run in a thread that keeps its place to its end even if the call is given up."""
-        loop, places, owner = get_running_loop(), self._places, owner_of_context.get()
+        loop, places, owner = get_running_loop(), self._places, current_owner.get()
         await places.take(owner)
         begun = threading.Lock()
         """Taken by the first: the thread that begins, or the call that is given up before."""

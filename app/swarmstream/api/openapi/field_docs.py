@@ -1,7 +1,7 @@
-"""The strings that stand under a class's fields and say what they mean, read from the source for the OpenAPI document.
+"""Docstrings of fields, read from the source for the OpenAPI document.
 
-pydantic reads them too (`use_attribute_docstrings`), but as it makes each class: 30 ms of every start, for a document
-that few servers are asked for.
+pydantic can read them too (`use_attribute_docstrings`), but while it makes each class: 30 ms of every start, for a
+document that few servers are asked for.
 """
 
 import ast
@@ -11,17 +11,19 @@ from types import ModuleType
 
 
 def field_docs(*modules: ModuleType) -> dict[str, dict[str, str]]:
-    """What is said of each field, by the names of its class and of the field; a class has its bases' fields, too."""
+    """Return the docstring of each field, by class name and field name; a class has the fields of its bases, too."""
     docs: dict[str, dict[str, str]] = {}
     for module in modules:
         for node in ast.parse(_source(module)).body:
             if isinstance(node, ast.ClassDef):
                 inherited = [docs.get(base.id, {}) for base in node.bases if isinstance(base, ast.Name)]
-                docs[node.name] = {name: doc for fields in (*inherited, _own(node)) for name, doc in fields.items()}
+                docs[node.name] = {
+                    name: doc for fields in (*inherited, _own_field_docs(node)) for name, doc in fields.items()
+                }
     return docs
 
 
-def _own(node: ast.ClassDef) -> dict[str, str]:
+def _own_field_docs(node: ast.ClassDef) -> dict[str, str]:
     docs: dict[str, str] = {}
     for field, below in pairwise(node.body):
         match field, below:

@@ -1,20 +1,20 @@
-"""What each operation may answer, as the OpenAPI document has it: statuses, bodies, headers."""
+"""The answers of each operation in the OpenAPI document: statuses, bodies, headers."""
 
 from typing import Any
 
 from swarmstream.api.problems import INVALID_SCHEMA
-from swarmstream.errors import AppError, RunCancelled, RunLimitReached
+from swarmstream.errors import RunCancelled, RunLimitReached, error_kinds
 
 REF = "#/components/{kind}/{name}"
 
 
 def ref(name: str, kind: str = "schemas") -> dict[str, str]:
-    """A reference to one of the document's components."""
+    """Return a reference to one of the document's components."""
     return {"$ref": REF.format(kind=kind, name=name)}
 
 
 def header(description: str, example: str, **schema: Any) -> dict[str, Any]:
-    """A header of an answer."""
+    """Describe a header of an answer."""
     return {"description": description, "schema": {"type": "string", **schema}, "example": example}
 
 
@@ -45,7 +45,7 @@ _STARTED = ("Location", "Idempotent-Replayed")
 
 
 def answer(description: str, *, headers: tuple[str, ...] = (), **content: dict[str, Any]) -> dict[str, Any]:
-    """An answer with these headers beside the request's id; `content` is the schema of each kind of body."""
+    """Describe an answer with these headers beside the request's id; `content` is the schema of each kind of body."""
     kinds = {"json": "application/json", "problem": "application/problem+json"}
     kinds |= {"sse": "text/event-stream", "ndjson": "application/x-ndjson", "html": "text/html"}
     response: dict[str, Any] = {
@@ -77,20 +77,14 @@ def _with_codes(description: str, codes: tuple[str, ...]) -> str:
 
 
 def _codes(status: int) -> list[str]:
-    """Those of all errors that have this status."""
-    codes: set[str] = set()
-    kinds: list[type[AppError]] = [AppError]
-    for kind in kinds:  # which grows meanwhile
-        kinds += kind.__subclasses__()
-        if getattr(kind, "status", None) == status:
-            codes.add(kind.code)
-    return sorted(codes)
+    """Return the codes of all errors that have this status, sorted."""
+    return sorted({kind.code for kind in error_kinds() if kind.status == status})
 
 
-_KEY_IS_SENT_SO = ("WWW-Authenticate",)
+_AUTHENTICATE = ("WWW-Authenticate",)
 
 PROBLEMS = {
-    "InvalidKey": _problem("The API key is missing or wrong.", "invalid_api_key", headers=_KEY_IS_SENT_SO),
+    "InvalidKey": _problem("The API key is missing or wrong.", "invalid_api_key", headers=_AUTHENTICATE),
     "UnknownRun": _problem("There is no such run, or it belongs to another key.", "not_found"),
     "HeadTimeout": _problem("The request's line and headers did not arrive in time.", "head_timeout"),
     "HeadTooLarge": _problem("The request's line and headers are more than the operator allows.", "head_too_large"),
@@ -102,7 +96,7 @@ PROBLEMS = {
         headers=("Retry-After",),
     ),
 }
-"""Those that several operations answer in the same words."""
+"""Problems that several operations share."""
 
 _EVERYWHERE = {"408": "HeadTimeout", "431": "HeadTooLarge", "500": "InternalError", "503": "Unavailable"}
 
@@ -163,7 +157,7 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
             "The API key or the stream token is missing, wrong or too old.",
             "invalid_api_key",
             "invalid_token",
-            headers=_KEY_IS_SENT_SO,
+            headers=_AUTHENTICATE,
         ),
         "422": _WRONG_PARAMETER,
     },
@@ -187,11 +181,11 @@ _OWN: dict[str, dict[str, dict[str, Any]]] = {
     },
     "list_swarm_logs": {"200": answer("The runs.", json=ref("SwarmLogs"))},
 }
-"""By the operation's id; what is not here is as FastAPI has it."""
+"""Answers by the operation's id; others are left as FastAPI describes them."""
 
 
-def answers_of(operation: dict[str, Any], path: str) -> dict[str, Any]:
-    """All that this operation may answer, by status."""
+def operation_answers(operation: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return every answer of an operation, by status."""
     answers: dict[str, Any] = {
         status: {**found, "description": "The answer.", "headers": {"X-Request-Id": ref("X-Request-Id", "headers")}}
         for status, found in operation["responses"].items()

@@ -1,4 +1,4 @@
-"""Requests to begin with, as the OpenAPI document shows them; a test posts each of them to the demo model."""
+"""Example requests of the OpenAPI document; a test posts each of them to the demo model."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ AGENT_EXAMPLES = {
         metadata={"ticket": 4711},
     ),
 }
-"""Of `POST /v1/agent/completions`."""
+"""Examples of `POST /v1/agent/completions`."""
 
 SWARM_EXAMPLES = {
     "sequence": _example(
@@ -125,4 +125,4 @@ SWARM_EXAMPLES = {
         timeout=600,
     ),
 }
-"""Of `POST /v1/swarm/completions`."""
+"""Examples of `POST /v1/swarm/completions`."""
