@@ -777,5 +777,5 @@ async def test_a_signal_before_the_first_frame_waits_for_none() -> None:
 
 
 def test_who_draws_nothing_does_not_pay_for_rich() -> None:
-    code = "import swarmstream.cli, sys; sys.exit('rich.live' in sys.modules or 'httpx' in sys.modules)"
+    code = "import swarmstream.cli.program, sys; sys.exit('rich.live' in sys.modules or 'httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

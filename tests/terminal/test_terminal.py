@@ -14,7 +14,7 @@ from rich.console import Console
 from swarmstream.terminal.drawing import PanelSnapshot, live_area
 from swarmstream.terminal.last_answer import LastAnswer
 from swarmstream.terminal.live_view import LiveView
-from swarmstream.terminal.output import picture_for
+from swarmstream.terminal.output import view_for
 from swarmstream.terminal.panels import Panel, Panels
 from swarmstream.terminal.plain import PlainText
 from swarmstream.terminal.sanitize import Cleaner, one_line
@@ -652,7 +652,7 @@ def test_panels_are_for_terminals_that_can_draw_them(monkeypatch: pytest.MonkeyP
                 patched.delenv(name, raising=False)
             for name, value in environ.items():
                 patched.setenv(name, value)
-            picture = picture_for(stream)
+            picture = view_for(stream)
             with picture:
                 for its in (begin(1), chunk(1, "x"), end(1), *LAST):
                     picture.show(its)

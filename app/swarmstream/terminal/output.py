@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from swarmstream.terminal.live_view import LiveView
 
 
-def picture_for(
+def view_for(
     stream: TextIO,
     *,
     live: bool = True,
