@@ -28,7 +28,7 @@ for name in [name for name in os.environ if name.startswith("SWARMSTREAM_")]:
     del os.environ[name]
 
 from swarmstream import Agent, AgentRearrange  # noqa: E402
-from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel  # noqa: E402
+from swarmstream.terminal.drawing import characters_shown, live_area, snapshot, whole_panel  # noqa: E402
 from swarmstream.terminal.panels import Panels  # noqa: E402
 from swarmstream.terminal.totals import Totals  # noqa: E402
 from tests.fakes.clock import DrivenClock  # noqa: E402
@@ -77,7 +77,7 @@ def pictures(frames: Sequence[Mapping[str, Any]]) -> Iterator[list[Row]]:
     console = Console(
         file=StringIO(), width=COLUMNS, height=ROWS, force_terminal=True, color_system="truecolor", legacy_windows=False
     )
-    panels, tally = Panels(), Totals()
+    panels, totals = Panels(), Totals()
     above = _rows(Text(f"$ swarmstream run {TEAM} --model demo/swarm", style="bold"), console)
     waiting = list(frames)
     now_ms = 0.0
@@ -85,16 +85,16 @@ def pictures(frames: Sequence[Mapping[str, Any]]) -> Iterator[list[Row]]:
         while waiting and waiting[0]["data"]["t"] <= now_ms:
             frame = waiting.pop(0)
             panels.observe(frame["event"], frame["data"])
-            tally.observe(frame["event"], frame["data"])
+            totals.observe(frame["event"], frame["data"])
             if frame["event"] == "metadata":
                 above += _rows(Text(frame["data"]["swarm_name"], style="bold"), console)
         for panel in panels.take_ended_stages():
             above += _rows(whole_panel(panel, now_ms, verbose=False, width=COLUMNS), console)
-        shown = [glimpse(its, now_ms, characters=characters_shown(console), verbose=False) for its in panels]
+        shown = [snapshot(panel, now_ms, characters=characters_shown(console), verbose=False) for panel in panels]
         live = _rows(live_area(shown, console), console) if shown else []
         yield (above + live)[-ROWS:]
         now_ms += 1000 / PICTURES_A_SECOND
-    yield (above + _rows(Text(tally.line(), style="bold"), console))[-ROWS:]
+    yield (above + _rows(Text(totals.line(), style="bold"), console))[-ROWS:]
 
 
 def _rows(drawn: RenderableType, console: Console) -> list[Row]:

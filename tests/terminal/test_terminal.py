@@ -180,23 +180,23 @@ def test_a_turn_thinks_speaks_calls_and_is_done() -> None:
         ("thinking", ""),
         ("done", ""),
     ]
-    assert panel.record(verbose=True) == [
+    assert panel.segments.texts(verbose=True) == [
         ("reasoning", "hm"),
         ("text", "text"),
         ("error", 'search(q="cats") → failed: nothing (1.0 s)'),
         ("tool", "fetch(no object) → page (0.2 s)"),
     ]
-    assert [kind for kind, _ in panel.record(verbose=False)] == ["text", "error", "tool"]
+    assert [kind for kind, _ in panel.segments.texts(verbose=False)] == ["text", "error", "tool"]
 
 
 def test_speed_is_deltas_a_second_while_it_speaks_and_then_what_usage_says() -> None:
     spoken = [begin(1), *(chunk(1, "x", t=1000 + 50 * number) for number in range(5))]
     called = [tool("tool_start", 1, tool="t", arguments={}), tool("tool_end", 1, tool="t", output="", duration=9)]
     again = [chunk(1, "x", t=9000), chunk(1, "x", t=9050)]
-    assert panel_of(*spoken).tokens_a_second == 20
-    assert panel_of(*spoken, *called, *again).tokens_a_second == 20, "the tool's seconds do not count"
-    assert panel_of(*spoken, end(1)).tokens_a_second == 30
-    assert panel_of(begin(1), chunk(1, "all at once")).tokens_a_second is None
+    assert panel_of(*spoken).tokens_per_second == 20
+    assert panel_of(*spoken, *called, *again).tokens_per_second == 20, "the tool's seconds do not count"
+    assert panel_of(*spoken, end(1)).tokens_per_second == 30
+    assert panel_of(begin(1), chunk(1, "all at once")).tokens_per_second is None
 
 
 def test_a_stage_is_taken_once_nobody_in_it_speaks_whoever_ends_first() -> None:
@@ -225,7 +225,7 @@ def test_what_a_tool_or_the_loop_writes_is_a_line_and_progress_a_state() -> None
         custom("plan", "none"),
     )
     assert (panel.state, panel.tool) == ("calling", "search 3/10")
-    assert [text for kind, text in panel.record(verbose=False) if kind == "note"] == [
+    assert [text for kind, text in panel.segments.texts(verbose=False) if kind == "note"] == [
         "plan 1: read",
         "plan 2:  (after 1)",
         "subtask 1: read",
@@ -236,18 +236,18 @@ def test_what_a_tool_or_the_loop_writes_is_a_line_and_progress_a_state() -> None
 
 
 def test_what_was_kept_back_as_the_beginning_of_a_sequence_is_shown_at_the_end() -> None:
-    assert panel_of(begin(1), chunk(1, "a\x1b]0;b"), end(1)).record(verbose=False) == [("text", "a]0;b")]
+    assert panel_of(begin(1), chunk(1, "a\x1b]0;b"), end(1)).segments.texts(verbose=False) == [("text", "a]0;b")]
 
 
 def test_a_turn_that_begins_again_forgets_what_it_said() -> None:
     restart = frame("turn_restart", agent="A1", turn=1, attempt=2, discard_from=3)
     panel = panel_of(begin(1), chunk(1, "lost"), restart, chunk(1, "kept"), end(1))
-    assert [text for kind, text in panel.record(verbose=False) if kind == "text"] == ["kept"]
+    assert [text for kind, text in panel.segments.texts(verbose=False) if kind == "text"] == ["kept"]
 
 
 def test_an_answer_that_was_not_streamed_and_calls_for_the_caller_are_shown_at_the_end() -> None:
     calls = [{"id": "1", "type": "function", "function": {"name": "pay", "arguments": '{"usd": 5}'}}]
-    assert panel_of(begin(1), end(1, output="whole", tool_calls=calls)).record(verbose=False) == [
+    assert panel_of(begin(1), end(1, output="whole", tool_calls=calls)).segments.texts(verbose=False) == [
         ("text", "whole"),
         ("tool", "pay(usd=5) → for you to execute"),
     ]
@@ -255,10 +255,10 @@ def test_an_answer_that_was_not_streamed_and_calls_for_the_caller_are_shown_at_t
 
 def test_the_tail_of_a_long_text_costs_what_it_shows() -> None:
     panel = panel_of(begin(1), *(chunk(1, "word ") for _ in range(10_000)), chunk(1, "y" * 100_000))
-    ((_, tail),) = panel.tail(300, verbose=False)
+    ((_, tail),) = panel.segments.tail(300, verbose=False)
     assert tail == "y" * 300
     panel = panel_of(begin(1), *(chunk(1, f"{number} ") for number in range(10_000)))
-    ((_, tail),) = panel.tail(30, verbose=False)
+    ((_, tail),) = panel.segments.tail(30, verbose=False)
     assert tail.endswith("9998 9999 ")
     assert len(tail) == 30
 
@@ -269,9 +269,9 @@ def test_the_tail_of_a_long_text_costs_what_it_shows() -> None:
 def test_agents_of_a_stage_stand_side_by_side_and_below_each_other_where_it_is_narrow() -> None:
     def places(width: int) -> list[tuple[int, int]]:
         console = Console(file=io.StringIO(), width=width, height=40)
-        glimpses = [PanelSnapshot(f"Agent{number}", "speaking", ["facts"], [("text", "hello")]) for number in range(2)]
+        snapshots = [PanelSnapshot(f"Agent{number}", "speaking", ["facts"], [("text", "hello")]) for number in range(2)]
         with console.capture() as captured:
-            console.print(live_area(glimpses, console))
+            console.print(live_area(snapshots, console))
         lines = captured.get().splitlines()
         return [
             (row, line.index(f"Agent{number}"))
@@ -294,9 +294,9 @@ def test_the_live_area_never_outgrows_the_terminal(count: int, size: tuple[int, 
     width, height = size
     tail = [("text", "漢字 hello\n" * 100), ("tool", "t" * 500)]
     console = Console(file=io.StringIO(), width=width, height=height)
-    glimpses = [PanelSnapshot(f"Agent {number}", "speaking", "facts", tail[:]) for number in range(count)]  # pyright: ignore[reportArgumentType]
+    snapshots = [PanelSnapshot(f"Agent {number}", "speaking", "facts", tail[:]) for number in range(count)]  # pyright: ignore[reportArgumentType]
     with console.capture() as captured:
-        console.print(live_area(glimpses, console))
+        console.print(live_area(snapshots, console))
     lines = captured.get().splitlines()
     assert len(lines) <= max(1, height - 2)
     assert max(cell_len(line) for line in lines) <= width
