@@ -54,6 +54,6 @@ LAST = (
 def written(*frames: dict[str, Any], verbose: bool = False) -> str:
     file = io.StringIO()
     with PlainText(file, verbose=verbose) as plain:
-        for its in frames:
-            plain.show(its)
+        for each in frames:
+            plain.show(each)
     return file.getvalue()

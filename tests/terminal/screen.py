@@ -16,8 +16,8 @@ def drawn(
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, height=height, color_system="standard")
     with LiveView(console=console, live=live, verbose=verbose) as view:
-        for its in frames:
-            view.show(its)
+        for each in frames:
+            view.show(each)
     return file.getvalue(), staying(file.getvalue())
 
 

@@ -132,8 +132,8 @@ def test_without_a_live_area_each_turn_is_printed_when_it_ends() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=60, color_system="standard")
     with LiveView(console=console, live=False) as view:
-        for its in (begin(1, agent="Slow"), begin(2, agent="Fast"), chunk(1, "slow"), chunk(2, "fast"), end(2)):
-            view.show(its)
+        for each in (begin(1, agent="Slow"), begin(2, agent="Fast"), chunk(1, "slow"), chunk(2, "fast"), end(2)):
+            view.show(each)
         assert "Fast" in file.getvalue()
         assert "Slow" not in file.getvalue()
         view.show(end(1))

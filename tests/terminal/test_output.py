@@ -15,8 +15,8 @@ from tests.terminal.frames import LAST, begin, chunk, end, frame
 def test_totals_go_to_the_notes_if_there_are_any() -> None:
     file, notes = io.StringIO(), io.StringIO()
     with PlainText(file, notes=notes) as plain:
-        for its in (begin(1, agent="A"), chunk(1, "one"), end(1), *LAST):
-            plain.show(its)
+        for each in (begin(1, agent="A"), chunk(1, "one"), end(1), *LAST):
+            plain.show(each)
     assert file.getvalue() == "--- A ---\none\n\n"
     assert notes.getvalue() == "[success · 1,234 tokens · $0.5000 · 2.5 s]\n"
 
@@ -33,13 +33,13 @@ def test_totals_go_to_the_notes_if_there_are_any() -> None:
 def test_the_last_answer_can_be_had_alone(outputs: dict[str, Any], written: str) -> None:
     file, notes = io.StringIO(), io.StringIO()
     with LastAnswer(file, notes) as last:
-        for its in (
+        for each in (
             frame("metadata", job_id="j", warnings=["careful"]),
             *(begin(1, agent="A"), chunk(1, "first"), end(1)),
             frame("error", error="it broke", code="provider_error"),
             frame("end", job_id="j", status="failed", execution_time=2.5, failed_agents=["B"], **outputs),
         ):
-            last.show(its)
+            last.show(each)
     assert file.getvalue() == written
     assert re.fullmatch(
         r"\[warning: careful\]\n\[error: it broke \(provider_error\)\]\n\[failed \(B\) · .*\]\n", notes.getvalue()
@@ -60,8 +60,8 @@ def test_panels_are_for_terminals_that_can_draw_them(monkeypatch: pytest.MonkeyP
                 patched.setenv(name, value)
             view = view_for(stream)
             with view:
-                for its in (begin(1), chunk(1, "x"), end(1), *LAST):
-                    view.show(its)
+                for each in (begin(1), chunk(1, "x"), end(1), *LAST):
+                    view.show(each)
             return type(view).__name__
 
     assert chosen(io.StringIO(), TERM="xterm") == "PlainText"

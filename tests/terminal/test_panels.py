@@ -8,8 +8,8 @@ from tests.terminal.frames import begin, chunk, end, frame, tool
 
 def panels_of(*frames: dict[str, Any]) -> Panels:
     panels = Panels()
-    for its in frames:
-        panels.observe(its["event"], its["data"])
+    for each in frames:
+        panels.observe(each["event"], each["data"])
     return panels
 
 

@@ -19,8 +19,8 @@ def test_a_turn_alone_streams_token_by_token_below_its_name() -> None:
         plain.show(begin(1, agent="Writer"))
         plain.show(chunk(1, "one"))
         assert file.getvalue() == "--- Writer ---\none"
-        for its in (chunk(1, " two"), end(1), begin(2, agent="Editor", stage=2), chunk(2, "three\n"), end(2), *LAST):
-            plain.show(its)
+        for each in (chunk(1, " two"), end(1), begin(2, agent="Editor", stage=2), chunk(2, "three\n"), end(2), *LAST):
+            plain.show(each)
     assert file.getvalue() == (
         "--- Writer ---\none two\n\n--- Editor ---\nthree\n\n[success · 1,234 tokens · $0.5000 · 2.5 s]\n"
     )
@@ -38,15 +38,15 @@ def test_concurrent_turns_are_written_line_by_line_with_their_names() -> None:
 def test_a_long_line_comes_in_pieces_while_several_turns_go_on() -> None:
     file = io.StringIO()
     with PlainText(file) as plain:
-        for its in (begin(1, agent="A"), begin(2, agent="B"), chunk(1, "Cats purr wh", t=10), chunk(1, "ile", t=900)):
-            plain.show(its)
+        for each in (begin(1, agent="A"), begin(2, agent="B"), chunk(1, "Cats purr wh", t=10), chunk(1, "ile", t=900)):
+            plain.show(each)
         assert file.getvalue() == "", "a line that is soon whole is not cut"
         plain.show(chunk(2, "Dogs ", t=1010))
         assert file.getvalue() == "A: Cats purr \n", "cut between two words, whoever speaks next"
         plain.show(chunk(1, " they sleep.\n", t=1500))
         plain.show(chunk(2, "漢字" * 30, t=2500))
-        for its in (end(1), end(2)):
-            plain.show(its)
+        for each in (end(1), end(2)):
+            plain.show(each)
     assert file.getvalue().startswith(f"A: Cats purr \nA: while they sleep.\nB: Dogs \nB: {'漢字' * 30}\n")
 
 
@@ -115,7 +115,7 @@ def test_no_token_is_lost_however_turns_interleave(deltas: Sequence[tuple[int, s
         spoken[turn] = spoken.get(turn, "") + text
     frames += [end(turn, agent=f"<{turn}>") for turn in spoken]
     lines = written(*frames).splitlines()
-    heard: dict[int, str] = {}
+    written_of: dict[int, str] = {}
     turn = 0
     for line in lines:
         if named := re.match(r"--- <(\d)> ---|<(\d)>: ", line):
@@ -123,9 +123,9 @@ def test_no_token_is_lost_however_turns_interleave(deltas: Sequence[tuple[int, s
             line = line[named.end() :]
         elif line.startswith("[unfinished"):
             continue
-        heard[turn] = heard.get(turn, "") + line
+        written_of[turn] = written_of.get(turn, "") + line
     for number, text in spoken.items():
-        assert heard[number] == text.replace("\n", ""), lines
+        assert written_of[number] == text.replace("\n", ""), lines
 
 
 def test_text_that_waits_for_its_line_is_written_when_the_run_breaks_off() -> None:
@@ -133,8 +133,8 @@ def test_text_that_waits_for_its_line_is_written_when_the_run_breaks_off() -> No
 
     def left_in_the_middle() -> None:
         with PlainText(file) as plain:
-            for its in (begin(1), begin(2), chunk(1, "half a line"), chunk(2, "another\x1b[3")):
-                plain.show(its)
+            for each in (begin(1), begin(2), chunk(1, "half a line"), chunk(2, "another\x1b[3")):
+                plain.show(each)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -82,8 +82,8 @@ async def test_a_refusal_is_written_to_stderr() -> None:
     async def is_told(payload: dict[str, Any], *words: str, key: str = KEY) -> None:
         ran = await run("-", "--server", url, "--key", key, stdin=json.dumps(payload).encode())
         assert (ran.code, ran.out) == (1, "")
-        for its in words:
-            assert its in ran.err
+        for word in words:
+            assert word in ran.err
 
     async with serving(default_model="demo/swarm") as url, anyio.create_task_group() as tasks:
         tasks.start_soon(is_told, {**SWARM, "rearrange_flow": ","}, "(column 1) (400 Bad Request, flow_syntax)")
