@@ -28,7 +28,7 @@ def load_settings(**options: Any) -> Settings:
         refuse(f"These settings cannot be used:\n{problems}")
 
 
-def load_aliases(settings: Settings) -> dict[str, Alias]:
+def configured_aliases(settings: Settings) -> dict[str, Alias]:
     """Read the models' aliases that the settings name."""
     try:
         return aliases_of(settings)

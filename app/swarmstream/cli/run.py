@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 import anyio
 import typer
 
-from swarmstream.cli.configuration import load_aliases, load_secret_files, load_settings
+from swarmstream.cli.configuration import configured_aliases, load_secret_files, load_settings
 from swarmstream.cli.console import FAILED, SIGNALLED, refuse, report
 from swarmstream.cli.payload import read_payload
 from swarmstream.errors import AppError, NoCredentials
@@ -88,7 +88,7 @@ def _on_server(server: str, key: str | None, payload: dict[str, Any]) -> Callabl
 def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
     """Return a function that begins the run in this process, in the running event loop."""
     settings = load_settings()
-    aliases = load_aliases(settings)
+    aliases = configured_aliases(settings)
     for variable in load_secret_files({*secret_variables(), *key_variables(aliases)}):
         report(f"Warning: {OPEN_FILE % variable}")
 

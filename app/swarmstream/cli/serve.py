@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from swarmstream.cli.configuration import load_aliases, load_secret_files, load_settings
+from swarmstream.cli.configuration import configured_aliases, load_secret_files, load_settings
 from swarmstream.cli.console import refuse
 from swarmstream.errors import AppError
 from swarmstream.llm.aliases import Alias, key_variables
@@ -44,7 +44,7 @@ def serve(
     """Serve the HTTP API until SIGTERM or Ctrl-C."""
     readable_by_others = load_secret_files([API_KEYS_VARIABLE])
     settings = load_settings(host=host, port=port, expire=expire)
-    aliases = load_aliases(settings)
+    aliases = configured_aliases(settings)
     readable_by_others += load_secret_files({*secret_variables(), *key_variables(aliases)})
     if dev:
         settings = _for_development(settings, aliases)

@@ -8,10 +8,9 @@ from typing import Any, Literal
 from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from swarmstream.journal.summary import Summary
 from swarmstream.library.callbacks import Callback, with_details, with_tokens
-from swarmstream.library.definition import Display
+from swarmstream.library.definition import Display, LastAnswerResult
 from swarmstream.library.environment import Environment, load_environment
 from swarmstream.library.event_types import AgentEvent
-from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import Runnable
 from swarmstream.library.terminal_view import terminal_view
 from swarmstream.llm.base import ChatMessage, ChatModel
@@ -24,7 +23,7 @@ from swarmstream.tools.functions import Tool, as_tool
 _EXIT_WORDS = frozenset({"", "exit", "quit"})
 
 
-class Agent(Runnable[str, AgentEvent]):
+class Agent(LastAnswerResult, Runnable[str, AgentEvent]):
     """A model with a name, a prompt and tools. Attributes may be changed between runs."""
 
     def __init__(
@@ -118,31 +117,7 @@ class Agent(Runnable[str, AgentEvent]):
         Raises:
             InvalidRequest: its handoffs form a circle.
         """
-        return self._spec(())
-
-    def _spec(self, handed_off_by: "tuple[Agent, ...]") -> dict[str, Any]:
-        if self in handed_off_by:
-            raise InvalidRequest(f"{quote(self.agent_name)} would be handed its own word back: handoffs form a circle")
-        listed: dict[str, Any] = {
-            "mcp_configs": self.mcp_configs,
-            "fallbacks": self.fallbacks,
-            "selected_tools": self.selected_tools,
-        }
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
-                *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
-            )
-        }
-        mapped: dict[str, Any] = {
-            name: dict(value)
-            for name in ("response_format", "mcp_config", "llm_args")
-            if (value := getattr(self, name)) is not None
-        }
-        several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
-        others = {"handoffs": [agent._spec((*handed_off_by, self)) for agent in self.handoffs]} if self.handoffs else {}
-        return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
+        return _spec(self, ())
 
     def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> str:
         answer = super().run(task, img, streaming_callback)
@@ -168,9 +143,6 @@ class Agent(Runnable[str, AgentEvent]):
         compiled = compile_agent(request, env.registry, env.plan_limits, env.tools, function_tools([self]))
         return agent_job(request, compiled, owner="")
 
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
-
     def _adapt_callback(self, callback: Callback) -> Callback:
         return with_details(callback) if self.stream else with_tokens(callback)
 
@@ -181,6 +153,31 @@ class Agent(Runnable[str, AgentEvent]):
         if (self.persistent_memory or self.interactive) and summary.ended and summary.ended.status == "success":
             answer = self._result(summary)
             self._remembered += [{"role": "user", "content": task}, {"role": "assistant", "content": answer}]
+
+
+def _spec(agent: Agent, handed_off_by: tuple[Agent, ...]) -> dict[str, Any]:
+    if agent in handed_off_by:
+        raise InvalidRequest(f"{quote(agent.agent_name)} would be handed its own word back: handoffs form a circle")
+    listed: dict[str, Any] = {
+        "mcp_configs": agent.mcp_configs,
+        "fallbacks": agent.fallbacks,
+        "selected_tools": agent.selected_tools,
+    }
+    plain: dict[str, Any] = {
+        name: getattr(agent, name)
+        for name in (
+            *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
+            *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
+        )
+    }
+    mapped: dict[str, Any] = {
+        name: dict(value)
+        for name in ("response_format", "mcp_config", "llm_args")
+        if (value := getattr(agent, name)) is not None
+    }
+    several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
+    others = {"handoffs": [_spec(other, (*handed_off_by, agent)) for other in agent.handoffs]} if agent.handoffs else {}
+    return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
 
 
 def function_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:

@@ -10,6 +10,7 @@ from swarmstream.journal.summary import Summary
 from swarmstream.library.arguments import check_arguments
 from swarmstream.library.callbacks import Callback
 from swarmstream.library.environment import Environment
+from swarmstream.library.outcomes import last_answer
 from swarmstream.runs.job import Job
 
 ResultT = TypeVar("ResultT")
@@ -69,3 +70,10 @@ class Definition(ABC, Generic[ResultT]):
 
     def _on_end(self, task: str, summary: Summary) -> None:
         """Keep what is to be kept of a run that has ended, however it did."""
+
+
+class LastAnswerResult(Definition[str]):
+    """The hook of kinds whose result is the last answer."""
+
+    def _result(self, summary: Summary) -> str:
+        return last_answer(summary)

@@ -125,10 +125,10 @@ class RunHandle(Generic[ResultT]):
 class FrameReader:
     """A place in a run's events, which are read as frames."""
 
-    def __init__(self, begun: asyncio.Future[Run], journal: Journal, frame_maker: FrameMaker) -> None:
+    def __init__(self, begun: asyncio.Future[Run], journal: Journal, encoder: FrameMaker) -> None:
         self._begun = begun
         self._journal = journal
-        self._frame_maker = frame_maker
+        self._encoder = encoder
         self._cursor: Cursor | None = None
         self._has_ended = False
 
@@ -138,7 +138,7 @@ class FrameReader:
             run = await asyncio.shield(self._begun)
             self._cursor = await self._journal.tail(run.job_id)
         while not self._has_ended:
-            frames = list(self._frame_maker.frames(entries := await self._cursor.read()))
+            frames = list(self._encoder.frames(entries := await self._cursor.read()))
             self._has_ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
             if frames:
                 return frames

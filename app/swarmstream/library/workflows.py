@@ -10,10 +10,9 @@ import orjson
 from swarmstream.journal.summary import Summary
 from swarmstream.library.agent import Agent, function_tools
 from swarmstream.library.callbacks import Callback, with_agent_names, with_details, with_tokens
-from swarmstream.library.definition import Display, ResultT
+from swarmstream.library.definition import Display, LastAnswerResult, ResultT
 from swarmstream.library.environment import Environment
 from swarmstream.library.event_types import TeamEvent
-from swarmstream.library.outcomes import last_answer
 from swarmstream.library.runnable import Runnable
 from swarmstream.library.terminal_view import for_agents, terminal_view
 from swarmstream.runs.job import Job, swarm_job
@@ -131,16 +130,13 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
         return folder
 
 
-class SequentialWorkflow(_Workflow[str]):
+class SequentialWorkflow(LastAnswerResult, _Workflow[str]):
     """A team whose agents take turns, each reading all before it. The result is the last one's answer."""
 
     swarm_type = "SequentialWorkflow"
 
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
 
-
-class AgentRearrange(_Workflow[str]):
+class AgentRearrange(LastAnswerResult, _Workflow[str]):
     """A team whose agents take turns in the order of a flow such as `"A, B -> C"`. The result is the last answer."""
 
     swarm_type = "AgentRearrange"
@@ -155,9 +151,6 @@ class AgentRearrange(_Workflow[str]):
 
     def _fields(self) -> dict[str, Any]:
         return {"rearrange_flow": self.flow}
-
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
 
 
 class ConcurrentWorkflow(_Workflow[list[dict[str, str]]]):

@@ -1,4 +1,4 @@
-"""One-line descriptions of a run's events, as every view shows them."""
+"""Descriptions of a run's events in one line each, as every view shows them."""
 
 import json
 from collections.abc import Mapping

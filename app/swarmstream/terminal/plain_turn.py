@@ -1,4 +1,4 @@
-"""One turn of a run as plain text."""
+"""A turn of a run as plain text."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
