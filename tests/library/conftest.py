@@ -12,7 +12,7 @@ from tests.library.teams import Serve, loops
 
 @pytest.fixture(autouse=True)
 def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Makes a provider what this process takes for OpenAI. When the test is over, no thread of a run's is left."""
+    """Starts a provider that this process takes for OpenAI. At the end of the test, no thread of a run is left."""
 
     @asynccontextmanager
     async def serving(script: Script, *, keeps_alive: bool = False) -> AsyncGenerator[Upstream]:

@@ -53,13 +53,13 @@ async def started(program: str, upstream: Upstream, **environ: str) -> AsyncGene
 
 
 async def printed_by(program: str, upstream: Upstream) -> str:
-    """What a program prints that ends well, without a warning."""
+    """Return the output of a program, which must end well and without a warning."""
     async with started(program, upstream) as process:
         return await printed(process)
 
 
 async def printed(process: anyio.abc.Process) -> str:
-    """What it prints, once it has ended well, without a warning."""
+    """Return the output of a process, which must end well and without a warning."""
     written = {"out": "", "err": ""}
 
     async def read(pipe: anyio.abc.ByteReceiveStream | None, where: str) -> None:

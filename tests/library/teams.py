@@ -82,7 +82,7 @@ async def run(way: str, team: Team, *arguments: Any, **more: Any) -> Any:
 async def stream(
     way: str, team: Team, task: str, *, with_events: bool = False, into: list[Any] | None = None
 ) -> list[Any]:
-    """What the team's stream yields; `into` has it even where the stream raises."""
+    """Return what the team's stream yields; `into` has it even if the stream raises."""
     got: list[Any] = [] if into is None else into
 
     def outside() -> None:
@@ -121,7 +121,7 @@ async def closed(upstream: Upstream, count: int = 1) -> None:
 
 
 def check_types(events: Sequence[Any], union: Any) -> None:
-    """Hold events to the types that programs are told they have: no field is missing, wrong or unknown."""
+    """Check events against their declared types: no field is missing, wrong or unknown."""
     kinds = {get_args(get_type_hints(each)["type"])[0]: each for each in get_args(union)}
     for event in events:
         kind = kinds[event["type"]]
@@ -133,7 +133,7 @@ here: contextvars.ContextVar[str] = contextvars.ContextVar("here", default="nowh
 
 
 class Stop(BaseException):
-    """As Ctrl-C is."""
+    """An interrupt such as Ctrl-C."""
 
 
 async def frames_of(handle: Any, **more: Any) -> list[dict[str, Any]]:

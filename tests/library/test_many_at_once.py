@@ -1,4 +1,4 @@
-"""One object that serves many tasks at once."""
+"""Many tasks at once, served by one object."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from swarmstream.terminal.live_view import LiveView
 def drawn(
     *frames: dict[str, Any], width: int = 100, height: int = 30, live: bool = True, verbose: bool = False
 ) -> tuple[str, str]:
-    """What a terminal gets, and what of it stays: the text without escape sequences since the live area was erased."""
+    """Return all that a terminal gets, and the text that stays once the live area is erased."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, height=height, color_system="standard")
     with LiveView(console=console, live=live, verbose=verbose) as view:
@@ -22,7 +22,7 @@ def drawn(
 
 
 def staying(sent: str) -> str:
-    """What a terminal shows in the end, with what has scrolled away; it knows what rich uses."""
+    """Return the text on a terminal in the end, scrolled lines included; it knows rich's escape sequences."""
     rows, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\n]|[^\x1b\r\n]+", sent):
         if part == "\n":
@@ -42,5 +42,5 @@ def staying(sent: str) -> str:
 
 
 def inside(readable: str) -> str:
-    """The text of panels, their borders taken off and their lines joined."""
+    """Return the text of panels without borders, its lines joined."""
     return "".join(line.strip("│ ") for line in readable.splitlines() if line.startswith("│"))
