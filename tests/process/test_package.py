@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import swarmstream
+from swarmstream import library
+
 ROOT = Path(__file__).parents[2]
 PROJECT = {"app/__init__.py": "", "app/tools.py": 'def add(a: int, b: int) -> int:\n    "Add."\n    return a + b\n'}
 PROGRAM = """
@@ -64,6 +67,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     [made] = folder.glob("*.whl")
     return made
+
+
+def test_the_public_names_are_those_of_the_library_and_no_others() -> None:
+    for name in library.__all__:
+        assert getattr(swarmstream, name) is getattr(library, name)
+    assert getattr(swarmstream, "__all__") is library.__all__  # noqa: B009
+    for name in ("Agnet", "frames_of_payload", "__path_of_nothing__"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(swarmstream, name)
 
 
 def test_the_wheel_installs_swarmstream_and_nothing_else(wheel: Path) -> None:

@@ -19,21 +19,36 @@ import atexit
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
-from typing import Generic, TypeVar
+from typing import Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from swarmstream.journal.summary import Summary
 from swarmstream.library.events import Frame
-from swarmstream.library.handle import RunHandle
-
-ResultT = TypeVar("ResultT")
 
 
-class ThreadedRun(Generic[ResultT]):
+class Reader(Protocol):
+    """A place in a run's frames."""
+
+    async def read(self) -> list[Frame]: ...
+
+
+class Handle(Protocol):
+    """A run in the thread's event loop."""
+
+    def reader(self) -> Reader: ...
+
+    async def summary(self) -> Summary: ...
+
+    def cancel(self) -> None: ...
+
+    async def closed(self) -> None: ...
+
+
+class ThreadedRun:
     """A run whose event loop is in another thread; every method waits in the caller's."""
 
-    def __init__(self, portal: BlockingPortal, handle: RunHandle[ResultT]) -> None:
+    def __init__(self, portal: BlockingPortal, handle: Handle) -> None:
         self._portal = portal
         self._handle = handle
 
@@ -61,11 +76,11 @@ def _close_open_runs() -> None:
 
 
 @contextmanager
-def in_thread(start: Callable[[], RunHandle[ResultT]]) -> Generator[ThreadedRun[ResultT]]:
+def in_thread(start: Callable[[], Handle]) -> Generator[ThreadedRun]:
     """Start a run in a thread of its own, for the length of the block."""
 
-    async def begin() -> RunHandle[ResultT]:
-        return start()  # a handle is awaitable: called directly, it would be awaited to its end
+    async def begin() -> Handle:
+        return start()  # a handle may be awaitable: called directly, it would be awaited to its end
 
     while _unclosed:
         _unclosed.pop().close()

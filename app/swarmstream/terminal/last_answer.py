@@ -24,7 +24,7 @@ class LastAnswer:
         """Write what a frame brings.
 
         Raises:
-            OSError: nobody reads the stream any more.
+            OSError: the stream is closed at the other end.
         """
         event, data = frame["event"], frame["data"]
         self._totals.observe(event, data)

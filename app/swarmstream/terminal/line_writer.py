@@ -16,7 +16,7 @@ class LineWriter:
         self._in_line = False
         self._section: object = None
         self.has_failed = False
-        """True once the stream could not be written to: nobody reads it any more."""
+        """True once the stream was closed at the other end."""
 
     def write(self, text: str) -> None:
         """Continue the open line, or begin one; the text may hold any number of lines."""
@@ -55,7 +55,7 @@ class LineWriter:
         """Pass what was gathered to the stream, and flush that.
 
         Raises:
-            OSError: nobody reads the stream any more.
+            OSError: the stream is closed at the other end.
         """
         if not self._gathered:
             return

@@ -18,7 +18,7 @@ class JsonLines:
         """Write a frame.
 
         Raises:
-            OSError: nobody reads the stream any more.
+            OSError: the stream is closed at the other end.
         """
         line = {"id": frame.get("id"), "event": frame["event"], "data": frame["data"]}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")

@@ -39,7 +39,7 @@ class PlainText:
         """Write what a frame brings.
 
         Raises:
-            OSError: nobody reads the stream any more.
+            OSError: the stream is closed at the other end.
         """
         event, data = frame["event"], frame["data"]
         self._totals.observe(event, data)
