@@ -66,7 +66,7 @@ async def printed(process: anyio.abc.Process) -> str:
         assert pipe
         written[where] = "".join([part.decode() async for part in pipe])
 
-    with anyio.move_on_after(30):
+    with anyio.move_on_after(60):  # to import litellm takes a processor seconds, and a busy one many
         async with create_task_group() as tasks:
             tasks.start_soon(read, process.stdout, "out")
             tasks.start_soon(read, process.stderr, "err")
