@@ -23,12 +23,12 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "app"), str(ROOT)]
-# Settings of whoever runs this would be settings of the run.
+# The user's settings would be settings of the run.
 for name in [name for name in os.environ if name.startswith("SWARMSTREAM_")]:
     del os.environ[name]
 
 from swarmstream import Agent, AgentRearrange  # noqa: E402
-from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel  # noqa: E402
+from swarmstream.terminal.drawing import characters_shown, live_area, snapshot, whole_panel  # noqa: E402
 from swarmstream.terminal.panels import Panels  # noqa: E402
 from swarmstream.terminal.totals import Totals  # noqa: E402
 from tests.fakes.clock import DrivenClock  # noqa: E402
@@ -48,7 +48,7 @@ Row = tuple[tuple[str, str], ...]
 
 
 async def frames_of_a_run() -> list[Mapping[str, Any]]:
-    """All frames of the team's run."""
+    """Return all frames of the team's run."""
     clock = DrivenClock()
 
     class Team(AgentRearrange):
@@ -73,11 +73,11 @@ async def frames_of_a_run() -> list[Mapping[str, Any]]:
 
 
 def pictures(frames: Sequence[Mapping[str, Any]]) -> Iterator[list[Row]]:
-    """What the terminal shows, a picture each twelfth of a second, to the end of the run."""
+    """Yield the terminal's rows, a picture each twelfth of a second, to the end of the run."""
     console = Console(
         file=StringIO(), width=COLUMNS, height=ROWS, force_terminal=True, color_system="truecolor", legacy_windows=False
     )
-    panels, tally = Panels(), Totals()
+    panels, totals = Panels(), Totals()
     above = _rows(Text(f"$ swarmstream run {TEAM} --model demo/swarm", style="bold"), console)
     waiting = list(frames)
     now_ms = 0.0
@@ -85,16 +85,16 @@ def pictures(frames: Sequence[Mapping[str, Any]]) -> Iterator[list[Row]]:
         while waiting and waiting[0]["data"]["t"] <= now_ms:
             frame = waiting.pop(0)
             panels.observe(frame["event"], frame["data"])
-            tally.observe(frame["event"], frame["data"])
+            totals.observe(frame["event"], frame["data"])
             if frame["event"] == "metadata":
                 above += _rows(Text(frame["data"]["swarm_name"], style="bold"), console)
         for panel in panels.take_ended_stages():
             above += _rows(whole_panel(panel, now_ms, verbose=False, width=COLUMNS), console)
-        shown = [glimpse(its, now_ms, characters=characters_shown(console), verbose=False) for its in panels]
+        shown = [snapshot(panel, now_ms, characters=characters_shown(console), verbose=False) for panel in panels]
         live = _rows(live_area(shown, console), console) if shown else []
         yield (above + live)[-ROWS:]
         now_ms += 1000 / PICTURES_A_SECOND
-    yield (above + _rows(Text(tally.line(), style="bold"), console))[-ROWS:]
+    yield (above + _rows(Text(totals.line(), style="bold"), console))[-ROWS:]
 
 
 def _rows(drawn: RenderableType, console: Console) -> list[Row]:
@@ -121,7 +121,7 @@ def _css(style: Style | None) -> str:
 
 
 def svg(shown: Sequence[Sequence[Row]]) -> str:
-    """The pictures, one after the other, over and over."""
+    """Render the pictures, one after the other, over and over."""
     last = len(shown)
     seconds = last / PICTURES_A_SECOND + AT_REST_SECONDS
     spans: dict[tuple[int, int], list[str]] = {}
@@ -164,7 +164,7 @@ def svg(shown: Sequence[Sequence[Row]]) -> str:
 
 
 def _stays(rows: Sequence[Row]) -> Iterator[tuple[int, int, Row]]:
-    """From which picture to which one a row stays as it is; the end is the first one that differs."""
+    """Yield each time that a row stays the same: its first picture, the first that differs, and the row."""
     first = 0
     for at in range(1, len(rows) + 1):
         if at == len(rows) or rows[at] != rows[first]:
@@ -173,7 +173,7 @@ def _stays(rows: Sequence[Row]) -> Iterator[tuple[int, int, Row]]:
 
 
 def _text(row: Row) -> str:
-    """A row's spans; each that is no blank stands at its own cell, so that no font shifts a panel's border."""
+    """Render a row's spans, each but blanks at its own cell, so that no font shifts a panel's border."""
     spans: list[str] = []
     cell = 0
     for text, css in row:

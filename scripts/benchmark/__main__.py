@@ -17,7 +17,7 @@ from report import ROWS, Measured, Results, document, table, targets
 from workloads import QUICK, WORKLOADS, Figures, Session, Sizes
 
 _LONG_SECONDS = 10.0
-"""What takes a contender longer is not measured again."""
+"""A workload that takes a contender longer is not measured again."""
 
 _WITHOUT_PROXY = f"""\
 proxy: left out, its packages are not installed. With uv, from the project's folder:
@@ -36,7 +36,7 @@ class Options(argparse.Namespace):
 
 
 class Benchmark:
-    """Rounds of contenders, each of them asked for every workload."""
+    """Rounds in which every contender is measured with every workload."""
 
     def __init__(self, contenders: Sequence[Contender], workloads: Sequence[str], sizes: Sizes) -> None:
         self.results = Results()
@@ -56,7 +56,7 @@ class Benchmark:
     def _measure(
         self, number: int, contender: Contender, url: str, provider: Worker, client: Worker, *, is_fresh: bool
     ) -> None:
-        """All workloads for a used process, or for a fresh one."""
+        """Return the workloads for a used process, or those for a fresh one."""
         names = [name for name in self._workloads if self._is_due(contender, name, is_fresh=is_fresh)]
         if not names:
             return
@@ -129,7 +129,7 @@ def _list_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def _competitors(names: Sequence[str]) -> list[Contender]:
-    """The contenders of these names that can be had here, in the order of the table."""
+    """Return the contenders of these names that can be run here, in the order of the table."""
     chosen = [contender for contender in CONTENDERS if contender.name in names]
     if "proxy" in names and not has_proxy():
         return [contender for contender in chosen if contender.name != "proxy"]

@@ -1,5 +1,4 @@
-"""The same server as one writes it in an afternoon: FastAPI, sse-starlette and litellm, put together as their documents
-show it."""
+"""The same server as written in an afternoon: FastAPI, sse-starlette and litellm, put together as documented."""
 
 import json
 from collections.abc import AsyncIterator

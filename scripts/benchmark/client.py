@@ -35,21 +35,21 @@ class Order:
     body: str
     pattern: str
     tokens: int
-    """How many each answer must have."""
+    """Tokens that each answer must have."""
     streams: int = 1
     requests: int = 1
     spread_seconds: float = 0.0
-    """The time within which streams begin, each at a random moment of it."""
+    """The seconds within which streams begin, each at a random moment."""
     pause_seconds: float = 0.0
-    """Between the requests of a stream."""
+    """Pause between the requests of a stream."""
     readers: int = 0
-    """Who else reads the run of the first stream, from its beginning on."""
+    """Number of others that read the run of the first stream, from its beginning."""
     holds: bool = False
     """Leave the streams open once each has its tokens."""
     deadline_seconds: float = 120.0
 
     def reading(self, path: str) -> bytes:
-        """The request of a reader."""
+        """Return the request of a reader."""
         head = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
         return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\n{head}\r\n".encode()
 
@@ -68,7 +68,7 @@ class Order:
 
 @dataclass(slots=True)
 class Totals:
-    """What came back."""
+    """The figures of a load."""
 
     tokens: int = 0
     answers: int = 0
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, order: Order, tally: Totals, request: bytes | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self.location: asyncio.Future[str] = self._loop.create_future()
-        """Where the run of a stream can be read."""
+        """The path at which the run of a stream can be read."""
         self._request = request or order.request()
         self._expected = order.tokens
         self._holds = order.holds
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def ask(self) -> asyncio.Future[str | None]:
-        """Send the request; the answer's end brings None, or what went wrong."""
+        """Send the request; the future has None at the answer's end, or an error."""
         self._answer = self._loop.create_future()
         self._count = 0
         self._rest = b""
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether its answer still goes on."""
+        """True while its answer goes on."""
         return not self._transport.is_closing() and not self._rest.endswith(_END)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Client:
         self._held: list[Connection] = []
 
     async def read_together(self, order: Order) -> dict[str, Any]:
-        """One run and its readers. How late they are counts once all of them have caught up with it."""
+        """Load the server with a run and its readers, whose delays count once all have caught up with it."""
         own, tally = Totals(), Totals()
         began_cpu = time.process_time()
         first = await _connect(order, own)
@@ -244,7 +244,7 @@ class Client:
                     connection.close()
 
     async def release(self) -> dict[str, Any]:
-        """Hang up on the streams that are held; tells how many of them were still open."""
+        """Hang up on the streams that are held; return how many of them were still open."""
         await asyncio.sleep(_TAKE_IN_SECONDS)
         open_streams = sum(connection.is_open for connection in self._held)
         for connection in self._held:

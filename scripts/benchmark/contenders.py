@@ -1,4 +1,4 @@
-"""Who takes part: how each server is started, and how it is asked."""
+"""The contenders: the start of each server, and its requests."""
 
 import json
 import secrets
@@ -24,14 +24,14 @@ _LITELLM = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a server, in words that every contender has its own for."""
+    """A request, apart from the form that each contender gives it."""
 
     model: str
     swarm_type: str | None = None
-    """Three agents in this order of theirs, not one."""
+    """The type of a swarm of three agents; without it there is one agent."""
     include_output: bool = False
     tools: tuple[str, ...] = ()
-    """What the agent may call."""
+    """Names of the tools that the agent may call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Contender:
     pattern: str = tokens.NAMED
     is_ours: bool = False
     proof: bytes = b""
-    """What its answer must contain to be this contender's."""
+    """Text that each of its answers contains."""
     open_streams: int = 1000
-    """How many silent streams it is asked to hold; litellm opens at most 500 connections to one provider."""
+    """Number of silent streams that it is to hold; litellm opens at most 500 connections to one provider."""
 
     @contextmanager
     def serve(self, provider_url: str) -> Generator[Server]:
-        """A fresh server process, whose provider is this one."""
+        """Start a server process with this provider."""
         with TemporaryDirectory() as folder:
             environ = {
                 "OPENAI_API_KEY": "sk-benchmark",
@@ -70,7 +70,7 @@ class Contender:
                 yield running
 
     def check(self, server: Server) -> None:
-        """Raise unless the server is what it is taken for: a setting that it does not know, it ignores."""
+        """Check that the server runs with the settings it was given, since it ignores unknown ones."""
         question = Question("burst-1")
         connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
         headers = {"content-type": "application/json", **self.headers}
@@ -80,7 +80,7 @@ class Contender:
         connection.close()
 
     def order(self, question: Question) -> dict[str, Any]:
-        """The request as the load client wants to have it."""
+        """Return the request in this contender's form."""
         return {
             "path": self.path(question),
             "headers": dict(self.headers),
@@ -192,6 +192,6 @@ CONTENDERS = [
 
 
 def has_proxy() -> bool:
-    """Whether litellm's proxy can be run by this Python: it needs more than litellm itself."""
+    """True if this Python can run litellm's proxy, which needs more than litellm itself."""
     probe = [sys.executable, "-c", "import litellm.proxy.proxy_server"]
     return subprocess.run(probe, env=_LITELLM, capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""Processes: how they are started, what they cost, how they end."""
+"""Processes: their start, their cost, their end."""
 
 import json
 import os
@@ -25,11 +25,11 @@ _LISTENING = re.compile(rb"Uvicorn running on http://[^:]+:(\d+)")
 
 
 class BenchmarkError(Exception):
-    """Something broke, and what was measured with it does not count."""
+    """A process broke, and the figures of its workload do not count."""
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the process and its descendants."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -42,7 +42,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process and its children have used so far, user and system, to the nanosecond."""
+    """Return the CPU seconds of the process and its children so far, user and system, to the nanosecond."""
     total = 0.0
     for member in tree(pid):
         with suppress(OSError):
@@ -51,7 +51,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_kb(pid: int) -> int:
-    """Resident memory of the process and its children, counted exactly where the kernel does so."""
+    """Return the resident memory of the process and its children, exactly where the kernel counts so."""
     total = 0
     for member in tree(pid):
         with suppress(OSError):
@@ -101,11 +101,11 @@ class Server:
     pid: int
     port: int
     start_seconds: float
-    """From its start to its first answer with status 200."""
+    """Seconds from its start to its first answer with status 200."""
     log: IO[bytes]
 
     def last_words(self) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return _last_words(self.log)
 
 

@@ -28,7 +28,7 @@ _HEAD = (
 
 
 def token_lines(count: int) -> bytes:
-    """So many tokens as they stand in the stream's text, without HTTP's chunks around them."""
+    """Render a number of tokens as the stream has them, without HTTP's chunks around them."""
     return _BARE_TOKEN * count
 
 
@@ -69,14 +69,14 @@ def _token() -> bytes:
 
 
 def _tokens(count: int) -> bytes:
-    """So many at once. No token is like the one before: litellm takes a hundred alike for a model that is stuck."""
+    """Render tokens to be sent at once. Each differs from the last: litellm takes a hundred alike for a stuck model."""
     earlier, later = stamp(now() - 1), stamp(now())
     stamps = [earlier, later] * (count // 2) + [later] * (count % 2)
     return _BEFORE_STAMP + (_AFTER_STAMP + _BEFORE_STAMP).join(stamps) + _AFTER_STAMP
 
 
 def _ending(count: int, request: bytes, finish: bytes = _FINISH) -> bytes:
-    """The end of an answer; with figures where they were asked for."""
+    """Render the end of an answer, with usage if that was asked for."""
     if b'"include_usage"' not in request:
         return finish + _CLOSING
     usage = {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(SILENT_SECONDS, self._transport.write, _ending(1, request))
 
     def _pace(self, count: int, interval: float, ending: bytes) -> None:
-        """A token now and one every `interval` seconds by the clock: one that is late delays no other."""
+        """Send a token now and one every `interval` seconds by the clock; a late one does not delay the others."""
         write, call_at = self._transport.write, self._loop.call_at
         left, due = count, self._loop.time()
 

@@ -1,4 +1,4 @@
-"""What came of it: medians, their table, what the direct lane is to reach, and the file that keeps it all."""
+"""Results: medians, their table, the targets of the direct lane, and the file that keeps everything."""
 
 import os
 import platform
@@ -61,7 +61,7 @@ ROWS = [
 
 
 class Target(NamedTuple):
-    """What a figure of the direct lane is to reach."""
+    """A target for a figure of the direct lane."""
 
     workload: str
     figure: str
@@ -97,7 +97,7 @@ TARGETS = [
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One workload of one contender in one round."""
+    """The figures of a workload of a contender in a round."""
 
     round: int
     contender: str
@@ -107,7 +107,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Results:
-    """All that was measured."""
+    """All figures."""
 
     measured: list[Measured] = field(default_factory=list[Measured])
     errors: list[str] = field(default_factory=list[str])
@@ -129,7 +129,7 @@ class Results:
 
 
 def table(results: Results, rounds: int) -> Iterator[str]:
-    """Medians, and in brackets how many times the relay's they are; a star where there was one round only."""
+    """Render medians, in brackets as multiples of the relay's; a star marks a single round."""
     names = results.contenders
     lines = [["", "", *names]]
     has_star = False
@@ -169,7 +169,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _own_costs(results: Results, names: Sequence[str]) -> Iterator[str]:
-    """What the measuring itself takes of the machine, as seen where it is disturbed least."""
+    """Render the measuring's own share of the machine, from the workload that disturbs it least."""
     for workload in ("burst", "paced-100"):
         provider = results.median(names[0], workload, "provider_us_per_token")
         client = results.median(names[0], workload, "client_us_per_token")
@@ -178,7 +178,7 @@ def _own_costs(results: Results, names: Sequence[str]) -> Iterator[str]:
 
 
 def judged(results: Results, contender: str) -> Iterator[tuple[Target, float, bool]]:
-    """The targets, what was reached of each, and whether that is enough."""
+    """Yield each target with the figure that was measured, and whether that is enough."""
     for target in TARGETS:
         value = results.median(contender, target.workload, target.figure)
         reached = _against(results, contender, target, value) if value is not None else None
@@ -220,7 +220,7 @@ def targets(results: Results, contender: str) -> Iterator[str]:
 
 
 def document(results: Results, options: dict[str, Any]) -> dict[str, Any]:
-    """Everything, for a file."""
+    """Return everything, for a file."""
     medians: dict[str, dict[str, Figures]] = {}
     for one in results.measured:
         workload = medians.setdefault(one.contender, {}).setdefault(one.workload, {})

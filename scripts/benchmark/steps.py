@@ -19,13 +19,13 @@ from swarmstream.wire.framing import SSE
 _TOKENS = 2000
 _REPEATS = 50
 _READ_BYTES = 64 * 1024
-"""What a socket gives at once, at most."""
+"""Bytes that a socket gives at once, at most."""
 _ENTRIES_A_READ = 512
-"""What a journal gives at once, about."""
+"""Events that a journal gives at once, about."""
 
 
 def measure() -> Iterator[str]:
-    """Each step with its nanoseconds a token."""
+    """Return the nanoseconds per token of each step."""
     reads = list(_cut(token_lines(_TOKENS), _READ_BYTES))
     events = [TextDelta(n, "A", 1, "1234567 ") for n in range(_TOKENS)]
     entries: list[Entry] = list(enumerate(events, start=1))

@@ -1,4 +1,4 @@
-"""The text of a token: the clock of whoever wrote it."""
+"""The text of a token: the time at which it was written."""
 
 import re
 import time
@@ -10,7 +10,7 @@ _TICKS = 10_000_000
 
 
 def now() -> int:
-    """Ticks of the one monotonic clock that all processes of a machine share."""
+    """Return the ticks of the monotonic clock that all processes of a machine share."""
     return time.monotonic_ns() // _TICK_NS % _TICKS
 
 
@@ -32,5 +32,5 @@ def finder(pattern: str) -> re.Pattern[bytes]:
 
 
 def age_ms(ticks: int, written: bytes) -> float:
-    """How long before `ticks` this stamp was written."""
+    """Return the milliseconds between the stamp and `ticks`."""
     return (ticks - int(written)) % _TICKS * TICK_MS

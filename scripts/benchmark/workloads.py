@@ -1,4 +1,4 @@
-"""What is measured: every workload asks one server in one way, and comes back with figures."""
+"""Workloads: each loads a server in its own way, and returns figures."""
 
 import time
 from collections.abc import Callable
@@ -20,12 +20,12 @@ _SETTLE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything; `--quick` asks for little."""
+    """Sizes of the loads; `--quick` has small ones."""
 
     seconds: float = 1.0
-    """How long a load of requests in a row lasts, about."""
+    """Approximate duration of a load of requests in a row."""
     paced_share: float = 1.0
-    """Of the streams that a paced load is named after."""
+    """Number of streams that a paced load is named after."""
     paced_tokens: int = 200
     spread_seconds: float = 1.0
     first_tokens: int = 20
@@ -47,7 +47,7 @@ QUICK = Sizes(
 
 
 class Session:
-    """One server process and what is done to it."""
+    """A server process under load."""
 
     def __init__(self, contender: Contender, server: Server, provider: Worker, client: Worker, sizes: Sizes) -> None:
         self.contender = contender
@@ -61,7 +61,7 @@ class Session:
         self.idle_kb = memory_kb(server.pid)
 
     def ask(self, question: Question, tokens: int, **load: Any) -> Figures:
-        """Put a load on the server; what it cost the server, the provider and the client."""
+        """Load the server; return the cost for the server, the provider and the client."""
         order = {"port": self.server.port, "tokens": tokens, **self.contender.order(question), **load}
         server_cpu, provider_cpu = cpu_seconds(self.server.pid), cpu_seconds(self._provider.pid)
         came = self._client.order(order)
@@ -85,14 +85,14 @@ class Session:
         }
 
     def repeat(self, question: Question, tokens: int) -> Figures:
-        """As many requests in a row as take about a second, after one or two to warm up."""
+        """Load the server with requests in a row for about a second, after one or two to warm up."""
         one = self.ask(question, tokens)["wall_seconds"]
         if one < self.sizes.seconds / 2:
             one = self.ask(question, tokens)["wall_seconds"]
         return self.ask(question, tokens, requests=max(1, round(self.sizes.seconds / one)))
 
     def hold(self, streams: int) -> int:
-        """Open so many more silent streams; the server's memory with them."""
+        """Open more silent streams; return the server's memory with them."""
         self.ask(Question("silent"), 1, streams=streams, spread_seconds=1.0, deadline_seconds=40.0, holds=True)
         time.sleep(1)
         return memory_kb(self.server.pid)
@@ -126,7 +126,7 @@ def burst_with_output(session: Session) -> Figures:
 
 
 def tools(session: Session) -> Figures:
-    """Two answers with a call of a tool between them: its cost, and that of a second request, is in the figure."""
+    """Two answers with a tool call between them; the figure includes its cost, and that of the second request."""
     offered = ("calculator", "clock", "query_json")
     return session.repeat(Question(f"tools-{_BURST_TOKENS}", tools=offered), 2 * _BURST_TOKENS)
 
@@ -171,7 +171,7 @@ def silent(session: Session) -> Figures:
 
 
 def readers(session: Session) -> Figures:
-    """One run and many who read it; memory is looked at in the middle of it."""
+    """A run with many readers; memory is measured in the middle of it."""
     count, tokens = session.sizes.readers, session.sizes.readers_tokens
     alone = session.ask(Question(f"paced-{tokens}-{_RATE}"), tokens)
     found: list[int] = []

@@ -19,13 +19,13 @@ import httpx
 
 TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 SILENCE_SECONDS = 45.0
-"""There is a heartbeat every 15."""
+"""The server sends a heartbeat every 15 seconds."""
 LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass
 class Screen:
-    """What each turn has said so far."""
+    """The text of each turn so far."""
 
     names: dict[int, str] = field(default_factory=dict[int, str])
     pieces: dict[int, list[tuple[int, str]]] = field(default_factory=dict[int, list[tuple[int, str]]])
@@ -51,7 +51,7 @@ class Screen:
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[tuple[str, str, str]]:
-    """Number, name and data of each event. One that was cut off has no empty line behind it, and does not count."""
+    """Yield number, name and data of each event; one that was cut off, without an empty line behind it, is left out."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
         if line:
@@ -70,13 +70,13 @@ class Run:
         self._payload = payload
         self._pause_seconds = self._first_pause_seconds = pause_seconds
         self._key = str(uuid.uuid4())
-        """Whatever becomes of the first request: sent again with this, it is the same run."""
+        """The idempotency key: a request that is sent again with it is the same run."""
         self._path = ""
         self._last = "0"
         self.screen = Screen()
 
     async def follow(self) -> str:
-        """How it ended, as the server says."""
+        """The run's status at its end, from the server."""
         while True:
             try:
                 if status := await self._read():
@@ -87,7 +87,7 @@ class Run:
             self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
 
     async def _read(self) -> str | None:
-        """Read until the connection ends; the run's status, if that was its end."""
+        """Read until the connection ends; return the run's status, if that was its end."""
         async with self._request() as response:
             if response.status_code == 204:
                 return "read before"

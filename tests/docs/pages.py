@@ -16,24 +16,24 @@ EVERYTHING = "\n".join(PAGES.values())
 
 
 def section(page: str, title: str) -> str:
-    """What stands under a heading of a page, its own sections included."""
+    """Return the text under a heading of a page, with its subsections."""
     found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", PAGES[page], re.DOTALL | re.MULTILINE)
     assert found, (page, title)
     return found[2]
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The fenced code of one language on a page."""
+    """Return the fenced code of a language on a page."""
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], re.DOTALL | re.MULTILINE)
 
 
 def table(page: str, first_heading: str) -> list[list[str]]:
-    """The rows of the page's table whose first column has this heading."""
+    """Return the rows of the page's table whose first column has this heading."""
     found = re.search(rf"^\| {re.escape(first_heading)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGES[page], re.MULTILINE)
     assert found, (page, first_heading)
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
 
 
 def quoted(text: str) -> list[str]:
-    """What stands between backticks."""
+    """Return the texts between backticks."""
     return re.findall(r"`([^`\n]+)`", text)

@@ -31,7 +31,7 @@ def command(name: str, *arguments: str | Path) -> list[str]:
 
 @dataclass
 class Outputs:
-    """What the examples print, once they have ended well, and the file that one of them writes."""
+    """The output of the examples, which have ended well, and the file that one of them writes."""
 
     log: Path
     texts: dict[str, str]
@@ -252,7 +252,7 @@ async def cutter(bytes_a_connection: int) -> AsyncGenerator[Cutter]:
 
 @dataclass
 class Survivors:
-    """What the clients made of runs that were cut all the time, and whose server was killed."""
+    """The output of clients whose runs were cut all the time, and whose server was killed."""
 
     out: dict[str, str] = field(default_factory=dict[str, str])
     err: dict[str, str] = field(default_factory=dict[str, str])

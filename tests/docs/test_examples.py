@@ -48,7 +48,7 @@ BYTEWISE = """
 const bytes = Array.from(new TextEncoder().encode(process.argv[2]), (byte) => Uint8Array.of(byte));
 for await (const event of events(ReadableStream.from(bytes))) console.log(JSON.stringify(event));
 """
-"""What the page's parser makes of a body that comes byte by byte."""
+"""Prints the events that the page's parser finds in a body that comes byte by byte."""
 
 SEEN = "console.log(JSON.stringify([document.title, ...document.body.parts.map((part) => part.text ?? part)]));"
 
@@ -59,14 +59,14 @@ def events_in(text: str) -> list[ServerEvent]:
 
 @asynccontextmanager
 async def quick_demo(**settings: Any) -> AsyncGenerator[str]:
-    """The URL of a server with the demo model, who here speaks as fast as it can."""
+    """The URL of a server with the demo model, which sends as fast as it can."""
     models = {"demo": DemoModel(first_token_seconds=0, token_seconds=0)}
     async with serving(models=models, **DEMO, **settings) as url:
         yield url
 
 
 async def run(*command: str, url: str, code: int = 0) -> tuple[str, str]:
-    """What an example writes to its two streams, run with URL and KEY as the pages have them."""
+    """Run an example with URL and KEY as the pages have them; return its two outputs."""
     environ = {"PATH": os.environ["PATH"], "URL": url, "KEY": KEY, "PYTHONIOENCODING": "utf-8"}
     with anyio.fail_after(30):
         ended = await anyio.run_process(command, env=environ, check=False)
@@ -304,7 +304,7 @@ def test_the_settings_in_commands_can_be_used(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def _asked(upstream: Upstream, url: str, model: str) -> tuple[str, str, dict[str, Any]]:
-    """Which model the provider is asked for, with what credentials, and the usage, when a client asks for this one."""
+    """Ask for a model; return its name and the credentials that the provider gets, and the usage."""
     payload: dict[str, Any] = {"task": "go", "agents": [{**AGENT, "model_name": model}]}
     async with client(url) as http:
         answer = await http.post("/v1/swarm/completions", json=payload)

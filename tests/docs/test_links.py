@@ -21,7 +21,8 @@ CITING = [
     if file.suffix in (".py", ".mjs", ".ts") and file != Path(__file__) and "node_modules" not in file.parts
 ]
 PLACES = r"(?<![\w/.-])(?:\./)?((?:scripts|app|openapi|tests|docs)/[\w./-]*\w)"
-MODULES = r"`((?:api|library|terminal|wire|runs|engine|llm|swarm|tools)/\w+\.py)`"
+FOLDERS = "|".join(sorted(folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()))
+MODULES = rf"`((?:{FOLDERS})/[\w/]+\.py)`"
 CITATION = r"docs/(\w+)\.md(?:, (?:section (\d)|\"([^\"]+)\"))?"
 RETIRED = r"\b(?:WIRE|ENGINE|FACTS|ARCHITECTURE|STYLE)\.md"
 
@@ -33,7 +34,7 @@ def headings(text: str) -> list[str]:
 
 
 def anchor(heading: str) -> str:
-    """What a heading is called in links."""
+    """Return a heading's name in links."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -94,7 +95,7 @@ def test_a_citation_of_what_is_not_there_is_found() -> None:
     ]
 
 
-def test_readme_leads_to_every_page_and_can_be_read_in_five_minutes() -> None:
+def test_readme_links_every_page_and_pages_are_short() -> None:
     linked = set(re.findall(r"\]\(docs/(\w+)\.md", PAGES["README"]))
     assert linked == PAGES.keys() - {"README"}
     assert len(PAGES["README"].splitlines()) <= 160

@@ -74,14 +74,14 @@ def test_the_table_of_events_is_that_of_the_code() -> None:
 
 
 def _kinds(kind: type[AppError]) -> Iterator[type[AppError]]:
-    for its in kind.__subclasses__():
-        yield its
-        yield from _kinds(its)
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _kinds(subclass)
 
 
 @pytest.mark.promise("W-59")
 async def test_the_table_of_codes_is_that_of_the_code() -> None:
-    said = {
+    documented = {
         code: (int(status), retryable)
         for codes, status, retryable, _ in table("errors", "code")
         for code in quoted(codes)
@@ -99,13 +99,13 @@ async def test_the_table_of_codes_is_that_of_the_code() -> None:
         ]
     for answer in framework:
         own.setdefault(answer.json()["code"], (answer.status_code, "no"))
-    assert said == own
+    assert documented == own
 
 
 def test_the_table_of_run_options_is_that_of_the_code() -> None:
-    said = {quoted(option)[0]: json.loads(quoted(default)[0]) for option, default, _ in table("swarms", "option")}
-    assert said.keys() == RunSpec.model_fields.keys() - {"img", "imgs", "history", "tools_enabled"}
-    assert RunSpec.model_validate(said) == RunSpec()
+    documented = {quoted(option)[0]: json.loads(quoted(default)[0]) for option, default, _ in table("swarms", "option")}
+    assert documented.keys() == RunSpec.model_fields.keys() - {"img", "imgs", "history", "tools_enabled"}
+    assert RunSpec.model_validate(documented) == RunSpec()
 
 
 def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
@@ -115,7 +115,7 @@ def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
 # --- Claims ---------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_not_there_has_no_route_and_is_answered_with_what_is() -> None:
+async def test_parts_that_are_not_there_yet_have_no_route_and_are_refused_with_a_hint() -> None:
     told = section("migrating", "Not there yet")
     assert "No batches, no `/v1/chat/completions`, no rate limits." in told
     async with serving(default_model="demo/swarm") as url, client(url) as http:
@@ -131,11 +131,11 @@ async def test_what_is_not_there_has_no_route_and_is_answered_with_what_is() -> 
 
 
 async def test_the_table_of_routes_is_that_of_the_code() -> None:
-    said = {quoted(route)[0] for route, _ in table("runs", "route")}
+    documented = {quoted(route)[0] for route, _ in table("runs", "route")}
     async with serving() as url, client(url) as http:
         paths = (await http.get("/openapi.json")).json()["paths"]
     own = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if "/runs" in path}
-    assert said == own | {"GET /v1/swarm/logs"}
+    assert documented == own | {"GET /v1/swarm/logs"}
 
 
 async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:

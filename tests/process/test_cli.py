@@ -1,4 +1,4 @@
-"""The command line, as a newcomer and as an operator meet it."""
+"""The command line: what it refuses with which words, `serve`, `openapi` and `vacuum`."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:
     assert "did you mean" not in refused.stderr
 
 
-def test_who_misspelt_the_keys_setting_is_told() -> None:
+def test_a_misspelt_setting_for_keys_is_named_with_the_right_one() -> None:
     refused = run("serve", SWARMSTREAM_API_KEY="of-sixteen-letters")
     assert refused.returncode == 2
     assert "SWARMSTREAM_API_KEY is not a setting of this version; did you mean SWARMSTREAM_API_KEYS?" in refused.stderr
@@ -49,7 +49,7 @@ def test_dev_listens_on_loopback_only() -> None:
         assert "loopback" in refused.stderr
 
 
-def test_a_short_key_is_refused_where_others_can_try_to_guess_it() -> None:
+def test_a_short_key_is_refused_on_addresses_that_others_can_reach() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1"):
         refused = run("serve", "--port=0", SWARMSTREAM_HOST=host, SWARMSTREAM_API_KEYS=f"fifteen-letters,{KEY}")
         assert refused.returncode == 2, refused.stderr
@@ -71,7 +71,7 @@ async def test_a_short_key_and_a_misspelt_setting_are_warned_about_and_a_long_ke
         assert "WARNING" not in server.log
 
 
-def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
+def test_unusable_settings_are_named_without_their_values() -> None:
     refused = run("serve", "--dev", SWARMSTREAM_PORT="secret-123", SWARMSTREAM_LOG_LEVEL="LOUD")
     assert refused.returncode == 2
     assert "SWARMSTREAM_PORT" in refused.stderr
@@ -93,7 +93,7 @@ def test_settings_that_cannot_be_used_are_named_without_their_values() -> None:
         ("MCP_ALLOWED_HOSTS", "http://example.com", "MCP_ALLOWED_HOSTS"),
     ],
 )
-def test_tools_that_cannot_be_used_are_named(setting: str, value: str, complaint: str, tmp_path: Path) -> None:
+def test_unusable_tools_are_named(setting: str, value: str, complaint: str, tmp_path: Path) -> None:
     environ: dict[str, Any] = {f"SWARMSTREAM_{setting}": value}
     payload = tmp_path / "run.json"
     payload.write_text('{"task": "go", "agent_config": {"agent_name": "A", "model_name": "demo/swarm"}}')
@@ -107,7 +107,7 @@ def test_tools_that_cannot_be_used_are_named(setting: str, value: str, complaint
         assert "Traceback" not in refused.stderr
 
 
-def test_without_a_providers_key_a_run_is_told_of_the_demo(tmp_path: Path) -> None:
+def test_a_run_without_a_providers_key_hints_at_the_demo(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"task": "go", "agent_config": {"agent_name": "A"}}')
     refused = run("run", "run.json", cwd=tmp_path)
     assert refused.returncode == 1
@@ -137,7 +137,7 @@ def test_tools_may_stand_in_the_working_directory(tmp_path: Path) -> None:
         ('["a"]\nmodel = "nobodys-model"', "no provider is known"),
     ],
 )
-def test_an_alias_file_that_cannot_be_used_is_named(content: str | None, complaint: str, tmp_path: Path) -> None:
+def test_an_unusable_alias_file_is_named(content: str | None, complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     if content is not None:
         path.write_text(content)
@@ -153,7 +153,7 @@ def test_the_openapi_document_is_printed() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_the_curl_line_of_dev_works_as_pasted_and_three_agents_stream() -> None:
+async def test_the_curl_line_of_dev_works_as_pasted_and_streams_three_agents() -> None:
     async with server_process("--dev", environ={}) as server:
         line = await server.printed("curl ")
         pasted = await asyncio.create_subprocess_shell(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -216,7 +216,7 @@ async def test_a_clean_run_logs_nothing_above_info_and_no_run_logs_a_key() -> No
         assert secret not in server.log + server.out + clean.text + refused.text
 
 
-def test_vacuum_gives_back_what_an_old_directory_has_free(tmp_path: Path) -> None:
+def test_vacuum_gives_the_free_space_of_an_old_directory_back(tmp_path: Path) -> None:
     old_store(tmp_path, runs=40, body=b'{"img":"' + b"canary" * 10_000 + b'"}')
     with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
         connection.execute("DELETE FROM runs WHERE no < 31")
@@ -238,7 +238,7 @@ async def test_vacuum_leaves_a_directory_alone_that_a_server_uses(tmp_path: Path
     assert (refused.returncode, refused.stderr) == (2, f"another process serves the data directory {tmp_path}.\n")
 
 
-def test_vacuum_makes_nothing_where_nothing_is(tmp_path: Path) -> None:
+def test_vacuum_without_runs_is_refused_and_creates_no_file(tmp_path: Path) -> None:
     for folder, says in ((str(tmp_path / "none"), "there are no runs in"), ("", "SWARMSTREAM_DATA_DIR is empty")):
         refused = run("vacuum", SWARMSTREAM_DATA_DIR=folder)
         assert refused.returncode == 2

@@ -1,4 +1,4 @@
-"""`serve --dev` and `scripts/serve`: what somebody meets who tries things out."""
+"""`serve --dev` and `scripts/serve`, for trying things out: the key, the data directory, the address."""
 
 import shutil
 import signal
@@ -60,7 +60,7 @@ async def test_a_second_server_in_one_folder_has_the_same_key_and_keeps_its_runs
     assert key not in first.log + second.log
 
 
-async def test_the_operators_own_key_is_used_and_not_written_to_a_file_that_collects_what_is_printed() -> None:
+async def test_the_operators_own_key_is_used_and_not_printed() -> None:
     async with server_process("--dev", environ={"SWARMSTREAM_API_KEYS": f"{KEY},other"}) as server:
         assert (await server.printed("  key:")).split(maxsplit=1)[1] == "$KEY  (from SWARMSTREAM_API_KEYS)"
         assert ' -H "x-api-key: $KEY" ' in await server.printed("curl ")
@@ -89,7 +89,7 @@ def test_a_damaged_dev_key_is_made_anew(content: bytes, tmp_path: Path) -> None:
     assert (tmp_path / ".gitignore").read_text() == "*\n", "neither key nor prompts are committed by mistake"
 
 
-def test_where_no_key_can_be_kept_each_start_has_its_own(tmp_path: Path) -> None:
+def test_without_a_place_for_the_key_each_start_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, origin in (
         (None, "for this run only"),
@@ -106,7 +106,7 @@ def test_the_operators_first_key_is_the_dev_key(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_dev_a_directory_in_use_is_no_reason_to_forget_runs(tmp_path: Path) -> None:
+def test_without_dev_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     take_lock(tmp_path)
     refused = run("serve", "--port=0", SWARMSTREAM_API_KEYS=KEY, SWARMSTREAM_DATA_DIR=str(tmp_path))
     assert refused.returncode == 2
@@ -114,7 +114,7 @@ def test_without_dev_a_directory_in_use_is_no_reason_to_forget_runs(tmp_path: Pa
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nobody.invalid"])
-def test_an_address_that_is_not_ours_is_named_before_anything_else(host: str) -> None:
+def test_an_address_of_another_machine_is_refused_first(host: str) -> None:
     refused = run("serve", SWARMSTREAM_HOST=host, SWARMSTREAM_API_KEYS=KEY)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"{host}, port 8000: nobody can listen there: ")

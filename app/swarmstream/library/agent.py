@@ -1,18 +1,18 @@
-"""An agent as Python programs have it."""
+"""`Agent`: one agent, to be run alone or in a team."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from os import environ
 from typing import Any, Literal
 
 from swarmstream.errors import DuplicateAgent, InvalidRequest, NoTask, quote
 from swarmstream.journal.summary import Summary
-from swarmstream.library.environment import Environment, surroundings
+from swarmstream.library.callbacks import Callback, with_details, with_tokens
+from swarmstream.library.definition import Display, LastAnswerResult
+from swarmstream.library.environment import Environment, load_environment
 from swarmstream.library.event_types import AgentEvent
-from swarmstream.library.events import Callback, with_details, with_tokens
-from swarmstream.library.outcomes import last_answer
-from swarmstream.library.runnable import Runnable, drawing
+from swarmstream.library.runnable import Runnable
+from swarmstream.library.terminal_view import terminal_view
 from swarmstream.llm.base import ChatMessage, ChatModel
 from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.runs.job import Job, agent_job
@@ -21,14 +21,11 @@ from swarmstream.swarm.payloads import AgentRequest
 from swarmstream.tools.base import Tool
 from swarmstream.tools.functions import as_tool
 
-_GOODBYES = frozenset({"", "exit", "quit"})
+_EXIT_WORDS = frozenset({"", "exit", "quit"})
 
 
-class Agent(Runnable[str, AgentEvent]):
-    """One agent: who it is, which model speaks for it, what it can do.
-
-    Attributes may be changed between runs.
-    """
+class Agent(LastAnswerResult, Runnable[str, AgentEvent]):
+    """A model with a name, a prompt and tools. Attributes may be changed between runs."""
 
     def __init__(
         self,
@@ -59,7 +56,7 @@ class Agent(Runnable[str, AgentEvent]):
         num_retries: int = 2,
         timeout: float | None = None,
     ) -> None:
-        """Of the arguments that a request does not have (docs/wire.md, "AgentSpec"):
+        """Take a request's fields (docs/wire.md, "AgentSpec") as arguments, and these, which no request has:
 
         `tools` are functions, or what `@tool` made of them. `print_on` writes the answer to standard output, as it
         comes with `streaming_on`, else when it is whole; None: where that is a terminal, or the agent is `streaming_on`
@@ -100,105 +97,105 @@ class Agent(Runnable[str, AgentEvent]):
 
     @property
     def llm(self) -> ChatModel:
-        """The way to the agent's model, which can `stream`.
+        """The backend of the agent's model, which has a method `stream`.
 
         Raises:
-            AppError: there is none.
+            AppError: the model is unknown, or lacks credentials.
         """
-        registry = surroundings().registry
+        registry = load_environment().registry
         return ModelBackends(environ)[registry.resolve(self.model_name or registry.default_model).backend]
 
     @property
     def is_printed(self) -> bool:
-        """Whether the agent's answers go to standard output."""
+        """True if the agent's answers are written to standard output."""
         if self.print_on is not None:
             return self.print_on
         return self.streaming_on or self.interactive or sys.stdout.isatty()
 
-    def spec(self, *, givers: "tuple[Agent, ...]" = ()) -> dict[str, Any]:
-        """The agent as a request has it (docs/wire.md, "AgentSpec"), without its functions; `givers` may hand off to
-        it.
+    def spec(self) -> dict[str, Any]:
+        """Return the agent as a request has it (docs/wire.md, "AgentSpec"), without its functions.
 
         Raises:
-            InvalidRequest: it may hand off to one of them, in a circle.
+            InvalidRequest: its handoffs form a circle.
         """
-        if self in givers:
-            raise InvalidRequest(f"{quote(self.agent_name)} would be handed its own word back: handoffs form a circle")
-        listed: dict[str, Any] = {
-            "mcp_configs": self.mcp_configs,
-            "fallbacks": self.fallbacks,
-            "selected_tools": self.selected_tools,
-        }
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
-                *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
-            )
-        }
-        mapped: dict[str, Any] = {
-            name: dict(value)
-            for name in ("response_format", "mcp_config", "llm_args")
-            if (value := getattr(self, name)) is not None
-        }
-        several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
-        others = {"handoffs": [agent.spec(givers=(*givers, self)) for agent in self.handoffs]} if self.handoffs else {}
-        return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
+        return _spec(self, ())
 
     def run(self, task: str, img: str | None = None, streaming_callback: Callback | None = None) -> str:
         answer = super().run(task, img, streaming_callback)
         while self.interactive and sys.stdin.isatty():
             try:
-                following = input("You: ").strip()
+                next_task = input("You: ").strip()
             except EOFError:
                 break
-            if following.lower() in _GOODBYES:
+            if next_task.lower() in _EXIT_WORDS:
                 break
-            answer = super().run(following, None, streaming_callback)
+            answer = super().run(next_task, None, streaming_callback)
         return answer
 
     def _title(self) -> str:
         model = "" if self.model_name is None else f", model_name={self.model_name!r}"
         return f"{self.agent_name!r}{model}"
 
-    def _job(self, task: str, img: str | None, its: Environment) -> Job:
+    def _job(self, task: str, img: str | None, env: Environment) -> Job:
         fields: dict[str, Any] = {"agent_config": self.spec(), "task": task, "history": list(self._remembered)}
         request = AgentRequest.model_validate(fields if img is None else {**fields, "img": img})
         if not (request.task or "").strip():  # with a history, a request may go without
             raise NoTask("give a task", location=("task",))
-        compiled = compile_agent(request, its.registry, its.plan_limits, its.tools, own_tools([self]))
+        compiled = compile_agent(request, env.registry, env.plan_limits, env.tools, function_tools([self]))
         return agent_job(request, compiled, owner="")
 
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
-
-    def _told(self, callback: Callback) -> Callback:
+    def _adapt_callback(self, callback: Callback) -> Callback:
         return with_details(callback) if self.stream else with_tokens(callback)
 
-    def _audience(self) -> AbstractContextManager[Any] | None:
-        return drawing(live=self.streaming_on, verbose=self.verbose) if self.is_printed else None
+    def _display(self) -> Display | None:
+        return terminal_view(live=self.streaming_on, verbose=self.verbose) if self.is_printed else None
 
-    def _learn(self, task: str, summary: Summary) -> None:
+    def _on_end(self, task: str, summary: Summary) -> None:
         if (self.persistent_memory or self.interactive) and summary.ended and summary.ended.status == "success":
             answer = self._result(summary)
             self._remembered += [{"role": "user", "content": task}, {"role": "assistant", "content": answer}]
 
 
-def own_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:
-    """The functions of these agents and of those that they may hand off to, by agent.
+def _spec(agent: Agent, handed_off_by: tuple[Agent, ...]) -> dict[str, Any]:
+    if agent in handed_off_by:
+        raise InvalidRequest(f"{quote(agent.agent_name)} would be handed its own word back: handoffs form a circle")
+    listed: dict[str, Any] = {
+        "mcp_configs": agent.mcp_configs,
+        "fallbacks": agent.fallbacks,
+        "selected_tools": agent.selected_tools,
+    }
+    plain: dict[str, Any] = {
+        name: getattr(agent, name)
+        for name in (
+            *("agent_name", "description", "system_prompt", "model_name", "max_loops", "temperature", "max_tokens"),
+            *("reasoning_effort", "thinking_tokens", "num_retries", "timeout", "mcp_url"),
+        )
+    }
+    mapped: dict[str, Any] = {
+        name: dict(value)
+        for name in ("response_format", "mcp_config", "llm_args")
+        if (value := getattr(agent, name)) is not None
+    }
+    several = {name: value if isinstance(value, str) else list(value) for name, value in listed.items() if value}
+    others = {"handoffs": [_spec(other, (*handed_off_by, agent)) for other in agent.handoffs]} if agent.handoffs else {}
+    return {name: value for name, value in (plain | mapped | several | others).items() if value is not None}
+
+
+def function_tools(agents: Iterable[Agent]) -> dict[str, Sequence[Tool]]:
+    """Return the functions of these agents and of those that they may hand off to, by the agent's name.
 
     Raises:
-        DuplicateAgent: two agents with other functions have one name.
+        DuplicateAgent: two agents of one name have different functions.
     """
-    tools: dict[str, Sequence[Tool]] = {}
+    by_name: dict[str, Sequence[Tool]] = {}
     for agent in agents:
-        own = [as_tool(each) for each in agent.tools]  # the list may have been added to
-        for name, its in {**own_tools(agent.handoffs), agent.agent_name.strip(): own}.items():
-            if [_function(each) for each in tools.setdefault(name, its)] != [_function(each) for each in its]:
+        tools = [as_tool(each) for each in agent.tools]  # the list may have been added to
+        for name, found in {**function_tools(agent.handoffs), agent.agent_name.strip(): tools}.items():
+            if _functions(by_name.setdefault(name, found)) != _functions(found):
                 raise DuplicateAgent(f"two agents with different tools are named {quote(name)}")
-    return tools
+    return by_name
 
 
-def _function(tool: Tool) -> object:
-    """What tells tools apart: two made of one function are one."""
-    return getattr(tool, "function", tool)
+def _functions(tools: Sequence[Tool]) -> list[object]:
+    """Return what tools are compared by: two that were made of one function are equal."""
+    return [getattr(tool, "function", tool) for tool in tools]

@@ -1,4 +1,4 @@
-"""Arguments that are not what they should be."""
+"""Errors for constructor arguments and tasks that cannot be used, with suggestions."""
 
 from collections.abc import Iterable
 from inspect import Parameter, signature
@@ -19,16 +19,16 @@ _SYNONYMS = {
     "rearrange_flow": "flow",
     "swarm_name": "name",
 }
-"""What other programs call our arguments."""
+"""Our arguments by the names that other programs give them."""
 
 
-def refuse_unknown(kind: type, arguments: Iterable[str]) -> None:
-    """Say which of the arguments for making a `kind` is none, and which may be meant.
+def check_arguments(kind: type, arguments: Iterable[str]) -> None:
+    """Reject keyword arguments that no constructor of `kind` or its bases has.
 
     Raises:
-        TypeError: there is one.
+        TypeError: names the argument, and the one that may be meant.
     """
-    parameters = [each for its in kind.__mro__ if "__init__" in vars(its) for each in _parameters(its)]
+    parameters = [each for base in kind.__mro__ if "__init__" in vars(base) for each in _parameters(base)]
     known = [each.name for each in parameters if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
     for argument in arguments:
         if argument not in known:
@@ -42,9 +42,9 @@ def _parameters(kind: type) -> list[Parameter]:
     return list(signature(kind.__init__).parameters.values())[1:]  # without `self`
 
 
-def refusal(misfit: ValidationError) -> InvalidRequest:
-    """The first of what is wrong, with its place."""
-    first = misfit.errors(include_url=False, include_input=False)[0]
+def invalid_request(error: ValidationError) -> InvalidRequest:
+    """Return the first of pydantic's errors as ours, with the place of the field."""
+    first = error.errors(include_url=False, include_input=False)[0]
     # Between the names of fields stand those of a union's branches, which are pydantic's.
     place = tuple(part for part in first["loc"] if isinstance(part, int) or part.isidentifier())
     return InvalidRequest(f"{'.'.join(map(str, place))}: {first['msg']}", location=place)

@@ -1,4 +1,4 @@
-"""What a program's runs take from the environment: the same settings as a server's."""
+"""Settings, models, tools and limits of a program's runs, from the same environment as a server's."""
 
 import os
 from collections.abc import Mapping
@@ -16,16 +16,18 @@ from swarmstream.tools.loading import tools_from_settings
 from swarmstream.tools.policy import AllowedTools
 
 _EVERY_HOST = ("*", "localhost", "0.0.0.0/0", "::/0")
-"""Where no setting says otherwise: whoever writes the program decides what it reaches."""
+"""Allowed where no setting restricts MCP servers: the program's author decides what it connects to."""
 
 _HINT = f', or model_name="{DEMO_MODEL}", which needs none'
-"""For whoever writes the program."""
+"""Ends the message for a program that lacks a provider's key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The parts that a run is made with."""
 
+    environ: Mapping[str, str]
+    """Environment variables, of which providers' keys are read."""
     registry: Registry
     tools: AllowedTools
     plan_limits: PlanLimits
@@ -33,13 +35,14 @@ class Environment:
     clock: Clock = SYSTEM_CLOCK
 
 
-def surroundings(
+def load_environment(
     environ: Mapping[str, str] = os.environ, clock: Clock = SYSTEM_CLOCK, *, hint: str = _HINT
 ) -> Environment:
-    """As the environment has them now; `environ` is where providers' keys are, `hint` what to do without."""
+    """Read the environment as it is now. `hint` ends the message for a model without credentials."""
     settings = Settings()  # pyright: ignore[reportCallIssue]
     tools = tools_from_settings(settings)
     return Environment(
+        environ=environ,
         registry=Registry(
             default_model=settings.default_model,
             environ=environ,

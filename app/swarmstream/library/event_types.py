@@ -1,4 +1,4 @@
-"""The events that `run_stream(with_events=True)` yields, as types: `event["type"]` tells which one it is."""
+"""Types of the events that `run_stream(with_events=True)` yields; `event["type"]` tells them apart."""
 
 from typing import Literal, NotRequired, TypeAlias
 

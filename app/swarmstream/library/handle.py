@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-import os
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -34,17 +33,17 @@ class RunHandle(Generic[ResultT]):
         self,
         job: Job,
         result: Callable[[Summary], ResultT],
+        env: Environment,
         *,
         on_end: Callable[[Summary], None] = lambda _: None,
         timeout: float | None = None,
-        surroundings: Environment,
-        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """`timeout` is in seconds, of the whole run; `result` makes its result of what it came to. `on_end` is called
-        once, before anybody has that.
+        """Begin the run. `timeout` is in seconds, of the whole run; `result` makes the result of a run that succeeded.
+
+        `on_end` is called once, however the run ends, before anybody has its result.
 
         Raises:
-            InvalidRequest: the timeout is none.
+            InvalidRequest: the timeout is not a positive number.
             RuntimeError: no event loop is running.
         """
         if timeout is not None and not timeout > 0:
@@ -54,14 +53,13 @@ class RunHandle(Generic[ResultT]):
         self._result = result
         self._on_end = on_end
         self._is_cancelled = False
-        self._surroundings = surroundings
-        self._environ = environ
-        self._journal = MemoryJournal(retain_seconds=math.inf, retain_bytes=0, clock=surroundings.clock)
+        self._env = env
+        self._journal = MemoryJournal(retain_seconds=math.inf, retain_bytes=0, clock=env.clock)
         self._begun: asyncio.Future[Run] = loop.create_future()
-        self._live = loop.create_task(self._run(), name=f"run of {job.name or job.swarm_type or 'an agent'}")
+        self._task = loop.create_task(self._run(), name=f"run of {job.name or job.swarm_type or 'an agent'}")
 
     def __await__(self) -> Generator[Any, None, ResultT]:
-        """The result. Giving up waiting does not cancel the run.
+        """Wait for the result. Giving up waiting does not cancel the run.
 
         Raises:
             RunFailure: the run did not succeed; its events are in its stream by then.
@@ -71,31 +69,33 @@ class RunHandle(Generic[ResultT]):
     async def stream_events(
         self, *, after: int = 0, include_output: bool = True
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The run's events, `{"id", "event", "data"}` as on the wire (docs/wire.md, section 4): from the first one, or
-        from the one behind `after`, to `end`. Any number of readers, at any time. It raises nothing for a run that
-        fails."""
+        """Yield the run's events, `{"id", "event", "data"}` as on the wire (docs/wire.md, section 4), up to `end`.
+
+        They begin with the first one, or with the one behind `after`. Any number of readers may read at any time. A run
+        that fails raises nothing here.
+        """
         reader = self.reader(after=after, include_output=include_output)
         while frames := await reader.read():
             for frame in frames:
                 yield frame
 
     def reader(self, *, after: int = 0, include_output: bool = False) -> "FrameReader":
-        """As `stream_events`, for whoever wants what has come at once at once."""
+        """Return a reader of the run's events, in batches of those that came together."""
         return FrameReader(self._begun, self._journal, ObjectEncoder(include_output=include_output, after=after))
 
     def cancel(self) -> None:
-        """End the run; its last events say so. One that has ended stays as it is."""
+        """End the run, whose last events follow. A run that has ended stays as it is."""
         self._is_cancelled = True
         if self._begun.done() and not self._begun.cancelled():
             self._begun.result().cancel()
 
     async def closed(self) -> None:
         """Wait until nothing of the run is left: no task, no connection."""
-        await asyncio.wait((self._live,))
+        await asyncio.wait((self._task,))
 
     async def summary(self) -> Summary:
-        """What the run came to, once it has ended, however it did."""
-        return await asyncio.shield(self._live)
+        """Wait for the run's end, however it ends, and return its summary."""
+        return await asyncio.shield(self._task)
 
     async def _outcome(self) -> ResultT:
         summary = await self.summary()
@@ -103,21 +103,21 @@ class RunHandle(Generic[ResultT]):
         return self._result(summary)
 
     async def _run(self) -> Summary:
-        """Carry the run out, with connections that are its own."""
-        its = self._surroundings
-        lanes = ModelBackends(self._environ, its.clock)
-        mcp = McpHub(its.tools.hosts, clock=its.clock)
+        """Carry the run out, with connections of its own."""
+        env = self._env
+        backends = ModelBackends(env.environ, env.clock)
+        mcp = McpHub(env.tools.hosts, clock=env.clock)
         try:
-            async with Supervisor(self._journal, lanes, its.limits, mcp, its.clock) as runs:
-                run = await runs.start(self._job)
+            async with Supervisor(self._journal, backends, env.limits, mcp, env.clock) as supervisor:
+                run = await supervisor.start(self._job)
                 self._begun.set_result(run)
                 if self._is_cancelled:  # before it had begun: it ends like any other, with its events
                     run.cancel()
-                await runs.drain(math.inf)
+                await supervisor.drain(math.inf)
         finally:
-            self._begun.cancel()  # where it has not begun, nor will it
+            self._begun.cancel()  # without effect on a run that has begun
             await mcp.close()
-            await lanes.close()
+            await backends.close()
         self._on_end(run.summary)
         return run.summary
 
@@ -129,16 +129,16 @@ class FrameReader:
         self._begun = begun
         self._journal = journal
         self._encoder = encoder
-        self._tail: Cursor | None = None
+        self._cursor: Cursor | None = None
         self._has_ended = False
 
     async def read(self) -> list[dict[str, Any]]:
-        """The frames that have come since; waits for one. Empty behind `end`."""
-        if self._tail is None:
+        """Wait for frames and return those that are new: one or more, or none behind `end`."""
+        if self._cursor is None:
             run = await asyncio.shield(self._begun)
-            self._tail = await self._journal.open_cursor(run.job_id)
+            self._cursor = await self._journal.open_cursor(run.job_id)
         while not self._has_ended:
-            frames = list(self._encoder.encode(entries := await self._tail.read()))
+            frames = list(self._encoder.encode(entries := await self._cursor.read()))
             self._has_ended = bool(entries) and isinstance(entries[-1][1], RunEnded)
             if frames:
                 return frames

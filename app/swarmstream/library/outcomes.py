@@ -1,18 +1,18 @@
-"""How a run can end other than well, as exceptions."""
+"""Ends of runs that did not succeed, as exceptions."""
 
 from swarmstream.errors import AppError, RunError, error_from_code
 from swarmstream.journal.summary import Summary
 
 
 class RunFailure(Exception):
-    """A run that did not succeed. Its last events were in its stream before this is raised."""
+    """A run did not succeed. Its last events are in its stream by the time this is raised."""
 
     def __init__(self, message: str, *, code: str, elapsed_seconds: float) -> None:
         super().__init__(message)
         self.code = code
         """See docs/wire.md, "Codes"."""
         self.elapsed_seconds = elapsed_seconds
-        """Since the run began; of a turn that failed, since that began."""
+        """Seconds since the run began, or since the turn that failed did."""
 
 
 class Failed(RunFailure):
@@ -23,11 +23,11 @@ class Failed(RunFailure):
     ) -> None:
         super().__init__(message, code=code, elapsed_seconds=elapsed_seconds)
         self.agent = agent
-        """Who failed; None where it was the run itself."""
+        """The name of the agent that failed; None where it was the run itself."""
         self.exception = exception
-        """What went wrong."""
+        """The error, with a class for each code."""
         self.attempts = attempts
-        """How often the model was asked, the last time that it was."""
+        """Number of attempts of the model call that failed."""
 
 
 class TimedOut(RunFailure):
@@ -38,9 +38,9 @@ class TimedOut(RunFailure):
     ) -> None:
         super().__init__(message, code=code, elapsed_seconds=elapsed_seconds)
         self.timeout = timeout
-        """In seconds."""
+        """Seconds."""
         self.active_agents = active_agents
-        """The names of those who were speaking."""
+        """Names of the agents whose turns were going on."""
 
 
 class Cancelled(RunFailure):
@@ -48,10 +48,10 @@ class Cancelled(RunFailure):
 
 
 def last_answer(summary: Summary) -> str:
-    """What the last turn said that did not fail; the run has ended well.
+    """Return the answer of the last turn that succeeded, of a run that did.
 
     Raises:
-        Failed: all of them did.
+        Failed: every turn failed.
     """
     answers = [turn.output for turn in summary.answers if turn.status == "success" and turn.handed_to is None]
     failed = summary.failed_turn
@@ -68,17 +68,17 @@ def last_answer(summary: Summary) -> str:
 
 
 def check_end(summary: Summary) -> None:
-    """Raise what became of a run, if it did not succeed; it has ended.
+    """Check that a run, which has ended, succeeded.
 
     Raises:
-        RunFailure: one of its kinds.
+        Failed, TimedOut, Cancelled: it did not.
     """
     ended, stopped, failed = summary.ended, summary.stopped, summary.failed_turn
     assert ended is not None, "it has ended"
     if ended.status == "success":
         return
     failure = summary.failure
-    assert failure is not None, "whatever is no success has a reason"
+    assert failure is not None, "a run without success has a reason"
     code, message, seconds = failure.code, failure.message, ended.duration_seconds
     if ended.status == "timed_out" and stopped is not None and stopped.timeout_seconds is not None:
         raise TimedOut(

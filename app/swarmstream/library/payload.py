@@ -1,4 +1,4 @@
-"""A request's body, run in this process: what a server would do with it, without one."""
+"""A request's body, run in this process as a server would run it."""
 
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from swarmstream.journal.summary import Summary
-from swarmstream.library.arguments import refusal
-from swarmstream.library.environment import Environment, surroundings
+from swarmstream.library.arguments import invalid_request
+from swarmstream.library.environment import Environment, load_environment
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
 from swarmstream.runs.job import Job, agent_job, swarm_job
@@ -31,28 +31,28 @@ class PayloadRun(AsyncIterator[Frame]):
         self._handle.cancel()
 
     async def aclose(self) -> None:
-        """End the run and let go of it."""
+        """End the run and wait until nothing of it is left."""
         self._handle.cancel()
         await self._frames.aclose()
         await self._handle.closed()
 
 
-def frames_of_payload(payload: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> PayloadRun:
-    """Run the body of a swarm's request, or of an agent's if it has an `agent_config`, in the running event loop.
+def run_payload(payload: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> PayloadRun:
+    """Run a swarm request's body, or an agent request's if it has an `agent_config`, in the running event loop.
 
     Raises:
         AppError: it cannot be run.
     """
-    its = surroundings(environ, hint="")
-    return PayloadRun(RunHandle(_job(payload, its), lambda summary: summary, surroundings=its, environ=environ))
+    env = load_environment(environ, hint="")
+    return PayloadRun(RunHandle(_job(payload, env), lambda summary: summary, env))
 
 
-def _job(payload: Mapping[str, Any], its: Environment) -> Job:
+def _job(payload: Mapping[str, Any], env: Environment) -> Job:
     try:
         if "agent_config" in payload:
             request = AgentRequest.model_validate(payload)
-            return agent_job(request, compile_agent(request, its.registry, its.plan_limits, its.tools), owner="")
+            return agent_job(request, compile_agent(request, env.registry, env.plan_limits, env.tools), owner="")
         request = SwarmRequest.model_validate(payload)
-        return swarm_job(request, compile_swarm(request, its.registry, its.plan_limits, its.tools), owner="")
+        return swarm_job(request, compile_swarm(request, env.registry, env.plan_limits, env.tools), owner="")
     except ValidationError as error:
-        raise refusal(error) from error
+        raise invalid_request(error) from error

@@ -1,20 +1,20 @@
-"""Teams of agents as Python programs have them."""
+"""Teams of agents: one after another, by a flow, or all at once."""
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import orjson
 
 from swarmstream.journal.summary import Summary
-from swarmstream.library.agent import Agent, own_tools
+from swarmstream.library.agent import Agent, function_tools
+from swarmstream.library.callbacks import Callback, with_agent_names, with_details, with_tokens
+from swarmstream.library.definition import Display, LastAnswerResult, ResultT
 from swarmstream.library.environment import Environment
 from swarmstream.library.event_types import TeamEvent
-from swarmstream.library.events import Callback, with_details, with_speakers, with_tokens
-from swarmstream.library.outcomes import last_answer
-from swarmstream.library.runnable import ResultT, Runnable, drawing
+from swarmstream.library.runnable import Runnable
+from swarmstream.library.terminal_view import for_agents, terminal_view
 from swarmstream.runs.job import Job, swarm_job
 from swarmstream.swarm.compile import compile_swarm
 from swarmstream.swarm.payloads import SwarmRequest
@@ -22,11 +22,11 @@ from swarmstream.wire.answers import swarm_answer
 
 logger = logging.getLogger(__name__)
 
-_SAVED = "swarmstream-runs"
+_AUTOSAVE_FOLDER = "swarmstream-runs"
 
 
 class _Workflow(Runnable[ResultT, TeamEvent]):
-    """What all kinds of teams have in common."""
+    """Agents, and the arguments that every kind of team has."""
 
     swarm_type: ClassVar[str]
 
@@ -42,13 +42,15 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
         on_error: Literal["fail", "continue"] = "fail",
         timeout: float | None = None,
     ) -> None:
-        """`max_loops` repeats the whole flow on its growing conversation. `autosave` writes each run's answer to a
-        JSON file in this folder, `swarmstream-runs` if it is True. `show_dashboard` draws all agents on the terminal,
-        live; else those are drawn that are printed by themselves (`print_on`). `rules` stand before every system
-        prompt. `timeout` is in seconds, of a run.
+        """Make a team.
+
+        `max_loops` repeats the whole flow on its growing conversation. `autosave` writes each run's answer to a JSON
+        file in this folder, `swarmstream-runs` if it is True. `show_dashboard` draws all agents on the terminal, live;
+        else those are drawn that are printed by themselves (`print_on`). `rules` stand before every system prompt.
+        `timeout` is in seconds, of a run.
 
         Raises:
-            TypeError: one of the agents is none.
+            TypeError: one of the agents is something else.
         """
         self.agents = list(agents)
         for agent in self.agents:
@@ -64,16 +66,16 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
         self.timeout = timeout
 
     def _fields(self) -> dict[str, Any]:
-        """What a request of this kind has beside what all have."""
+        """Return the request's fields that only this kind of team has."""
         return {}
 
     def _title(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
         return f"[{', '.join(agent.agent_name for agent in self.agents)}]{name}"
 
-    def _job(self, task: str, img: str | None, its: Environment) -> Job:
-        self._folder()  # a task whose answer cannot be saved is not begun
-        given: dict[str, Any] = {
+    def _job(self, task: str, img: str | None, env: Environment) -> Job:
+        self._autosave_folder()  # a task whose answer cannot be saved is not begun
+        optional: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
             "rules": self.rules,
@@ -87,75 +89,72 @@ class _Workflow(Runnable[ResultT, TeamEvent]):
                 "task": task,
                 "max_loops": self.max_loops,
                 "on_error": self.on_error,
-                **{name: value for name, value in given.items() if value is not None},
+                **{name: value for name, value in optional.items() if value is not None},
                 **self._fields(),
             }
         )
-        compiled = compile_swarm(request, its.registry, its.plan_limits, its.tools, own_tools(self.agents))
+        compiled = compile_swarm(request, env.registry, env.plan_limits, env.tools, function_tools(self.agents))
         return swarm_job(request, compiled, owner="")
 
-    def _told(self, callback: Callback) -> Callback:
+    def _adapt_callback(self, callback: Callback) -> Callback:
         return with_details(callback) if any(agent.stream for agent in self.agents) else with_tokens(callback)
 
-    def _audience(self) -> AbstractContextManager[Any] | None:
+    def _display(self) -> Display | None:
         shown = {agent.agent_name for agent in self.agents if self.show_dashboard or agent.is_printed}
         if not shown:
             return None
         live = self.show_dashboard or any(agent.streaming_on for agent in self.agents)
-        picture = drawing(live=live, verbose=any(agent.verbose for agent in self.agents), title=self.name)
-        return picture if len(shown) == len(self.agents) else _only(shown, picture)
+        view = terminal_view(live=live, verbose=any(agent.verbose for agent in self.agents), title=self.name)
+        return view if len(shown) == len(self.agents) else for_agents(shown, view)
 
-    def _learn(self, task: str, summary: Summary) -> None:
-        folder = self._folder()
+    def _on_end(self, task: str, summary: Summary) -> None:
+        folder = self._autosave_folder()
         if folder is None or summary.described is None:
             return
         answer: dict[str, Any] = {"task": task, **swarm_answer(summary)}
         try:
             (folder / f"{summary.described.job_id}.json").write_bytes(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
         except OSError:
-            logger.warning("the answer could not be saved", exc_info=True)  # it is had all the same
+            logger.warning("the answer could not be saved", exc_info=True)  # the run has its result all the same
 
-    def _folder(self) -> Path | None:
-        """Where answers are saved, if they are.
+    def _autosave_folder(self) -> Path | None:
+        """Return the folder for answers, which is made if needed; None if they are not saved.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be made.
         """
         if not self.autosave:
             return None
-        folder = Path(_SAVED if self.autosave is True else self.autosave)
+        folder = Path(_AUTOSAVE_FOLDER if self.autosave is True else self.autosave)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
-class SequentialWorkflow(_Workflow[str]):
-    """Agents that speak one after another, each reading all before it. The result is the last one's answer."""
+class SequentialWorkflow(LastAnswerResult, _Workflow[str]):
+    """A team whose agents take turns, each reading all before it. The result is the last one's answer."""
 
     swarm_type = "SequentialWorkflow"
 
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
 
-
-class AgentRearrange(_Workflow[str]):
-    """Agents that speak as a flow such as `"A, B -> C"` says. The result is the last answer."""
+class AgentRearrange(LastAnswerResult, _Workflow[str]):
+    """A team whose agents take turns in the order of a flow such as `"A, B -> C"`. The result is the last answer."""
 
     swarm_type = "AgentRearrange"
 
-    def __init__(self, agents: Sequence[Agent], flow: str, **more: Any) -> None:
-        """`flow` is stages joined by `->`, a stage is names joined by `,`. For the rest see `SequentialWorkflow`."""
-        super().__init__(agents, **more)
+    def __init__(self, agents: Sequence[Agent], flow: str, **options: Any) -> None:
+        """Make a team. `flow` is stages joined by `->`, a stage is names joined by `,`.
+
+        The other arguments are those of `SequentialWorkflow`.
+        """
+        super().__init__(agents, **options)
         self.flow = flow
 
     def _fields(self) -> dict[str, Any]:
         return {"rearrange_flow": self.flow}
 
-    def _result(self, summary: Summary) -> str:
-        return last_answer(summary)
-
 
 class ConcurrentWorkflow(_Workflow[list[dict[str, str]]]):
-    """Agents that all work on the task at once. Callbacks are called with `(agent, chunk, is_final)`.
+    """A team whose agents all work on the task at once. Callbacks are called with `(agent, chunk, is_final)`.
 
     The result is every answer, `[{"role", "content"}]`, in the agents' order; with `on_error="continue"`, one that
     failed has the code in `error`.
@@ -168,24 +167,5 @@ class ConcurrentWorkflow(_Workflow[list[dict[str, str]]]):
         failed = {number: {"error": failure.code} for number, failure in summary.failures.items()}
         return [{"role": turn.agent, "content": turn.output, **failed.get(turn.turn, {})} for turn in answers]
 
-    def _told(self, callback: Callback) -> Callback:
-        return with_speakers(callback)
-
-
-class _Chosen:
-    """A picture that some agents are left out of."""
-
-    def __init__(self, agents: set[str], picture: Any) -> None:
-        self._agents = agents
-        self._picture = picture
-
-    def show(self, frame: Mapping[str, Any]) -> None:
-        agent = frame["data"].get("agent")
-        if agent is None or agent in self._agents:
-            self._picture.show(frame)
-
-
-@contextmanager
-def _only(agents: set[str], picture: AbstractContextManager[Any]) -> Generator[_Chosen]:
-    with picture as drawn:
-        yield _Chosen(agents, drawn)
+    def _adapt_callback(self, callback: Callback) -> Callback:
+        return with_agent_names(callback)

@@ -1,1 +1,1 @@
-"""Runs as people watch them on a terminal: a reading of the wire's frames."""
+"""Views of a run on a terminal or in a pipe, made of the wire's frames."""

@@ -1,4 +1,4 @@
-"""The last answer of a run and nothing else, for pipes and files."""
+"""A run's last answer alone, for pipes and files."""
 
 import json
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from swarmstream.terminal.totals import Totals
 
 
 class LastAnswer:
-    """Writes the answer that the last agent gave, once the run has ended; whatever else there is to say is a note."""
+    """Writes the last agent's answer once the run has ended; warnings, errors and totals go to `notes`."""
 
     def __init__(self, stream: TextIO, notes: TextIO) -> None:
         self._stream = stream
         self._notes = notes
-        self._tally = Totals()
+        self._totals = Totals()
 
     def __enter__(self) -> Self:
         return self
 
     def show(self, frame: Mapping[str, Any]) -> None:
-        """Take a frame in.
+        """Write what a frame brings.
 
         Raises:
-            OSError: nobody reads the stream any more.
+            OSError: the stream is closed at the other end.
         """
         event, data = frame["event"], frame["data"]
-        self._tally.observe(event, data)
+        self._totals.observe(event, data)
         if event == "metadata":
             for warning in data.get("warnings") or ():
                 self._notes.write(f"[warning: {one_line(warning, 200)}]\n")
@@ -40,7 +40,7 @@ class LastAnswer:
                 text = clean(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
                 self._stream.write(text if text.endswith("\n") else f"{text}\n")
                 self._stream.flush()
-            self._notes.write(f"[{self._tally.line()}]\n")
+            self._notes.write(f"[{self._totals.line()}]\n")
 
     def __exit__(self, *_: object) -> None:
         pass

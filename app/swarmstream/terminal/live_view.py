@@ -1,4 +1,4 @@
-"""The live picture of a run: a panel for each turn, drawn by a thread of its own so that frames are never kept waiting.
+"""The live view of a run: a panel for each turn, drawn by a thread of its own so that no frame waits for the terminal.
 
 Rich is imported with this module; import it where something is drawn.
 """
@@ -14,18 +14,18 @@ from rich.live import Live
 from rich.text import Text
 
 from swarmstream.terminal import phrases
-from swarmstream.terminal.drawing import characters_shown, glimpse, live_area, whole_panel
+from swarmstream.terminal.drawing import characters_shown, live_area, snapshot, whole_panel
 from swarmstream.terminal.panels import Panel, Panels
 from swarmstream.terminal.sanitize import one_line
 from swarmstream.terminal.totals import Totals
 
 _REDRAW_SECONDS = 1 / 12
 _CLOCK_SECONDS = 1.0
-"""How often the picture of a silent run is drawn: it shows seconds."""
+"""Between two drawings of a silent run, whose seconds are shown."""
 
 
 class LiveView:
-    """Draws a run within a `with` block: what goes on in a live area, what has ended above it, for good.
+    """Draws a run within a `with` block: turns that go on in a live area, those that have ended above it, for good.
 
     With `live=False`, or where the console is no terminal, each turn is drawn when it has ended. Leaving the block
     gives the terminal back, whatever happened; a turn that has not ended is then drawn as far as it came.
@@ -39,11 +39,10 @@ class LiveView:
         self._heading = title
         self._headed = False
         self._panels = Panels()
-        self._tally = Totals()
-        self._above: list[RenderableType] = []
-        """Lines that wait to be printed."""
-        self._drawn: list[Panel] = []
-        self._shown_at = time.monotonic()
+        self._totals = Totals()
+        self._pending: list[RenderableType] = []
+        """Lines to be printed above the live area."""
+        self._frame_at = time.monotonic()
         self._area: Live | None = None
         if live and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._area = Live(
@@ -52,17 +51,17 @@ class LiveView:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._leaving = threading.Event()
-        self._artist = threading.Thread(target=self._draw_until_left, name="picture", daemon=True)
+        self._drawing = threading.Thread(target=self._draw_until_left, name="live view", daemon=True)
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
         if self._area is not None:
             self._area.start()
-            self._artist.start()
+            self._drawing.start()
         return self
 
     def show(self, frame: Mapping[str, Any]) -> None:
-        """Take a frame in; it is drawn within a twelfth of a second.
+        """Take a frame, to be drawn within a twelfth of a second.
 
         Raises:
             OSError: the terminal is gone.
@@ -71,13 +70,13 @@ class LiveView:
             raise self._failure
         event, data = frame["event"], frame["data"]
         with self._lock:
-            self._tally.observe(event, data)
+            self._totals.observe(event, data)
             self._panels.observe(event, data)
-            self._shown_at = time.monotonic()
+            self._frame_at = time.monotonic()
             if event == "metadata":
                 self._describe(data)
             elif event == "error" and "turn" not in data:
-                self._above.append(Text(f"Error: {phrases.failure(data)}", style="red"))
+                self._pending.append(Text(f"Error: {phrases.failure(data)}", style="red"))
             ended = [] if self._area is not None else self._panels.take_ended()
         if self._area is not None:
             self._changed.set()
@@ -91,25 +90,25 @@ class LiveView:
             try:
                 self._leaving.set()
                 self._changed.set()
-                self._artist.join()
+                self._drawing.join()
             finally:
                 self._area.stop()
         if self._failure is not None:
             if error is None:
                 raise self._failure
             return
-        if not self._tally.begun or isinstance(error, OSError):
+        if not self._totals.begun or isinstance(error, OSError):
             return
         self._print(self._panels.take_all())
-        self._console.print(Text(self._tally.line(), style="bold"))
+        self._console.print(Text(self._totals.line(), style="bold"))
 
     def _describe(self, metadata: Mapping[str, Any]) -> None:
         name = metadata.get("swarm_name") or metadata.get("name")
         heading = self._heading or (one_line(name, phrases.NAME_LENGTH) if name else None)
         if heading:
-            self._above.append(Text(heading, style="bold"))
+            self._pending.append(Text(heading, style="bold"))
         for warning in metadata.get("warnings") or ():
-            self._above.append(Text(f"Warning: {one_line(warning, phrases.NAME_LENGTH * 2)}", style="yellow"))
+            self._pending.append(Text(f"Warning: {one_line(warning, phrases.NAME_LENGTH * 2)}", style="yellow"))
 
     def _draw_until_left(self) -> None:
         try:
@@ -118,7 +117,7 @@ class LiveView:
                 self._changed.clear()
                 self._draw()
                 self._leaving.wait(_REDRAW_SECONDS)
-        except BaseException as failure:  # a thread's end: `show` and `__exit__` raise it where somebody hears
+        except BaseException as failure:  # ends the thread; `show` and `__exit__` raise it in the caller's
             self._failure = failure
 
     def _draw(self) -> None:
@@ -127,20 +126,22 @@ class LiveView:
         with self._lock:
             ended = self._panels.take_ended_stages()
             now_ms = self._now_ms()
-            glimpses = [glimpse(panel, now_ms, characters=characters, verbose=self._verbose) for panel in self._panels]
-        self._area.update(live_area(glimpses, self._console) if glimpses else Group())
+            snapshots = [
+                snapshot(panel, now_ms, characters=characters, verbose=self._verbose) for panel in self._panels
+            ]
+        self._area.update(live_area(snapshots, self._console) if snapshots else Group())
         self._print(ended)
         self._area.refresh()
 
     def _print(self, ended: list[Panel]) -> None:
-        """Write what stays, above the live area if there is one."""
+        """Print pending lines and ended panels, above the live area if there is one."""
         with self._lock:
-            lines, self._above = self._above, []
+            lines, self._pending = self._pending, []
         width = self._console.width
         drawn = [whole_panel(panel, self._now_ms(), verbose=self._verbose, width=width) for panel in ended]
         if lines or drawn:
             self._console.print(Group(*lines, *drawn))
 
     def _now_ms(self) -> float:
-        """The run's clock, which frames tell, now."""
-        return self._panels.t_ms + (time.monotonic() - self._shown_at) * 1000
+        """Return the time on the run's clock: the last frame's, and the time since that came."""
+        return self._panels.t_ms + (time.monotonic() - self._frame_at) * 1000

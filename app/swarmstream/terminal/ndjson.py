@@ -1,4 +1,4 @@
-"""A run as JSON lines, for other programs."""
+"""A run as JSON lines, for programs."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,11 @@ class JsonLines:
         return self
 
     def show(self, frame: Mapping[str, Any]) -> None:
+        """Write a frame.
+
+        Raises:
+            OSError: the stream is closed at the other end.
+        """
         line = {"id": frame.get("id"), "event": frame["event"], "data": frame["data"]}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()

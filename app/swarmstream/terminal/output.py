@@ -1,4 +1,4 @@
-"""Which reading of a run suits a stream."""
+"""Choice of a view for a stream."""
 
 import os
 from typing import TYPE_CHECKING, TextIO
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from swarmstream.terminal.live_view import LiveView
 
 
-def picture_for(
+def view_for(
     stream: TextIO,
     *,
     live: bool = True,
@@ -17,14 +17,15 @@ def picture_for(
     title: str | None = None,
     notes: TextIO | None = None,
 ) -> "LiveView | PlainText":
-    """Panels on a terminal, plain text everywhere else: in files, pipes, and on terminals that can only print
-    (`TERM=dumb`). With `NO_COLOR` the panels have no colours. In files and pipes, what the run came to goes to `notes`
-    if that is given."""
+    """Return panels for a terminal, plain text for files, pipes, and terminals that can only print (`TERM=dumb`).
+
+    With `NO_COLOR` the panels have no colours. In files and pipes, the run's totals go to `notes` if that is given.
+    """
     if not stream.isatty():
         return PlainText(stream, verbose=verbose, title=title, notes=notes)
     if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return PlainText(stream, verbose=verbose, title=title)
-    # Rich takes a tenth of a second to import; who writes plain text does without.
+    # Rich takes a tenth of a second to import, and plain text does without.
     from rich.console import Console
 
     from swarmstream.terminal.live_view import LiveView

@@ -1,114 +1,79 @@
-"""What a run's frames say of its turns: the state behind the picture, without a terminal."""
+"""The state of a live view: a panel for each turn, made of the run's frames."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from swarmstream.terminal import phrases
-from swarmstream.terminal.phrases import number
-from swarmstream.terminal.sanitize import Cleaner, clean
+from swarmstream.terminal.phrases import MAX_OUTPUT, number
+from swarmstream.terminal.sanitize import Cleaner, clean, one_line
+from swarmstream.terminal.segments import Kind, Segment, Segments
 
 State: TypeAlias = Literal["thinking", "speaking", "calling", "done", "failed", "cancelled"]
-Kind: TypeAlias = Literal["text", "reasoning", "tool", "note", "error"]
 Place: TypeAlias = tuple[int, int, int]
-"""Task, loop and stage: turns of one place speak at once."""
+"""Task, loop and stage: turns of one place go on at once."""
 
 _ENDED: dict[object, State] = {"success": "done", "failed": "failed", "cancelled": "cancelled"}
-
-
-@dataclass(slots=True)
-class Segment:
-    """What a turn did at one point: text that grows by its deltas, or a line about something else."""
-
-    kind: Kind
-    parts: list[str]
+"""The state of a panel by the status of its turn."""
 
 
 @dataclass(slots=True)
 class Panel:
-    """One turn. Texts are clean; times are milliseconds since the run began."""
+    """A turn. Texts are clean; times are milliseconds since the run began."""
 
     turn: int
     agent: str
     place: Place = (0, 1, 1)
     state: State = "thinking"
-    passages: list[Segment] = field(default_factory=list[Segment])
+    segments: Segments = field(default_factory=Segments)
     began_ms: float = 0
     ended: bool = False
     tool: str = ""
-    """The one that is called, and how far it has come."""
+    """The tool that is called, and its progress."""
     usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0
-    """How long the turn took, once it has ended."""
-    _deltas: int = 0
-    _speaking_ms: float = 0
+    """The turn's duration; 0 until it has ended."""
+    _delta_count: int = 0
+    _delta_ms: float = 0
+    """Time between deltas; what a tool took does not count."""
     _last_delta_ms: float | None = None
     _cleaners: dict[Kind, Cleaner] = field(default_factory=dict[Kind, Cleaner])
     _calls: dict[object, tuple[str, Segment]] = field(default_factory=dict[object, tuple[str, Segment]])
 
     @property
-    def tokens_a_second(self) -> float | None:
-        """Of the whole turn by its usage, once that is known; until then, deltas while it speaks."""
+    def tokens_per_second(self) -> float | None:
+        """The whole turn's speed by its usage, once that is known; until then, that of its deltas."""
         if self.usage and self.seconds:
             return number(self.usage, "output_tokens") / self.seconds
-        return self._deltas * 1000 / self._speaking_ms if self._speaking_ms else None
+        return self._delta_count * 1000 / self._delta_ms if self._delta_ms else None
 
-    def tail(self, characters: int, *, verbose: bool) -> list[tuple[Kind, str]]:
-        """The last of its passages, with at least so many characters if there are as many."""
-        found: list[tuple[Kind, str]] = []
-        for passage in reversed(self.passages):
-            if characters <= 0:
-                break
-            if passage.kind == "reasoning" and not verbose:
-                continue
-            parts: list[str] = []
-            for part in reversed(passage.parts):
-                parts.append(part[-characters:])
-                characters -= len(parts[-1])
-                if characters <= 0:
-                    break
-            found.append((passage.kind, "".join(reversed(parts))))
-        return found[::-1]
-
-    def record(self, *, verbose: bool) -> list[tuple[Kind, str]]:
-        """All of its passages."""
-        return [
-            (passage.kind, "".join(passage.parts))
-            for passage in self.passages
-            if verbose or passage.kind != "reasoning"
-        ]
-
-    def say(self, kind: Literal["text", "reasoning"], content: str, t_ms: float) -> None:
-        """A delta."""
+    def append(self, kind: Literal["text", "reasoning"], content: str, t_ms: float) -> None:
+        """Append a delta."""
         self.state = "speaking" if kind == "text" else "thinking"
         if self._last_delta_ms is not None:
-            self._deltas += 1
-            self._speaking_ms += max(0, t_ms - self._last_delta_ms)
+            self._delta_count += 1
+            self._delta_ms += max(0, t_ms - self._last_delta_ms)
         self._last_delta_ms = t_ms
         cleaner = self._cleaners.get(kind) or self._cleaners.setdefault(kind, Cleaner())
-        self._append(kind, cleaner.feed(content))
+        self.segments.append(kind, cleaner.feed(content))
 
-    def call(self, data: Mapping[str, Any]) -> None:
-        """A tool is called."""
-        passage = self.note("tool", phrases.call_begun(data))
-        self._calls[data.get("tool_call_id")] = phrases.tool_of(data), passage
-        self._look_what_is_called()
+    def begin_call(self, data: Mapping[str, Any]) -> None:
+        """Add a line for a `tool_start`."""
+        segment = self.note("tool", phrases.call_begun(data))
+        self._calls[data.get("tool_call_id")] = phrases.tool_of(data), segment
+        self._update_calls()
 
-    def answer(self, data: Mapping[str, Any]) -> None:
-        """A tool has answered: on the line of its call."""
-        _, passage = self._calls.pop(data.get("tool_call_id"), None) or ("", self.note("tool", ""))
-        passage.parts.append(f" → {phrases.call_ended(data)}")
+    def end_call(self, data: Mapping[str, Any]) -> None:
+        """Add the result of a `tool_end` to the line of its call."""
+        _, segment = self._calls.pop(data.get("tool_call_id"), None) or ("", self.note("tool", ""))
+        segment.parts.append(f" → {phrases.call_ended(data)}")
         if data.get("is_error"):
-            passage.kind = "error"
-        self._look_what_is_called()
-
-    def progress(self, data: Mapping[str, Any]) -> None:
-        """A tool has come so far."""
-        self.tool = phrases.progress(data)
+            segment.kind = "error"
+        self._update_calls()
 
     def restart(self, data: Mapping[str, Any]) -> None:
-        """After a crash the turn begins again: what it did before does not count."""
-        self.passages.clear()
+        """Begin again after a crash: what the turn did before does not count."""
+        self.segments.clear()
         self._cleaners.clear()
         self._calls.clear()
         self._last_delta_ms = None
@@ -116,12 +81,13 @@ class Panel:
         self.note("note", phrases.restarted(data))
 
     def end(self, data: Mapping[str, Any]) -> None:
+        """Take the turn's end from its `agent_end`."""
         for kind, cleaner in self._cleaners.items():
-            self._append(kind, cleaner.end())
+            self.segments.append(kind, cleaner.end())
         output = data.get("output")
-        if output and not any(passage.kind == "text" for passage in self.passages):
-            self._append("text", clean(output if isinstance(output, str) else phrases.one_line(output, 10_000)))
-        for line in phrases.calls_for_the_caller(data):
+        if output and "text" not in self.segments:
+            self.segments.append("text", clean(output if isinstance(output, str) else one_line(output, MAX_OUTPUT)))
+        for line in phrases.client_tool_calls(data):
             self.note("tool", f"{line} → for you to execute")
         self.state = _ENDED.get(data.get("status"), "done")
         self.usage = data.get("usage") or {}
@@ -129,19 +95,11 @@ class Panel:
         self.ended = True
 
     def note(self, kind: Kind, line: str) -> Segment:
-        """A line that is no text of the model's."""
+        """Add a line that is no text of the model's."""
         self._last_delta_ms = None
-        self.passages.append(Segment(kind, [line]))
-        return self.passages[-1]
+        return self.segments.add(kind, line)
 
-    def _append(self, kind: Kind, text: str) -> None:
-        if not text:
-            return
-        if not self.passages or self.passages[-1].kind != kind:
-            self.passages.append(Segment(kind, []))
-        self.passages[-1].parts.append(text)
-
-    def _look_what_is_called(self) -> None:
+    def _update_calls(self) -> None:
         if self._calls:
             self.state = "calling"
             *others, (self.tool, _) = self._calls.values()
@@ -152,33 +110,34 @@ class Panel:
 
 
 class Panels:
-    """The turns of a run that have not been taken away, by their numbers; frames are observed in their order."""
+    """The panels of a run, in the order of their turns, until they are taken; frames are observed in their order."""
 
     def __init__(self) -> None:
         self._panels: dict[int, Panel] = {}
         self.t_ms: float = 0
-        """Of the last frame."""
+        """Time of the last frame."""
 
     def __iter__(self) -> Iterator[Panel]:
         return iter(self._panels.values())
 
     def observe(self, event: str, data: Mapping[str, Any]) -> None:
+        """Bring the turn that a frame is about up to date."""
         self.t_ms = max(self.t_ms, number(data, "t"))
         if "turn" not in data:
             return
         panel = self._panels.get(data["turn"]) or self._begin(data)
         match event:
             case "chunk":
-                panel.say("text", data.get("content", ""), self.t_ms)
+                panel.append("text", data.get("content", ""), self.t_ms)
             case "reasoning":
-                panel.say("reasoning", data.get("content", ""), self.t_ms)
+                panel.append("reasoning", data.get("content", ""), self.t_ms)
             case "tool_start":
-                panel.call(data)
+                panel.begin_call(data)
             case "tool_end":
-                panel.answer(data)
+                panel.end_call(data)
             case "custom":
                 if data.get("name") == "progress":
-                    panel.progress(data)
+                    panel.tool = phrases.progress(data)
                 for line in phrases.custom(data):
                     panel.note("note", line)
             case "turn_restart":
@@ -191,15 +150,16 @@ class Panels:
                 pass
 
     def take_ended(self) -> list[Panel]:
-        """The turns that have ended, in their order; they are forgotten here."""
+        """Remove and return the panels of turns that have ended."""
         return self._take([panel for panel in self._panels.values() if panel.ended])
 
     def take_ended_stages(self) -> list[Panel]:
-        """As `take_ended`, of stages in which nobody speaks any more."""
+        """Remove and return the panels of stages in which every turn has ended."""
         going_on = {panel.place for panel in self._panels.values() if not panel.ended}
         return self._take([panel for panel in self._panels.values() if panel.place not in going_on])
 
     def take_all(self) -> list[Panel]:
+        """Remove and return all panels."""
         return self._take(list(self._panels.values()))
 
     def _take(self, panels: list[Panel]) -> list[Panel]:
@@ -209,6 +169,6 @@ class Panels:
 
     def _begin(self, data: Mapping[str, Any]) -> Panel:
         place = (int(number(data, "task_index")), int(number(data, "loop")), int(number(data, "stage")))
-        panel = Panel(data["turn"], phrases.name_of(data), place, began_ms=self.t_ms)
+        panel = Panel(data["turn"], phrases.agent_of(data), place, began_ms=self.t_ms)
         self._panels[panel.turn] = panel
         return panel

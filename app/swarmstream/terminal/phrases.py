@@ -1,4 +1,4 @@
-"""What happens in a run besides text, in one line each."""
+"""Descriptions of a run's events in one line each, as every view shows them."""
 
 import json
 from collections.abc import Mapping
@@ -7,18 +7,20 @@ from typing import Any, cast
 from swarmstream.terminal.sanitize import one_line
 
 NAME_LENGTH = 100
+MAX_OUTPUT = 10_000
+"""Characters that are shown of an answer that is no text."""
 _LINE_LENGTH = 200
 _TITLE_LENGTH = 80
 _FIGURE_LENGTH = 12
 
 
-def name_of(data: Mapping[str, Any]) -> str:
-    """The agent that a frame is about."""
+def agent_of(data: Mapping[str, Any]) -> str:
+    """The name of the agent that a frame is about."""
     return one_line(data.get("agent", "?"), NAME_LENGTH)
 
 
 def tool_of(data: Mapping[str, Any]) -> str:
-    """The tool that a frame is about."""
+    """The name of the tool that a frame is about."""
     return one_line(data.get("tool", "?"), NAME_LENGTH)
 
 
@@ -38,8 +40,8 @@ def call_ended(data: Mapping[str, Any]) -> str:
     return f"{failed}{shown} ({number(data, 'duration'):.1f} s)"
 
 
-def calls_for_the_caller(data: Mapping[str, Any]) -> list[str]:
-    """The calls that a turn ended with, for whoever posted the run to execute: OpenAI's shape."""
+def client_tool_calls(data: Mapping[str, Any]) -> list[str]:
+    """Describe the calls of client tools that a turn ended with, which are in OpenAI's shape."""
     lines: list[str] = []
     for call in data.get("tool_calls") or ():
         function = call.get("function", call)
@@ -48,9 +50,9 @@ def calls_for_the_caller(data: Mapping[str, Any]) -> list[str]:
 
 
 def custom(data: Mapping[str, Any]) -> list[str]:
-    """What a tool or the autonomous loop wrote to the stream; a tool's progress is a state and no line."""
-    name, told = one_line(data.get("name", "?"), NAME_LENGTH), data.get("data")
-    fields = _fields(told)
+    """Describe what a tool or the autonomous loop wrote to the stream; a tool's progress has no line."""
+    name, written = one_line(data.get("name", "?"), NAME_LENGTH), data.get("data")
+    fields = _fields(written)
     match name:
         case "progress":
             return []
@@ -67,14 +69,14 @@ def custom(data: Mapping[str, Any]) -> list[str]:
             status = one_line(fields.get("status", "?"), NAME_LENGTH)
             return [f"subtask {one_line(fields.get('id', '?'), NAME_LENGTH)} {status}"]
         case _:
-            return [f"{name}: {one_line(_json(told), _LINE_LENGTH)}"]
+            return [f"{name}: {one_line(_json(written), _LINE_LENGTH)}"]
 
 
 def progress(data: Mapping[str, Any]) -> str:
-    """`search 3/10`: how far a tool says that it has come."""
+    """`search 3/10`."""
     fields = _fields(data.get("data"))
-    of = "" if fields.get("total") is None else f"/{one_line(fields['total'], _FIGURE_LENGTH)}"
-    return f"{tool_of(fields)} {one_line(fields.get('done', '?'), _FIGURE_LENGTH)}{of}"
+    total = "" if fields.get("total") is None else f"/{one_line(fields['total'], _FIGURE_LENGTH)}"
+    return f"{tool_of(fields)} {one_line(fields.get('done', '?'), _FIGURE_LENGTH)}{total}"
 
 
 def failure(data: Mapping[str, Any]) -> str:
@@ -83,6 +85,7 @@ def failure(data: Mapping[str, Any]) -> str:
 
 
 def restarted(data: Mapping[str, Any]) -> str:
+    """`begins again (attempt 2); …`."""
     attempt = one_line(data.get("attempt", "?"), _FIGURE_LENGTH)
     return f"begins again (attempt {attempt}); what it said before does not count"
 
@@ -93,14 +96,14 @@ def tokens(count: float, *, estimated: bool = False) -> str:
 
 
 def usd(cost: float, *, priced: bool = True) -> str:
-    """`$0.0012`; what is known of it where some model has no price."""
+    """`$0.0012`; `at least $0.0012` where some model has no price."""
     if not priced:
         return f"at least {usd(cost)}" if cost else "price unknown"
     return "$0" if not cost else f"${cost:.6f}" if cost < 0.01 else f"${cost:.4f}"
 
 
 def number(data: Mapping[str, Any], name: str) -> float:
-    """A figure of a frame; 0 where there is none."""
+    """Return a figure of a frame; 0 where there is none."""
     value = data.get(name)
     return value if isinstance(value, int | float) else 0
 

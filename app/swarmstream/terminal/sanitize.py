@@ -1,14 +1,14 @@
-"""Text of models made safe for a terminal: no control character of theirs reaches it, every other one does."""
+"""Untrusted text made safe for a terminal: control characters are taken out, everything else stays."""
 
 import re
 
 from swarmstream.unicode import replace_lone_surrogates
 
 _LONGEST_SEQUENCE = 256
-"""Characters; what claims to be longer is no escape sequence."""
+"""Characters; anything longer is not taken for an escape sequence."""
 
 _SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""C0 and C1 without tab and line feed; what turns the reading direction of all that follows; half surrogate pairs."""
+"""C0 and C1 without tab and line feed; characters that turn the direction of reading; half surrogate pairs."""
 
 _SEQUENCE = re.compile(
     rf"(?:\x1b\[|\x9b)[0-?]{{0,{_LONGEST_SEQUENCE}}}[ -/]{{0,{_LONGEST_SEQUENCE}}}[@-~]"
@@ -27,8 +27,7 @@ _BEGUN = re.compile(
 
 
 class Cleaner:
-    """Takes control characters and escape sequences out of a text that comes in deltas, also where a sequence is cut
-    in two."""
+    """Takes control characters and escape sequences out of a text that comes in deltas, even if they cut one in two."""
 
     __slots__ = ("_held",)
 
@@ -36,7 +35,7 @@ class Cleaner:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """What of the text can be shown now."""
+        """Return the part of the text that can be shown now."""
         if not self._held and not _SUSPECT.search(text):
             return text
         text = self._held + text
@@ -45,18 +44,18 @@ class Cleaner:
         return _clean(text[: begun.start()] if begun else text)
 
     def end(self) -> str:
-        """What was kept back and turned out to be no sequence."""
+        """Return the rest, which was held back as the beginning of a sequence."""
         held, self._held = self._held, ""
         return _clean(held)
 
 
 def clean(text: str) -> str:
-    """A whole text, as `Cleaner` would let it pass."""
+    """Clean a whole text."""
     return _clean(text) if _SUSPECT.search(text) else text
 
 
 def one_line(value: object, limit: int) -> str:
-    """Somebody else's word as part of a line of ours, cut to so many characters."""
+    """Return an untrusted value as part of a line, cut to `limit` characters."""
     text = " ".join(clean(str(value)[: limit * 4]).split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

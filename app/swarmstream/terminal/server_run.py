@@ -1,4 +1,4 @@
-"""A run on a server, read frame by frame as JSON lines."""
+"""A run on a server, posted and read over HTTP as JSON lines."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -16,18 +16,18 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 
 
 class ServerError(Exception):
-    """The server cannot be reached, refused the run, or broke its stream off; the text is for people."""
+    """The server cannot be reached, refused the run, or broke its stream off; the message is for people."""
 
     def __init__(self, detail: str, *, wants_key: bool = False) -> None:
-        """With `wants_key`, the server knows no such key as it was given, if any."""
+        """`wants_key`: the server does not know the key, or was given none."""
         super().__init__(detail)
         self.wants_key = wants_key
 
 
 class ServerRun:
-    """The frames of a run that is posted to a server with the first of them; `aclose` ends the connection.
+    """The frames of a run. It is posted when the first one is asked for; `aclose` ends the connection.
 
-    Without its connection, the run is the server's business: `on_disconnect` decides.
+    What becomes of the run without its connection is decided by its `on_disconnect`.
     """
 
     def __init__(self, server: str, key: str | None, payload: Mapping[str, Any]) -> None:
@@ -42,18 +42,18 @@ class ServerRun:
         self._frames: AsyncGenerator[dict[str, Any]] | None = None
         self._job_id = ""
         self._reading = CancelScope()
-        self._given_up = False
+        self._has_given_up = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> dict[str, Any]:
-        """The next frame.
+        """Return the next frame.
 
         Raises:
-            ServerError: there is none, and the run has not ended.
+            ServerError: the run has not ended, and there is no next frame.
         """
-        if self._given_up:
+        if self._has_given_up:
             raise StopAsyncIteration
         with CancelScope() as self._reading:
             try:
@@ -70,7 +70,7 @@ class ServerRun:
         raise StopAsyncIteration
 
     async def cancel(self) -> None:
-        """Ask the server to end the run. Where it does not know how to, the frames stop."""
+        """Ask the server to end the run. The frames stop if it cannot."""
         assert self._http is not None
         try:
             answer = await self._http.post(f"/v1/runs/{quote(self._job_id, safe='')}/cancel")
@@ -78,7 +78,7 @@ class ServerRun:
         except httpx.RequestError:
             cancelled = False
         if not cancelled:
-            self._given_up = True
+            self._has_given_up = True
             self._reading.cancel()
 
     async def aclose(self) -> None:
@@ -101,7 +101,7 @@ class ServerRun:
 
 
 async def _frames(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
-    """One object a line, however long; heartbeats are white space."""
+    """Yield one frame for each line, of any length; heartbeats are white space between them."""
     try:
         held: list[bytes] = []
         async for content in response.aiter_bytes():
@@ -125,7 +125,7 @@ def _frame(line: bytes) -> dict[str, Any]:
 
 
 async def _refusal(response: httpx.Response) -> str:
-    """What a problem's body says (RFC 9457), field by field."""
+    """Return the text of a problem (RFC 9457), with a line for each field that is wrong."""
     status = f"{response.status_code} {response.reason_phrase}".strip()
     body = bytearray()
     async for content in response.aiter_bytes():

@@ -1,4 +1,4 @@
-"""What a run has come to, in one line: its status, tokens, cost, seconds."""
+"""A run's totals in one line: status, tokens, cost, seconds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from swarmstream.terminal.sanitize import one_line
 
 
 class Totals:
-    """The run's figures as its frames so far tell them: the sum of ended turns, until the run's own are there."""
+    """Figures of the frames so far: the sum of ended turns, until the run's own `usage` comes."""
 
     def __init__(self) -> None:
         self.status: str | None = None
-        """Of `end`; None until it is there."""
+        """The run's status; None before its `end`."""
         self.begun = False
         self._tokens = 0.0
         self._cost_usd = 0.0
@@ -21,9 +21,10 @@ class Totals:
         self._seconds = 0.0
         self._failed_agents: list[str] = []
         self._deltas: dict[int, int] = {}
-        """Of each turn that goes on: about its tokens."""
+        """Deltas of each turn that goes on: about its tokens."""
 
     def observe(self, event: str, data: Mapping[str, Any]) -> None:
+        """Add a frame."""
         self.begun = True
         self._seconds = number(data, "t") / 1000
         match event:

@@ -1,4 +1,4 @@
-"""Watching a run from its first frame to its last, with Ctrl-C in the user's hand."""
+"""Watching a run from its first frame to its last, which Ctrl-C may cancel."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import anyio
 from anyio import CancelScope, create_task_group, open_signal_receiver
 
 _LAST_FRAMES_SECONDS = 5.0
-"""How long a cancelled run may take to its `end`."""
+"""For a cancelled run to reach its `end`."""
 _CLOSE_SECONDS = 2.0
 
 
@@ -21,20 +21,20 @@ class Frames(Protocol):
     async def __anext__(self) -> Mapping[str, Any]: ...
 
     async def cancel(self) -> None:
-        """End the run. The frames go on to its `end`; where nobody can be asked to end it, they stop."""
+        """End the run. The frames go on to its `end`, or stop where it cannot be asked for."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of the run, wherever it stands."""
+        """Close the connection to the run, if it has one."""
         ...
 
 
 @dataclass(slots=True)
 class Watched:
-    """How it went."""
+    """The outcome of `watch`."""
 
     status: str | None = None
-    """Of `end`; None if that was not seen."""
+    """The run's status; None if its `end` was not seen."""
     stopped_by: int | None = None
     """The signal that came first."""
     begun: bool = False
@@ -43,8 +43,14 @@ class Watched:
 async def watch(
     frames: Frames, show: Callable[[Mapping[str, Any]], None], on_cancel: Callable[[], None] = lambda: None
 ) -> Watched:
-    """Show every frame. Ctrl-C or SIGTERM cancels the run, and its last frames are shown; a second one, or one before
-    the first frame, leaves at once. What `show` or the frames raise comes in an exception group."""
+    """Show every frame.
+
+    Ctrl-C or SIGTERM cancels the run, and its last frames are shown; a second one, or one before the first frame,
+    leaves at once.
+
+    Raises:
+        BaseExceptionGroup: of what `show` or the frames raised.
+    """
     watched = Watched()
 
     async def stop_at_signals(scope: CancelScope) -> None:
