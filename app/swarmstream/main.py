@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from swarmstream import __version__
 from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
-from swarmstream.api.auth import KeyRing, owner_of
+from swarmstream.api.auth import KeyRing, owner_name
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi import describe
@@ -136,5 +136,5 @@ def tool_grants(settings: Settings) -> ToolPolicy:
         given = {key.get_secret_value() for key in keys}
         if not given <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
-        callers[tool] = {owner_of(key) for key in given}
+        callers[tool] = {owner_name(key) for key in given}
     return ToolPolicy(operators.box, operators.hosts, callers)

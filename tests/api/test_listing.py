@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.responses import StreamingResponse
 
-from swarmstream.api.auth import owner_of
+from swarmstream.api.auth import owner_name
 from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
 from swarmstream.errors import StorageUnavailable
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 MEGABYTE = 1_000_000
 
 
-async def add_run(journal: Journal, job_id: str, output: str, *, owner: str = owner_of(KEY)) -> None:
+async def add_run(journal: Journal, job_id: str, output: str, *, owner: str = owner_name(KEY)) -> None:
     """A finished run that has this for its output."""
     now = datetime.now(UTC)
     log = await journal.submit(RunRecord(job_id, owner, "swarm", now), on_cancel=lambda: None)
@@ -113,8 +113,8 @@ async def test_a_run_that_goes_while_its_page_is_written_is_left_out(journal: Jo
     async with serving(journal=journal):
         for number in range(4):
             await add_run(journal, f"run-{number}", "x" * 100_000)
-        listing = Listing(journal, owner_of(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_of(KEY)))
+        listing = Listing(journal, owner_name(KEY), "ids", _only_id, _only_more)
+        response = await listing.response(await journal.list(owner_name(KEY)))
         await journal.delete("run-1")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert [run["id"] for run in json.loads(body)["ids"]] == ["run-3", "run-2", "run-0"]
@@ -124,8 +124,8 @@ async def test_a_run_that_left_the_state_asked_for_is_left_out(journal: Journal)
     async with serving(journal=journal):
         await add_run(journal, "run-0", "x")
         await add_run(journal, "run-1", "x")
-        listing = Listing(journal, owner_of(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_of(KEY)), state="running")
+        listing = Listing(journal, owner_name(KEY), "ids", _only_id, _only_more)
+        response = await listing.response(await journal.list(owner_name(KEY)), state="running")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert json.loads(body) == {"ids": [], "more": False}
 

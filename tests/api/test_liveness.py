@@ -16,7 +16,8 @@ from starlette.types import Message
 from swarmstream.api.streaming import ReadOptions, RunStream
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.limits import RunLimits
+from swarmstream.runs.supervisor import Supervisor
 from swarmstream.wire.framing import SSE
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import client, serving

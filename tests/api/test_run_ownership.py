@@ -13,8 +13,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from swarmstream.api.auth import KeyRing, owner_of
-from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, stream_token
+from swarmstream.api.auth import KeyRing, owner_name
+from swarmstream.api.stream_tokens import TOKEN_SECONDS, stream_token, token_digest
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
 from swarmstream.journal.base import RunRecord
 from swarmstream.journal.memory import MemoryJournal
@@ -365,7 +365,7 @@ async def test_every_route_of_runs_wants_a_key() -> None:
 
 def token_of(job_id: str, *, seconds_ago: float = 0, key: str = KEY) -> str:
     """A token as the server would have made it some time ago."""
-    return stream_token(KeyRing([key]), owner_of(key), job_id, now=time.time() - seconds_ago)
+    return stream_token(KeyRing([key]), owner_name(key), job_id, now=time.time() - seconds_ago)
 
 
 def alterations(token: str) -> list[str]:
@@ -439,7 +439,7 @@ async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after
         await spoken(http, path)
         query = {"token": token_of(job_id, seconds_ago=TOKEN_SECONDS + 5)}
         never_connected = await page.get(path, params=query, headers={"Last-Event-ID": "0"})
-        await journal.admit_token(job_id, digest_of(query["token"]))  # as it would have been a minute ago
+        await journal.admit_token(job_id, token_digest(query["token"]))  # as it would have been a minute ago
         too_late = await page.get(path, params=query)
         by_query = await page.get(path, params={**query, "starting_after": "2"})
         async with page.stream("GET", path, params=query, headers=resuming) as response:
@@ -461,7 +461,7 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 20)
     for job_id, age_seconds in {"swarms-old": TOKEN_SECONDS + 5, "swarms-new": TOKEN_SECONDS - 20}.items():
         began = datetime.now(UTC) - timedelta(seconds=age_seconds)
-        record = RunRecord(job_id=job_id, owner=owner_of(KEY), kind="swarm", created_at=began)
+        record = RunRecord(job_id=job_id, owner=owner_name(KEY), kind="swarm", created_at=began)
         log = await journal.submit(record, on_cancel=lambda: None)
         log.append(RunDescribed(0, job_id, "swarm", None, None, "AgentRearrange", 1, "standard", None, began, (), None))
         log.append(RunStarted(0))
@@ -473,7 +473,7 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
         async def read(job_id: str, headers: dict[str, str], seconds_ago: float = 0) -> int:
             token = token_of(job_id, seconds_ago=seconds_ago)
             if seconds_ago:
-                await journal.admit_token(job_id, digest_of(token))
+                await journal.admit_token(job_id, token_digest(token))
             return (await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)).status_code
 
         back_in_time = await read("swarms-new", resuming, TOKEN_SECONDS + 30)
@@ -492,7 +492,7 @@ async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | No
         written_otherwise = given[0].replace(".", ".0", 1)
         for token in (written_otherwise, given[2]):
             await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)
-        assert [await journal.has_admitted(job_id, digest_of(token)) for token in given] == [True, False, False]
+        assert [await journal.has_admitted(job_id, token_digest(token)) for token in given] == [True, False, False]
 
 
 async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path)
             await process.process.wait()
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 20)
         await journal.open()
-        assert [await journal.has_admitted(job_id, digest_of(token)) for token in (used, unused)] == [True, False]
+        assert [await journal.has_admitted(job_id, token_digest(token)) for token in (used, unused)] == [True, False]
         await journal.close()
 
 

@@ -38,8 +38,9 @@ from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.journal.sqlite.store import FILE
 from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job, job_from_record
+from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.recovery import Recovery
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled, PlanLimits
 from swarmstream.tools.policy import ToolAccess
 from swarmstream.wire.shapes import TurnRestartFrame

@@ -21,8 +21,9 @@ from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
+from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.run import Run
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.supervisor import Supervisor
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel, swarm
 

@@ -46,17 +46,17 @@ class KeyRing:
         for digest in self._digests:
             yield digest.hex()[:_OWNER_LENGTH], digest
 
-    def secret_of(self, owner: str) -> bytes:
+    def secret(self, owner: str) -> bytes:
         """What tokens of this owner's are signed with."""
         return dict(self.secrets())[owner]
 
 
-def owner_of(key: str) -> str:
+def owner_name(key: str) -> str:
     """The opaque name for whoever holds this key."""
     return sha256(key.encode()).hexdigest()[:_OWNER_LENGTH]
 
 
-def masked_key(headers: Headers) -> str:
+def mask_key(headers: Headers) -> str:
     """The key of a request as it may be shown: no more than its last four characters, of a long one."""
     given = _given(headers)
     return f"***{given[-4:]}" if len(given) >= _LONG_KEY else "***"

@@ -17,11 +17,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from swarmstream.api.body import Posted, SpecT, payload_of, read_body
-from swarmstream.api.offload import aside
+from swarmstream.api.offload import run_aside
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.api.problems import waiting_run
-from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.state import AppState, caller_of, state_of
+from swarmstream.api.resuming import check_cursor, open_reader, parse_cursor
+from swarmstream.api.state import AppState, authenticate, state_of
 from swarmstream.api.streaming import RunResponse, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
@@ -46,7 +46,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 async def complete_agent(request: Request) -> Response:
     """Its answer comes as one JSON document at the end, or as a stream of events where `stream` or
     `agent_config.streaming_on` is true: Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`."""
-    parts, caller = state_of(request), await caller_of(request)
+    parts, caller = state_of(request), await authenticate(request)
 
     def prepare(payload: AgentRequest) -> _Prepared:
         compiled = compile_agent(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
@@ -59,7 +59,7 @@ async def complete_agent(request: Request) -> Response:
 async def complete_swarm(request: Request) -> Response:
     """What the agents say comes as one JSON document at the end, or as a stream of events where `stream` is true:
     Server-Sent Events, or JSON lines with `Accept: application/x-ndjson`. Each piece of text says whose it is."""
-    parts, caller = state_of(request), await caller_of(request)
+    parts, caller = state_of(request), await authenticate(request)
 
     def prepare(payload: SwarmRequest) -> _Prepared:
         compiled = compile_swarm(payload, parts["registry"], plan_limits(parts["settings"]), parts["tools"].of(caller))
@@ -116,14 +116,14 @@ async def _complete(
 ) -> Response:
     """Answer with a run of the payload: the one that its `Idempotency-Key` has, else one that is begun now."""
     body = await _body(request, parts)
-    posted = await aside(body, partial(payload_of, body, model, _payload_limits(parts)))
-    claim = await aside(body, partial(_claim, request, posted, caller))
+    posted = await run_aside(body, partial(payload_of, body, model, _payload_limits(parts)))
+    claim = await run_aside(body, partial(_claim, request, posted, caller))
     asked = _Asked(request, parts, posted, claim, *_cursor(request, posted.payload))
     # Before anything is made of the payload, which may have become wrong since: an alias may be gone.
     job_id = await _run_of(asked)
     is_known = job_id is not None
     if job_id is None:
-        prepared = await aside(body, partial(prepare, posted.payload))
+        prepared = await run_aside(body, partial(prepare, posted.payload))
         await _look_at_servers(prepared.compiled, parts["mcp"])
         try:
             job_id = (await parts["supervisor"].start(_with_request_context(prepared.job, asked))).job_id
@@ -178,7 +178,7 @@ async def _answer(asked: _Asked[SpecT], job_id: str, *, is_known: bool) -> Respo
         check_cursor(asked.after, status, asked.cursor)
     elif status is not None and status.is_waiting:
         return waiting_run(job_id, request.state.request_id, headers)
-    reader = await reader_of(
+    reader = await open_reader(
         job_id,
         parts,
         include_output=payload.stream_options.include_output,
@@ -203,7 +203,7 @@ def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
     given = request.headers.get("last-event-id")
     if given is None:
         return payload.stream_options.starting_after, ("stream_options", "starting_after")
-    return cursor_of(given, "Last-Event-ID"), ("Last-Event-ID",)
+    return parse_cursor(given, "Last-Event-ID"), ("Last-Event-ID",)
 
 
 def _with_request_context(job: Job, asked: _Asked[SpecT]) -> Job:

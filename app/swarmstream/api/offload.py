@@ -15,7 +15,7 @@ _COSTLY = (b"response_format", b"\\u00")
 _thread: RunVar[CapacityLimiter] = RunVar("aside")
 
 
-async def aside(body: bytes, work: Callable[[], ResultT]) -> ResultT:
+async def run_aside(body: bytes, work: Callable[[], ResultT]) -> ResultT:
     """What comes of work on a payload: of a small one at once, of any other in a thread.
 
     One thread does it for all: it is the interpreter's lock that they would share, and the event loop waits for that

@@ -9,7 +9,7 @@ from swarmstream.events import MAX_EVENT_ID
 from swarmstream.journal.base import RunStatus
 
 
-def cursor_of(given: str | None, name: str) -> int:
+def parse_cursor(given: str | None, name: str) -> int:
     """The number that a header or a query parameter of this name gives; without one, the beginning.
 
     Raises:
@@ -33,7 +33,7 @@ def check_cursor(after: int, status: RunStatus, location: Location) -> None:
         raise InvalidRequest(f"the cursor is beyond the run's last event, which is {last}", location=location)
 
 
-async def reader_of(
+async def open_reader(
     job_id: str,
     parts: AppState,
     *,

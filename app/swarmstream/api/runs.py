@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import WithJsonSchema
 from starlette.responses import Response
 
-from swarmstream.api.auth import masked_key
+from swarmstream.api.auth import mask_key
 from swarmstream.api.listing import Listed, Listing
-from swarmstream.api.resuming import check_cursor, cursor_of, reader_of
-from swarmstream.api.state import Caller, Operator, Runs, caller_of, state_of
-from swarmstream.api.stream_tokens import TOKEN_SECONDS, digest_of, read_token, stream_token
+from swarmstream.api.resuming import check_cursor, open_reader, parse_cursor
+from swarmstream.api.state import Caller, Operator, Runs, authenticate, state_of
+from swarmstream.api.stream_tokens import TOKEN_SECONDS, read_token, stream_token, token_digest
 from swarmstream.api.streaming import ReadOptions, RunStream, framing_for
 from swarmstream.clock import time_limit, utc
 from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUnavailable, Unavailable, quote
@@ -79,10 +79,10 @@ async def read_run(
     has been read to its end answers 204, at which a browser's EventSource stops; a cursor beyond its end is refused.
     How the stream is written defaults to what was posted."""
     name, given = ("starting_after", starting_after) if last_event_id is None else ("Last-Event-ID", last_event_id)
-    after = cursor_of(given, name)
+    after = parse_cursor(given, name)
     try:
         if token is None:
-            status = await _status(runs, job_id, await caller_of(request))
+            status = await _status(runs, job_id, await authenticate(request))
         else:
             status = await _status_by_token(request, runs, job_id, token, resumes=last_event_id is not None)
     except StorageUnavailable:
@@ -94,7 +94,7 @@ async def read_run(
     check_cursor(after, status, (name,))
     if status.state != "running" and after >= status.last_event_id:
         return Response(status_code=204)
-    reader = await reader_of(
+    reader = await open_reader(
         job_id,
         state_of(request),
         include_output=status.record.include_output if include_output is None else include_output,
@@ -184,7 +184,7 @@ async def get_run(job_id: JobId, caller: Caller, runs: Runs) -> Response:
 async def swarm_logs(request: Request, caller: Caller, runs: Runs) -> Response:
     """The same runs as `/v1/runs`, of the latest hundred those that 8 MB hold, in the hosted API's shape."""
     page = await runs.journal.list(caller, limit=MAX_RUNS_LISTED)
-    masked = masked_key(request.headers)
+    masked = mask_key(request.headers)
     timestamp = utc(state_of(request)["clock"]).isoformat()
 
     def row(run: RunStatus) -> dict[str, Any]:
@@ -244,7 +244,7 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
     elif not (
         resumes
         and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
-        and await runs.journal.has_admitted(job_id, digest_of(token))
+        and await runs.journal.has_admitted(job_id, token_digest(token))
     ):
         raise InvalidToken("the stream token has expired")
     return status
@@ -252,7 +252,7 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
 
 async def _remember(runs: Supervisor, job_id: str, token: str) -> None:
     try:
-        await runs.journal.admit_token(job_id, digest_of(token))
+        await runs.journal.admit_token(job_id, token_digest(token))
     except StorageUnavailable:
         # What there is can be read all the same; only who resumes later will be refused.
         logger.warning("run %s: it could not be written down that a stream token has connected", job_id)

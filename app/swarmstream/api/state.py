@@ -47,7 +47,7 @@ async def _supervisor(request: Request) -> Supervisor:
     return state_of(request)["supervisor"]
 
 
-async def caller_of(request: Request) -> str:
+async def authenticate(request: Request) -> str:
     """An opaque name for the key that the request came with; requests without a valid one are refused."""
     keys = state_of(request)["keys"]
     owner = keys.owner(request.headers)
@@ -56,11 +56,11 @@ async def caller_of(request: Request) -> str:
 
 
 async def _tool_access(request: Request) -> ToolAccess:
-    return state_of(request)["tools"].of(await caller_of(request))
+    return state_of(request)["tools"].of(await authenticate(request))
 
 
 Operator = Annotated[Settings, Depends(_settings)]
 Models = Annotated[Registry, Depends(_registry)]
 Runs = Annotated[Supervisor, Depends(_supervisor)]
-Caller = Annotated[str, Depends(caller_of)]
+Caller = Annotated[str, Depends(authenticate)]
 Tools = Annotated[ToolAccess, Depends(_tool_access)]

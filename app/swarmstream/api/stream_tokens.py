@@ -19,7 +19,7 @@ TOKEN_SECONDS = 60
 def stream_token(keys: KeyRing, owner: str, job_id: str, *, now: float) -> str:
     """A token for a run of this owner's, made now (Unix seconds)."""
     expires = int(now) + TOKEN_SECONDS
-    return f"{job_id}.{expires}.{_signature(keys.secret_of(owner), job_id, expires)}"
+    return f"{job_id}.{expires}.{_signature(keys.secret(owner), job_id, expires)}"
 
 
 def read_token(keys: KeyRing, token: str, job_id: str) -> tuple[str, int]:
@@ -38,7 +38,7 @@ def read_token(keys: KeyRing, token: str, job_id: str) -> tuple[str, int]:
     raise InvalidToken("the stream token is not valid for this run")
 
 
-def digest_of(token: str) -> bytes:
+def token_digest(token: str) -> bytes:
     """What a token is remembered by. It is taken of the signature: the number before it can be written in two ways."""
     return sha256(token.rpartition(".")[2].encode()).digest()
 

@@ -97,7 +97,7 @@ class Recovery:
             if found.fault is not None:
                 logger.error("run %s was in progress and cannot go on: %s", record.job_id, found.fault)
                 return InternalError("what was stored of the run is damaged")
-            if reason := run.unfinished_business():
+            if reason := run.reason_to_end():
                 return reason
             if found.attempts >= _MAX_ATTEMPTS:
                 return InternalError("the run cannot go on: the server has ended again and again as it took it up")

@@ -135,7 +135,7 @@ class Run:
             self._is_suspended = True
             self._scope.cancel()
 
-    def unfinished_business(self) -> RunError | None:
+    def reason_to_end(self) -> RunError | None:
         """Why a run that was resumed must end at once; None if it goes on."""
         if self.summary.stopped is not None:
             failure = self.summary.stopped.failure

@@ -8,14 +8,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import anyio
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
-from swarmstream.engine.prompt_room import DEFAULT_BYTES, PromptRoom
-from swarmstream.engine.run_calls import DEFAULT_MAX_CALLS, RunCalls
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.prompt_room import PromptRoom
+from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     NotFound,
@@ -26,6 +24,7 @@ from swarmstream.errors import (
 from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Journal, RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.job import Job
+from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.presence import Reading
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
@@ -37,22 +36,6 @@ logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_FULL_SECONDS = 5.0
 _RETRY_AFTER_DRAINING_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """What the operator grants runs, in seconds where it is a time."""
-
-    max_runs: int = 1000
-    keys: int = 1
-    """How many owners of runs share them, and the threads of tools."""
-    run_seconds: float = 3600.0
-    disconnect_grace_seconds: float = 10.0
-    max_calls: int = DEFAULT_MAX_CALLS
-    """Of models, in one run."""
-    max_prompt_bytes: int = DEFAULT_BYTES
-    """Of prompts on their way to models, all runs together."""
-    clocks: TurnClocks = field(default_factory=TurnClocks)
 
 
 class Supervisor:
