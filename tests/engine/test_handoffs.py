@@ -9,7 +9,7 @@ import pytest
 
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import TurnEnded, TurnStarted
@@ -274,5 +274,7 @@ async def test_what_was_cancelled_passes_the_word_to_nobody() -> None:
 
     notes = Notes()
     with anyio.CancelScope() as scope:
-        await Execution(compiled.plan, TurnRunner({"scripted": model}, TurnClocks()), notes, "fail", before_stage).run()
+        await Execution(
+            compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), notes, "fail", before_stage
+        ).run()
     assert [event.agent for event in notes.events if isinstance(event, TurnStarted)] == ["A"]

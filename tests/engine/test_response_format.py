@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.swarm.prompts import prompt
@@ -146,7 +146,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> Notes:
     notes = Notes()
     with anyio.fail_after(30):
         messages = prompt(agent="A", system_prompt=own.system_prompt, opening=compiled.plan.openings[0], said=())
-        await TurnRunner({"scripted": model}, TurnClocks()).take_turn(turn, messages, notes)
+        await TurnRunner({"scripted": model}, TurnTimeouts()).take_turn(turn, messages, notes)
     return notes
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import TurnClocks, TurnRunner
+from swarmstream.engine.turn import TurnRunner, TurnTimeouts
 from swarmstream.errors import ProviderAuth
 from swarmstream.events import Event, TextDelta, TurnEnded, TurnFailed, TurnStarted
 from swarmstream.swarm.plan import Compiled
@@ -28,16 +28,16 @@ class Notes:
     def now_ms(self) -> int:
         return int(self.clock.now() * 1000)
 
-    def say(self, delta: Event) -> None:
-        self.record(delta)
+    def append_delta(self, delta: Event) -> None:
+        self.append(delta)
 
-    def record(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         self.events.append(event)
         self._written.set()
         self._written = anyio.Event()
 
     async def commit(self, event: Event) -> None:
-        self.record(event)
+        self.append(event)
 
     async def until(self, kind: type[Event]) -> None:
         """Wait until such an event is there."""
@@ -48,7 +48,7 @@ class Notes:
 async def carry_out(compiled: Compiled, model: ScriptedModel, *, on_error: Any = "fail") -> tuple[bool, list[Event]]:
     notes = Notes()
     execution = Execution(
-        compiled.plan, TurnRunner({"scripted": model}, TurnClocks()), notes, on_error, anyio.lowlevel.checkpoint
+        compiled.plan, TurnRunner({"scripted": model}, TurnTimeouts()), notes, on_error, anyio.lowlevel.checkpoint
     )
     with anyio.fail_after(30):
         succeeded = await execution.run()

@@ -17,7 +17,7 @@ import pytest
 from anyio import from_thread
 
 from swarmstream.engine.model_calls import ModelCalls
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import ProviderAuth, ProviderError, UpstreamTruncated
 from swarmstream.events import ToolEnded
@@ -708,7 +708,7 @@ async def test_the_turns_time_is_over_while_a_tool_runs(name: str, tmp_path: Pat
 
 async def test_a_tool_that_is_done_in_time_is_heard_although_the_turn_has_a_clock() -> None:
     model = ScriptedModel({"A": [[CALCULATE], ["two"]]})
-    end = end_of(await take_turn(model, TurnClocks(turn_seconds=5), **ACTS))
+    end = end_of(await take_turn(model, TurnTimeouts(turn_seconds=5), **ACTS))
     assert (end.output, end.status) == ("two", "success")
 
 
@@ -876,7 +876,7 @@ async def test_a_callers_tool_comes_before_the_servers(tmp_path: Path) -> None:
 async def test_no_name_is_offered_twice() -> None:
     """A tool of an MCP server may be named as one of the caller's: the caller's counts."""
     notes, agent = Notes(), swarm().plan.stages[0].agents[0]
-    use = ToolUse("A", 1, notes, ModelCalls(agent, 1, notes, {}, TurnClocks()))
+    use = ToolUse("A", 1, notes, ModelCalls(agent, 1, notes, {}, TurnTimeouts()))
     use.add([tool(add), tool(fail)])
     use.add_callers([{"type": "function", "function": {"name": "add", "description": "Theirs."}}])
     assert [schema["function"] for schema in use.schemas() if "Theirs." in str(schema)] == [

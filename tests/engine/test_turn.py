@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from swarmstream.clock import sleep
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.turn import Turn, TurnRunner
 from swarmstream.errors import (
     FirstTokenTimeout,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 async def take_turn(
     model: ScriptedModel,
-    clocks: TurnClocks | None = None,
+    timeouts: TurnTimeouts | None = None,
     *,
     lasts: float = 0.0,
     clock: DrivenClock | None = None,
@@ -41,7 +41,7 @@ async def take_turn(
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)
     clock = clock or DrivenClock()
     notes = Notes(clock)
-    speaker = TurnRunner({"scripted": model}, clocks or TurnClocks(), clock=clock)
+    speaker = TurnRunner({"scripted": model}, timeouts or TurnTimeouts(), clock=clock)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(speaker.take_turn, turn, list(compiled.plan.openings[0]), notes)
@@ -120,10 +120,10 @@ async def test_the_last_models_failure_is_the_turns() -> None:
 
 async def test_a_model_that_does_not_begin_or_falls_silent_is_cut() -> None:
     silent = ScriptedModel({"A": ["a"]}, order="-")
-    notes = await take_turn(silent, TurnClocks(first_token_seconds=20), lasts=20, num_retries=0)
+    notes = await take_turn(silent, TurnTimeouts(first_token_seconds=20), lasts=20, num_retries=0)
     assert failure_of(notes).failure.code == "first_token_timeout"
     halting = ScriptedModel({"A": ["a", "b"]}, order="A-")
-    notes = await take_turn(halting, TurnClocks(idle_seconds=20), lasts=20, num_retries=0)
+    notes = await take_turn(halting, TurnTimeouts(idle_seconds=20), lasts=20, num_retries=0)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "a")
 
 
@@ -146,7 +146,7 @@ class Slow(ScriptedModel):
 async def test_silence_counts_from_the_last_token() -> None:
     clock = DrivenClock()
     notes = await take_turn(
-        Slow(clock, "a", "b", "c"), TurnClocks(first_token_seconds=9, idle_seconds=10), lasts=34, clock=clock
+        Slow(clock, "a", "b", "c"), TurnTimeouts(first_token_seconds=9, idle_seconds=10), lasts=34, clock=clock
     )
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("idle_timeout", "abc")
 
@@ -154,13 +154,13 @@ async def test_silence_counts_from_the_last_token() -> None:
 async def test_a_model_that_thinks_is_not_silent() -> None:
     clock = DrivenClock()
     thinker = Slow(clock, Reasoning("hm"), Reasoning(" hm"), "a", Finished("stop"))
-    notes = await take_turn(thinker, TurnClocks(first_token_seconds=10, idle_seconds=10), lasts=37, clock=clock)
+    notes = await take_turn(thinker, TurnTimeouts(first_token_seconds=10, idle_seconds=10), lasts=37, clock=clock)
     assert [event.text for event in notes.events if isinstance(event, ReasoningDelta)] == ["hm", " hm"]
     assert end_of(notes).output == "a", "thoughts are not handed on"
 
 
 async def test_a_turn_has_its_own_clock() -> None:
-    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnClocks(turn_seconds=50), lasts=50)
+    notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), TurnTimeouts(turn_seconds=50), lasts=50)
     assert failure_of(notes).failure.code == "turn_timeout"
     notes = await take_turn(ScriptedModel({"A": ["a", "b"]}, order="A-"), timeout=30, lasts=30)
     assert (failure_of(notes).failure.code, end_of(notes).output) == ("turn_timeout", "a")
@@ -168,27 +168,27 @@ async def test_a_turn_has_its_own_clock() -> None:
 
 async def test_a_turns_clock_goes_on_while_it_waits_to_try_again() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)]})
-    notes = await take_turn(model, TurnClocks(turn_seconds=12.5), lasts=12.5)
+    notes = await take_turn(model, TurnTimeouts(turn_seconds=12.5), lasts=12.5)
     assert (failure_of(notes).failure.code, failure_of(notes).attempts) == ("turn_timeout", 1)
     assert failure_of(notes).failure.message == "A: the turn took longer than 12.5 s"
 
 
 async def test_an_answer_that_is_complete_does_not_wait_for_figures_that_never_come() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), "b"]}, order="A-")
-    end = end_of(await take_turn(model, TurnClocks(idle_seconds=3), lasts=3))
+    end = end_of(await take_turn(model, TurnTimeouts(idle_seconds=3), lasts=3))
     assert (end.status, end.output, end.finish_reason) == ("success", "a", "stop")
     assert end.usage.estimated
 
 
 async def test_figures_that_go_on_coming_do_not_hold_a_complete_answer_up() -> None:
     model = ScriptedModel({"A": ["a", Finished("stop"), TokenCount(1, 1), "b"]}, order="A-")
-    end = end_of(await take_turn(model, TurnClocks(idle_seconds=5, turn_seconds=4), lasts=4))
+    end = end_of(await take_turn(model, TurnTimeouts(idle_seconds=5, turn_seconds=4), lasts=4))
     assert (end.status, end.finish_reason, end.usage.output_tokens) == ("success", "stop", 1)
 
 
 async def test_no_fallback_speaks_once_the_turn_is_over() -> None:
     model = ScriptedModel({"A": [ProviderRateLimited("no", retry_after_seconds=20)], "B": ["b"]})
-    notes = await take_turn(model, TurnClocks(turn_seconds=15), lasts=15, fallbacks=["B"])
+    notes = await take_turn(model, TurnTimeouts(turn_seconds=15), lasts=15, fallbacks=["B"])
     assert failure_of(notes).failure.code == "turn_timeout"
     assert [call.model.target for call in model.calls] == ["A"]
 
@@ -201,7 +201,7 @@ async def test_a_failure_that_is_noticed_after_the_turns_end_is_the_turns() -> N
             raise ProviderError("no")
 
     clock = DrivenClock()
-    notes = await take_turn(Late({}), TurnClocks(turn_seconds=5), clock=clock)
+    notes = await take_turn(Late({}), TurnTimeouts(turn_seconds=5), clock=clock)
     assert failure_of(notes).failure.code == "turn_timeout"
 
 
@@ -218,7 +218,7 @@ async def test_an_answer_has_an_end() -> None:
 
 async def test_a_model_that_calls_a_tool_has_begun() -> None:
     model = ScriptedModel({"A": [ToolCallDelta(0, "call_1", "add", "{}"), "a"]}, order="-")
-    notes = await take_turn(model, TurnClocks(first_token_seconds=5, idle_seconds=8), lasts=8, num_retries=0)
+    notes = await take_turn(model, TurnTimeouts(first_token_seconds=5, idle_seconds=8), lasts=8, num_retries=0)
     assert failure_of(notes).failure.code == "idle_timeout"
 
 
@@ -230,7 +230,7 @@ async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             messages: list[ChatMessage] = []
-            tasks.start_soon(TurnRunner({"scripted": model}, TurnClocks()).take_turn, turn, messages, notes)
+            tasks.start_soon(TurnRunner({"scripted": model}, TurnTimeouts()).take_turn, turn, messages, notes)
             await notes.until(TextDelta)
             tasks.cancel_scope.cancel()
     assert (end_of(notes).status, end_of(notes).output) == ("cancelled", "a")

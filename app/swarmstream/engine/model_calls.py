@@ -12,7 +12,7 @@ from swarmstream.engine.budget import Budget, Reservation
 from swarmstream.engine.call import Call, Reply
 from swarmstream.engine.omissions import Omissions, RefusedFields
 from swarmstream.engine.run_calls import RunCalls
-from swarmstream.engine.timeouts import CallClock, TurnClocks
+from swarmstream.engine.timeouts import CallClock, TurnTimeouts
 from swarmstream.errors import (
     ModelError,
     ProviderAuth,
@@ -58,11 +58,11 @@ class Recorder(Protocol):
         """Milliseconds since the run began."""
         ...
 
-    def say(self, delta: TextDelta | ReasoningDelta) -> object:
+    def append_delta(self, delta: TextDelta | ReasoningDelta) -> object:
         """Store a delta; never waits."""
         ...
 
-    def record(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         """Store an event; never waits."""
         ...
 
@@ -80,7 +80,7 @@ class ModelCalls:
         turn: int,
         recorder: Recorder,
         models: Mapping[str, ChatModel],
-        clocks: TurnClocks,
+        timeouts: TurnTimeouts,
         budget: Budget | None = None,
         clock: Clock = SYSTEM_CLOCK,
         calls: RunCalls | None = None,
@@ -95,7 +95,7 @@ class ModelCalls:
         self._turn = turn
         self._recorder = recorder
         self._models = models
-        self._clocks = clocks
+        self._timeouts = timeouts
         self._budget = budget
         self._reservation: Reservation | None = None
         """The present call's share of the budget."""
@@ -105,7 +105,7 @@ class ModelCalls:
         """Of what the present call asks."""
         self._held = 0
         """What the present call holds of the room for prompts."""
-        self._seconds = min(clocks.turn_seconds, agent.timeout_seconds or math.inf)
+        self._seconds = min(timeouts.turn_seconds, agent.timeout_seconds or math.inf)
         self._candidates: Sequence[ModelRef] = agent.models
         """The models that are left to try: one that has answered speaks for the rest of the turn."""
         self._asked: Sequence[ChatMessage] = ()
@@ -228,7 +228,7 @@ class ModelCalls:
         """Make the present call, and pass on what is heard as it is heard."""
         call = self._call
         await self._reserve(call.model)
-        clock = CallClock(self._clocks, turn_ends=self.ends, timeout_error=self.timeout_error, clock=self.clock)
+        clock = CallClock(self._timeouts, turn_ends=self.ends, timeout_error=self.timeout_error, clock=self.clock)
         asked = self._model_call(call.model)
 
         def hear(deltas: Sequence[Delta]) -> None:
@@ -330,12 +330,12 @@ class ModelCalls:
     def _speak_up(self, t_ms: int, text: str) -> None:
         if text:
             self._call.pieces.append(text)
-            self._recorder.say(TextDelta(t_ms, self._agent.name, self._turn, text, self._step))
+            self._recorder.append_delta(TextDelta(t_ms, self._agent.name, self._turn, text, self._step))
 
     def _think(self, t_ms: int, text: str) -> None:
         if text:
             self._call.thought_length += len(text)
-            self._recorder.say(ReasoningDelta(t_ms, self._agent.name, self._turn, text))
+            self._recorder.append_delta(ReasoningDelta(t_ms, self._agent.name, self._turn, text))
 
     def _consumed(self) -> Usage:
         """The provider's figures for the present call; our own count where it gave none but had begun to answer."""

@@ -31,7 +31,7 @@ class RecoveredTurn:
 
 
 @dataclass(slots=True)
-class Recovery:
+class RecoveredTurns:
     """The turns so far, by number; none for a run that begins now."""
 
     turns: dict[int, RecoveredTurn] = field(default_factory=dict[int, RecoveredTurn])
@@ -56,9 +56,9 @@ class Recovery:
         return None
 
 
-def recovered_turns(entries: Iterable[tuple[int, Event]]) -> Recovery:
+def recovered_turns(entries: Iterable[tuple[int, Event]]) -> RecoveredTurns:
     """The turns in a run's events."""
-    past = Recovery()
+    past = RecoveredTurns()
     words: dict[tuple[str, int, int, int | None], list[int]] = {}
     """The turns that passed the word, by the receiver's name and place, until it takes it. Siblings may pass it to the
     same name: who was first to pass it is first to be answered."""

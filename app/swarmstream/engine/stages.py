@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from swarmstream.engine.budget import Budget
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW, Handoff
 from swarmstream.engine.model_calls import Recorder
-from swarmstream.engine.replay import Recovery
+from swarmstream.engine.replay import RecoveredTurns
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
@@ -33,7 +33,7 @@ class Execution:
     """Waits while no new turn may start."""
     budget: Budget | None = None
     calls: RunCalls = field(default_factory=RunCalls)
-    past: Recovery = field(default_factory=Recovery)
+    past: RecoveredTurns = field(default_factory=RecoveredTurns)
     """What an earlier process has done of it."""
     _numbers: Iterator[int] = field(init=False)
     """Of the turns that begin now."""

@@ -15,7 +15,7 @@ _AFTERMATH_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class TurnClocks:
+class TurnTimeouts:
     """What the operator grants a turn, in seconds."""
 
     first_token_seconds: float = 60.0
@@ -32,10 +32,10 @@ class CallClock:
     """
 
     def __init__(
-        self, clocks: TurnClocks, *, turn_ends: float, timeout_error: Callable[[], ModelError], clock: Clock
+        self, timeouts: TurnTimeouts, *, turn_ends: float, timeout_error: Callable[[], ModelError], clock: Clock
     ) -> None:
         """`turn_ends` is a time of this clock; `timeout_error` is what has happened then."""
-        self._clocks = clocks
+        self._timeouts = timeouts
         self._clock = clock
         self._now = clock.now
         self._scope = CancelScope()
@@ -51,7 +51,7 @@ class CallClock:
         self._scope.__enter__()
         if self._turn_ends < math.inf:
             self._turn_timer = self._clock.call_later(max(0.0, self._turn_ends - self._now()), self._turn_due)
-        self._timer = self._clock.call_later(self._clocks.first_token_seconds, self._first_token_due)
+        self._timer = self._clock.call_later(self._timeouts.first_token_seconds, self._first_token_due)
         return self
 
     def hear(self, *, is_first: bool) -> None:
@@ -59,7 +59,7 @@ class CallClock:
         self._heard = self._now()
         if is_first and not self._is_complete:
             self._timer.cancel()
-            self._timer = self._clock.call_later(self._clocks.idle_seconds, self._idle_due)
+            self._timer = self._clock.call_later(self._timeouts.idle_seconds, self._idle_due)
 
     def complete(self) -> None:
         """The model's answer is whole: only figures may follow, and their absence is no failure."""
@@ -67,7 +67,7 @@ class CallClock:
             return
         self._is_complete = True
         self._timer.cancel()
-        self._timer = self._clock.call_later(min(_AFTERMATH_SECONDS, self._clocks.idle_seconds), self._scope.cancel)
+        self._timer = self._clock.call_later(min(_AFTERMATH_SECONDS, self._timeouts.idle_seconds), self._scope.cancel)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -83,12 +83,12 @@ class CallClock:
         return swallowed
 
     def _first_token_due(self) -> None:
-        self._expire(FirstTokenTimeout(f"no token came within {self._clocks.first_token_seconds:g} s"))
+        self._expire(FirstTokenTimeout(f"no token came within {self._timeouts.first_token_seconds:g} s"))
 
     def _idle_due(self) -> None:
-        left = self._clocks.idle_seconds - (self._now() - self._heard)
+        left = self._timeouts.idle_seconds - (self._now() - self._heard)
         if left <= 0:
-            self._expire(IdleTimeout(f"the provider fell silent for {self._clocks.idle_seconds:g} s"))
+            self._expire(IdleTimeout(f"the provider fell silent for {self._timeouts.idle_seconds:g} s"))
         else:
             self._timer = self._clock.call_later(left, self._idle_due)
 

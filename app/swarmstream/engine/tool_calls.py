@@ -80,7 +80,7 @@ class ToolUse:
         """
         calls = reply.tool_calls
         for call in calls:
-            self._recorder.record(ToolStarted(self._recorder.now_ms(), self._agent, self._turn, call))
+            self._recorder.append(ToolStarted(self._recorder.now_ms(), self._agent, self._turn, call))
         handles: list[TaskHandle[str]] = []
         with time_limit(clock := self._speech.clock, self._speech.ends - clock.now()) as scope:
             async with create_task_group() as tasks:
@@ -97,12 +97,12 @@ class ToolUse:
         """Some tools cannot be offered: the reader learns of it as of a call that failed."""
         call = ToolCall(f"fault_{number}", tool, "")
         now_ms = self._recorder.now_ms()
-        self._recorder.record(ToolStarted(now_ms, self._agent, self._turn, call))
+        self._recorder.append(ToolStarted(now_ms, self._agent, self._turn, call))
         self._record_end(call, message, now_ms, is_error=True)
 
     def write(self, name: str, data: JsonValue) -> None:
         """Write to the run's stream."""
-        self._recorder.record(CustomEvent(self._recorder.now_ms(), self._agent, self._turn, name, data))
+        self._recorder.append(CustomEvent(self._recorder.now_ms(), self._agent, self._turn, name, data))
 
     async def _run(self, call: ToolCall) -> str:
         began_ms = self._recorder.now_ms()
@@ -128,7 +128,7 @@ class ToolUse:
     def _record_end(self, call: ToolCall, output: str, began_ms: int, *, is_error: bool) -> None:
         now_ms = self._recorder.now_ms()
         seconds = (now_ms - began_ms) / 1000
-        self._recorder.record(ToolEnded(now_ms, self._agent, self._turn, call.id, call.name, output, is_error, seconds))
+        self._recorder.append(ToolEnded(now_ms, self._agent, self._turn, call.id, call.name, output, is_error, seconds))
 
 
 def _calling(reply: Reply) -> ChatMessage:

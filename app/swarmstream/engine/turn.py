@@ -17,7 +17,7 @@ from swarmstream.engine.omissions import RefusedFields
 from swarmstream.engine.planning import Autonomy
 from swarmstream.engine.replay import RecoveredTurn
 from swarmstream.engine.run_calls import RunCalls
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.engine.tool_calls import ToolUse
 from swarmstream.errors import AppError, InternalError, InvalidOutput, ModelError
 from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
@@ -61,12 +61,12 @@ class TurnRunner:
     def __init__(
         self,
         models: Mapping[str, ChatModel],
-        clocks: TurnClocks,
+        timeouts: TurnTimeouts,
         mcp: McpHub | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._models = models
-        self._clocks = clocks
+        self._timeouts = timeouts
         self._mcp = mcp or McpHub(AllowedHosts(()), clock=clock)
         self._clock = clock
         self._refused = RefusedFields(clock)
@@ -81,7 +81,7 @@ class TurnRunner:
     ) -> TurnResult:
         """Let the agent speak. A failed model call is a failed turn, not an exception; every turn that starts ends."""
         speech = ModelCalls(
-            turn.agent, turn.number, recorder, self._models, self._clocks, budget, self._clock, calls, self._refused
+            turn.agent, turn.number, recorder, self._models, self._timeouts, budget, self._clock, calls, self._refused
         )
         return await _TurnInProgress(turn, messages, recorder, speech, self._mcp).take()
 
@@ -223,7 +223,7 @@ class _TurnInProgress:
         ended_ms = self._recorder.now_ms()
         seconds = (ended_ms - self._began_ms) / 1000
         if failure is not None:
-            self._recorder.record(
+            self._recorder.append(
                 TurnFailed(
                     ended_ms,
                     agent=self._agent.name,
@@ -235,7 +235,7 @@ class _TurnInProgress:
             )
         passed = self._passed(failure)
         # Safe before any other turn begins, for that commits its own beginning.
-        self._recorder.record(
+        self._recorder.append(
             TurnEnded(
                 ended_ms,
                 agent=self._agent.name,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from swarmstream.engine.prompt_room import DEFAULT_BYTES
 from swarmstream.engine.run_calls import DEFAULT_MAX_CALLS
-from swarmstream.engine.timeouts import TurnClocks
+from swarmstream.engine.timeouts import TurnTimeouts
 from swarmstream.settings import Settings
 from swarmstream.swarm.plan import PlanLimits
 
@@ -22,7 +22,7 @@ class RunLimits:
     """Model calls in one run."""
     max_prompt_bytes: int = DEFAULT_BYTES
     """Bytes of the prompts on their way to models, in all runs together."""
-    clocks: TurnClocks = field(default_factory=TurnClocks)
+    timeouts: TurnTimeouts = field(default_factory=TurnTimeouts)
 
 
 def plan_limits(settings: Settings) -> PlanLimits:
@@ -39,7 +39,7 @@ def run_limits(settings: Settings) -> RunLimits:
         disconnect_grace_seconds=settings.disconnect_grace_seconds,
         max_calls=settings.max_calls,
         max_prompt_bytes=settings.max_prompt_bytes,
-        clocks=TurnClocks(
+        timeouts=TurnTimeouts(
             first_token_seconds=settings.first_token_seconds,
             idle_seconds=settings.idle_seconds,
             turn_seconds=settings.turn_seconds,

@@ -85,7 +85,7 @@ class Recovery:
         level = logging.WARNING if isinstance(reason, InternalError) else logging.INFO
         logger.log(level, "run %s: %s", record.job_id, reason.detail)
         if run.summary.described is None:  # nothing of it could be read, and answers need something to say
-            run.record(description_of(record))
+            run.append(description_of(record))
         await run.finish(reason, succeeded=False)
 
     async def _prepare(

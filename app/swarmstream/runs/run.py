@@ -9,7 +9,7 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.replay import Recovery, recovered_turns
+from swarmstream.engine.replay import RecoveredTurns, recovered_turns
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.stages import Execution
 from swarmstream.engine.turn import TurnRunner, as_failure
@@ -67,7 +67,7 @@ class Run:
         self._stopped_by: RunError | None = None
         self._is_suspended = False
         self._is_withdrawn = False
-        self._past = Recovery()
+        self._past = RecoveredTurns()
         self.calls = calls or RunCalls(owner=job.owner)
         self.presence = Presence(
             needs_reader=self._needs_reader, leave=self._leave, grace_seconds=grace_seconds, clock=clock
@@ -78,11 +78,11 @@ class Run:
     def now_ms(self) -> int:
         return int((self._now() - self._began) * 1000)
 
-    def say(self, delta: TextDelta | ReasoningDelta) -> None:
+    def append_delta(self, delta: TextDelta | ReasoningDelta) -> None:
         if not self._is_silent:
             self._log.append(delta)  # the summary learns nothing of it
 
-    def record(self, event: Event) -> None:
+    def append(self, event: Event) -> None:
         if self._is_silent:
             return
         if isinstance(event, _SHOWN_WHEN_SAFE):
@@ -95,7 +95,7 @@ class Run:
         if self._is_silent:
             return
         if self.job.on_disconnect == "cancel" and not isinstance(event, RunEnded):
-            self.record(event)  # no other process goes on with this run: it is enough that it is written soon
+            self.append(event)  # no other process goes on with this run: it is enough that it is written soon
             return
         self.summary.observe(event)
         try:
@@ -152,8 +152,8 @@ class Run:
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
         self._log = await journal.submit(self._record, on_cancel=self.cancel, on_failure=self._fail_storage)
-        self.record(_description(self._record, self.job, self.calls.max_calls))
-        self.record(RunStarted(self.now_ms()))
+        self.append(_description(self._record, self.job, self.calls.max_calls))
+        self.append(RunStarted(self.now_ms()))
 
     async def kept(self) -> None:
         """Return once the first two events are safe: who is told of the run finds it, whatever happens then.
@@ -231,7 +231,7 @@ class Run:
         self.presence.end()
         now_ms = self.now_ms()
         if reason is not None and self.summary.stopped is None:
-            self.record(
+            self.append(
                 RunFailed(
                     now_ms,
                     failure=as_failure(reason),
@@ -241,7 +241,7 @@ class Run:
                 )
             )
         if self.summary.usage is None:  # else a crash came between it and the end
-            self.record(self.summary.total(now_ms))
+            self.append(self.summary.total(now_ms))
         unforced: EndStatus = "success" if succeeded else "failed"
         await self.commit(
             RunEnded(

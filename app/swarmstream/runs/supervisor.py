@@ -52,7 +52,7 @@ class Supervisor:
         self.journal = journal
         self._clock = clock
         self._recovery: Recovery | None = None
-        self._speaker = TurnRunner(models, limits.clocks, mcp, clock)
+        self._speaker = TurnRunner(models, limits.timeouts, mcp, clock)
         self._limits = limits
         self._room = PromptRoom(limits.max_prompt_bytes)
         self._live: dict[str, Run] = {}
