@@ -61,7 +61,7 @@ def create_app(
         default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
-    tools = tool_grants(settings)
+    tools = tool_policy(settings)
     lanes = ModelBackends(environ, clock)
 
     @asynccontextmanager
@@ -119,7 +119,7 @@ def create_app(
     return app
 
 
-def tool_grants(settings: Settings) -> ToolPolicy:
+def tool_policy(settings: Settings) -> ToolPolicy:
     """Which tools and MCP servers there are, and for whom.
 
     Raises:

@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from swarmstream.api.body import Posted, payload_of
+from swarmstream.api.body import PostedPayload, parse_payload
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.swarm.payloads import AgentRequest
@@ -276,8 +276,8 @@ def test_a_conversation_keeps_its_order_and_is_another_one_in_another() -> None:
     messages = {"user_2": {"role": "user", "content": "b"}, "assistant_1": {"role": "assistant", "content": "a"}}
     turned = dict(reversed(messages.items()))
 
-    def posted(**members: Any) -> Posted[AgentRequest]:
-        return payload_of(orjson.dumps(members), AgentRequest, PayloadLimits(1_000_000, 1_000_000))
+    def posted(**members: Any) -> PostedPayload[AgentRequest]:
+        return parse_payload(orjson.dumps(members), AgentRequest, PayloadLimits(1_000_000, 1_000_000))
 
     schema: dict[str, Any] = {"type": "object", "properties": {"reasoning": {}, "answer": {}}}
     agent: dict[str, Any] = {"agent_name": "A", "response_format": schema}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from swarmstream.api.body import is_no_form
+from swarmstream.api.body import is_sent_by_program
 from tests.conftest import KEY, client, serving
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel
@@ -294,9 +294,9 @@ async def test_what_a_page_could_have_sent_as_a_form_is_not_read_as_json() -> No
 
 
 def test_a_form_without_a_key_in_a_header_is_one() -> None:
-    assert is_no_form(Headers({"x-api-key": "k"}))
-    assert is_no_form(Headers({"authorization": "Bearer k"}))
-    assert not is_no_form(Headers({"cookie": "x-api-key=k"}))
+    assert is_sent_by_program(Headers({"x-api-key": "k"}))
+    assert is_sent_by_program(Headers({"authorization": "Bearer k"}))
+    assert not is_sent_by_program(Headers({"cookie": "x-api-key=k"}))
 
 
 async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:

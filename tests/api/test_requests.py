@@ -11,10 +11,10 @@ import pytest
 
 from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
 from swarmstream.journal.base import RunRecord
-from swarmstream.main import tool_grants
+from swarmstream.main import tool_policy
 from swarmstream.runs.job import job_from_record
 from swarmstream.settings import Settings, misspelt_settings
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 from swarmstream.swarm.agents import Agent
 from swarmstream.swarm.ignored_fields import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
 from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
@@ -35,7 +35,7 @@ def read_file(path: str) -> str:
 
 def tools() -> ToolAccess:
     """The built-in tools and `read_file`."""
-    return tool_grants(Settings.model_construct(tools=(f"{__name__}:read_file",), api_keys=())).of("")
+    return tool_policy(Settings.model_construct(tools=(f"{__name__}:read_file",), api_keys=())).of("")
 
 
 def swarm(*, access: ToolAccess | None = None, **fields: Any) -> Compiled:
@@ -436,7 +436,7 @@ def test_hints_know_which_route_they_are_given_on() -> None:
     ],
 )
 def test_a_name_is_meant_only_where_little_else_can_be(name: str, known: list[str], expected: str | None) -> None:
-    assert meant(name, known) == expected
+    assert closest_name(name, known) == expected
 
 
 # --- Strict ---------------------------------------------------------------------------------------------------------

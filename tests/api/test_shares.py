@@ -26,7 +26,7 @@ from swarmstream.places import Places
 from swarmstream.runs.job import Job
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.supervisor import Supervisor
-from swarmstream.shares import Owner, Shares, owner_of_context
+from swarmstream.shares import Owner, Shares, current_owner
 from swarmstream.tools.threads import MAX_THREADS
 from tests.api.test_listing import add_run
 from tests.conftest import KEY, OTHER_KEY, client, serving
@@ -250,7 +250,7 @@ async def test_a_key_that_reads_many_runs_at_once_is_no_long_wait_for_the_other(
     done: list[str] = []
 
     async def read(owner: Owner) -> None:
-        owner_of_context.set(owner)
+        current_owner.set(owner)
         await journal.status("run-1", owner="o")
         done.append(owner.name)
 
@@ -275,7 +275,7 @@ class AskedJournal(MemoryJournal):
         self.asked: set[Owner] = set()
 
     async def status(self, job_id: str, *, owner: str | None = None) -> RunStatus:
-        self.asked.add(owner_of_context.get())
+        self.asked.add(current_owner.get())
         return await super().status(job_id, owner=owner)
 
 

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from starlette.requests import Request
 
-from swarmstream.api.body import TIMES_IN_ALL, read_body
+from swarmstream.api.body import TOTAL_TIME_FACTOR, read_body
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.engine.replay import recovered_turns
-from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
+from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_from_code
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
 from swarmstream.json_schema.cost import Scale, SchemaSteps
 from swarmstream.json_schema.validator import SchemaError, check_schema, compiled
@@ -172,8 +172,8 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
 
 def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:
     """A run that is taken up after it was stopped ends by what stopped it."""
-    assert error_of("limit_exceeded", "d").status == 400
-    stopped = error_of("limit_exceeded", "d", RunError)
+    assert error_from_code("limit_exceeded", "d").status == 400
+    stopped = error_from_code("limit_exceeded", "d", RunError)
     assert isinstance(stopped, RunError)
     assert (stopped.status, stopped.end_status) == (409, "failed")
 
@@ -314,7 +314,7 @@ async def test_a_body_may_take_its_time_as_long_as_it_makes_progress() -> None:
     slow = await driven(clock, read, 63 * KIB, 4)
     assert isinstance(slow, BodyTimeout)
     assert "64 kB" in slow.detail
-    long = await driven(clock, read, 64 * KIB, 2 * TIMES_IN_ALL)
+    long = await driven(clock, read, 64 * KIB, 2 * TOTAL_TIME_FACTOR)
     assert isinstance(long, BodyTimeout)
     assert "120 s" in long.detail
 

@@ -16,10 +16,10 @@ from anyio import TaskHandle, create_task_group
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from swarmstream.api.body import Posted, SpecT, payload_of, read_body
+from swarmstream.api.body import PayloadT, PostedPayload, parse_payload, read_body
 from swarmstream.api.offload import run_aside
 from swarmstream.api.payload_outline import PayloadLimits
-from swarmstream.api.problems import waiting_run
+from swarmstream.api.problems import waiting_run_response
 from swarmstream.api.resuming import check_cursor, open_reader, parse_cursor
 from swarmstream.api.state import AppState, authenticate, state_of
 from swarmstream.api.streaming import RunResponse, RunStream, framing_for
@@ -112,11 +112,11 @@ async def _refusal(mcp: McpHub, server: McpServer) -> McpHostRefused | None:
 
 
 async def _complete(
-    request: Request, parts: AppState, caller: str, model: type[SpecT], prepare: Callable[[SpecT], _Prepared]
+    request: Request, parts: AppState, caller: str, model: type[PayloadT], prepare: Callable[[PayloadT], _Prepared]
 ) -> Response:
     """Answer with a run of the payload: the one that its `Idempotency-Key` has, else one that is begun now."""
     body = await _body(request, parts)
-    posted = await run_aside(body, partial(payload_of, body, model, _payload_limits(parts)))
+    posted = await run_aside(body, partial(parse_payload, body, model, _payload_limits(parts)))
     claim = await run_aside(body, partial(_claim, request, posted, caller))
     asked = _Asked(request, parts, posted, claim, *_cursor(request, posted.payload))
     # Before anything is made of the payload, which may have become wrong since: an alias may be gone.
@@ -133,12 +133,12 @@ async def _complete(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked(Generic[SpecT]):
+class _Asked(Generic[PayloadT]):
     """A completion request that was read."""
 
     request: Request
     parts: AppState
-    posted: Posted[SpecT]
+    posted: PostedPayload[PayloadT]
     claim: IdempotencyKey | None
     after: int
     """The last event that its client has of the run."""
@@ -146,7 +146,7 @@ class _Asked(Generic[SpecT]):
     """What says so."""
 
 
-async def _run_of(asked: _Asked[SpecT]) -> str | None:
+async def _run_of(asked: _Asked[PayloadT]) -> str | None:
     """The id of the run that the request means, if there is one. Where it has a cursor there has to be: whoever has a
     run's events and was cut off would pay for a second one, and join its words to those of the first.
 
@@ -166,7 +166,7 @@ async def _run_of(asked: _Asked[SpecT]) -> str | None:
     return await runs.claimed(asked.claim)
 
 
-async def _answer(asked: _Asked[SpecT], job_id: str, *, is_known: bool) -> Response:
+async def _answer(asked: _Asked[PayloadT], job_id: str, *, is_known: bool) -> Response:
     """Read the run as the request wants it; `is_known`: an earlier request has begun it."""
     request, parts, payload = asked.request, asked.parts, asked.posted.payload
     headers = {"Location": f"/v1/runs/{job_id}/stream", **({"Idempotent-Replayed": "true"} if is_known else {})}
@@ -177,7 +177,7 @@ async def _answer(asked: _Asked[SpecT], job_id: str, *, is_known: bool) -> Respo
     if status is not None and payload.streams:
         check_cursor(asked.after, status, asked.cursor)
     elif status is not None and status.is_waiting:
-        return waiting_run(job_id, request.state.request_id, headers)
+        return waiting_run_response(job_id, request.state.request_id, headers)
     reader = await open_reader(
         job_id,
         parts,
@@ -206,7 +206,7 @@ def _cursor(request: Request, payload: RunSpec) -> tuple[int, Location]:
     return parse_cursor(given, "Last-Event-ID"), ("Last-Event-ID",)
 
 
-def _with_request_context(job: Job, asked: _Asked[SpecT]) -> Job:
+def _with_request_context(job: Job, asked: _Asked[PayloadT]) -> Job:
     """The job with its payload, and with what its request's headers say."""
     payload = asked.posted.payload
     outlives = payload.background or (asked.claim is not None and "on_disconnect" not in payload.model_fields_set)
@@ -220,7 +220,7 @@ def _with_request_context(job: Job, asked: _Asked[SpecT]) -> Job:
     )
 
 
-def _claim(request: Request, posted: Posted[SpecT], caller: str) -> IdempotencyKey | None:
+def _claim(request: Request, posted: PostedPayload[PayloadT], caller: str) -> IdempotencyKey | None:
     """The claim of the request's `Idempotency-Key`, if it has one.
 
     Raises:

@@ -21,7 +21,7 @@ from swarmstream.errors import InvalidRequest, InvalidToken, NotFound, StorageUn
 from swarmstream.events import RunEnded
 from swarmstream.journal.base import HandedOver, Page, RunState, RunStatus
 from swarmstream.runs.supervisor import Supervisor
-from swarmstream.shares import Owner, owner_of_context
+from swarmstream.shares import Owner, current_owner
 from swarmstream.swarm.payloads import MAX_COALESCE_MS
 from swarmstream.wire import answers
 from swarmstream.wire.shapes import RunAnswer, StreamToken
@@ -233,7 +233,7 @@ async def _status_by_token(request: Request, runs: Supervisor, job_id: str, toke
     """
     keys = state_of(request)["keys"]
     owner, expires = read_token(keys, token, job_id)
-    owner_of_context.set(Owner(owner, of=len(keys)))
+    current_owner.set(Owner(owner, of=len(keys)))
     try:
         status = await _status(runs, job_id, owner)
     except NotFound as error:

@@ -10,7 +10,7 @@ from swarmstream.clock import Clock
 from swarmstream.llm.registry import Registry
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import Settings
-from swarmstream.shares import Owner, owner_of_context
+from swarmstream.shares import Owner, current_owner
 from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.policy import ToolAccess, ToolPolicy
 
@@ -51,7 +51,7 @@ async def authenticate(request: Request) -> str:
     """An opaque name for the key that the request came with; requests without a valid one are refused."""
     keys = state_of(request)["keys"]
     owner = keys.owner(request.headers)
-    owner_of_context.set(Owner(owner, of=len(keys)))
+    current_owner.set(Owner(owner, of=len(keys)))
     return owner
 
 

@@ -10,7 +10,7 @@ from swarmstream.errors import UpstreamInvalid
 from swarmstream.events import ToolCall
 from swarmstream.llm.base import TokenCount, ToolCallDelta
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.unicode import SurrogateJoiner, whole
+from swarmstream.unicode import SurrogateJoiner, replace_lone_surrogates
 
 _MAX_DELTA_LENGTH = 1 << 20
 _MAX_ANSWER_LENGTH = 16 << 20
@@ -101,13 +101,17 @@ class Call:
         calls: dict[str, ToolCall] = {}
         extras: dict[str, Mapping[str, Any]] = {}
         for number, parts in enumerate(self._asked_for, start=1):
-            call_id = its_id = whole(parts.id)
+            call_id = its_id = replace_lone_surrogates(parts.id)
             if len(its_id) > _MAX_ID_LENGTH:
                 call_id = f"call_{step}_{number}"
                 parts.extra["id"] = its_id
             elif not call_id or call_id in calls or call_id in taken:
                 call_id = f"call_{step}_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
-            calls[call_id] = ToolCall(call_id, whole(parts.name)[:_MAX_NAME_LENGTH], whole("".join(parts.arguments)))
+            calls[call_id] = ToolCall(
+                call_id,
+                replace_lone_surrogates(parts.name)[:_MAX_NAME_LENGTH],
+                replace_lone_surrogates("".join(parts.arguments)),
+            )
             if parts.extra:
                 extras[call_id] = parts.extra
         return Reply("".join(self.pieces), tuple(calls.values()), self.echo, extras)

@@ -20,7 +20,7 @@ from swarmstream.errors import (
     ProviderRateLimited,
     ProviderRejected,
     TurnTimeout,
-    without_frames,
+    drop_tracebacks,
 )
 from swarmstream.events import Event, ReasoningDelta, TextDelta, Usage
 from swarmstream.llm.base import (
@@ -243,7 +243,7 @@ class ModelCalls:
             with clock:
                 await self._models[call.model.lane].stream(asked, hear)
         except ModelError as error:
-            without_frames(error)  # the adapter has logged what there is to know
+            drop_tracebacks(error)  # the adapter has logged what there is to know
             if isinstance(error, _REFUSALS) and not call.heard and call.count is None:
                 call.opened = False  # refused inside of what began as an answer
             raise

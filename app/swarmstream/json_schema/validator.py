@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from swarmstream.errors import quote
 from swarmstream.json_schema.cost import Scale, SchemaError, SchemaSteps, measured, patterns
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
@@ -159,5 +159,5 @@ def _reason(error: "ValidationError") -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    text = " ".join(whole(text[: 2 * limit]).split())
+    text = " ".join(replace_lone_surrogates(text[: 2 * limit]).split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -21,7 +21,7 @@ from swarmstream.errors import (
     RunInterrupted,
     RunTimedOut,
     StorageUnavailable,
-    error_of,
+    error_from_code,
 )
 from swarmstream.events import (
     EndStatus,
@@ -139,7 +139,7 @@ class Run:
         """Why a run that was resumed must end at once; None if it goes on."""
         if self.summary.stopped is not None:
             failure = self.summary.stopped.failure
-            error = error_of(failure.code, failure.message, RunError)
+            error = error_from_code(failure.code, failure.message, RunError)
             return error if isinstance(error, RunError) else InternalError(failure.message)
         if any(turn.status == "cancelled" for turn in self.summary.answers):
             return RunCancelled("the run was cancelled")

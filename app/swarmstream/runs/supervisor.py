@@ -29,7 +29,7 @@ from swarmstream.runs.presence import Reading
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
 from swarmstream.settings import ENV_PREFIX
-from swarmstream.shares import Owner, Shares, owner_of_context
+from swarmstream.shares import Owner, Shares, current_owner
 from swarmstream.tools.mcp.hub import McpHub
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class Supervisor:
 
     async def _own(self, run: Run) -> None:
         job = run.job
-        owner_of_context.set(Owner(job.owner, of=self._limits.keys))
+        current_owner.set(Owner(job.owner, of=self._limits.keys))
         trace = f", traceparent {job.traceparent}" if job.traceparent else ""
         kind, turns = job.swarm_type or "agent", f"{job.plan.turns} turn{'' if job.plan.turns == 1 else 's'}"
         logger.info("run %s started: %s, %s%s", run.job_id, kind, turns, trace)

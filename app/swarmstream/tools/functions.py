@@ -19,7 +19,7 @@ from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
 from swarmstream.tools.function_schema import FunctionSchema, checked_name, openai_schema, schema_of
 from swarmstream.tools.threads import tool_threads
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 __all__ = ["FunctionTool", "Tool", "ToolContext", "ToolDefinitionError", "ToolError", "as_tool", "tool"]
 
@@ -214,7 +214,7 @@ def _text(result: object) -> str:
 
 
 def _capped(text: str) -> str:
-    text = whole(text)
+    text = replace_lone_surrogates(text)
     written = text.encode()
     if len(written) <= MAX_OUTPUT_BYTES:
         return text
@@ -230,5 +230,5 @@ def _said(error: BaseException) -> str:
 
 
 def _cut(text: str) -> str:
-    text = whole(text)
+    text = replace_lone_surrogates(text)
     return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 1]}…"

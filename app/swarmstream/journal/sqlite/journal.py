@@ -57,7 +57,7 @@ from swarmstream.journal.sqlite.upkeep import RetentionLimits, Upkeep
 from swarmstream.journal.sqlite.writer import Task, Writer
 from swarmstream.journal.summary import Summary
 from swarmstream.places import Places
-from swarmstream.shares import owner_of_context
+from swarmstream.shares import current_owner
 
 logger = logging.getLogger(__name__)
 
@@ -500,7 +500,7 @@ class SqliteJournal:
         Raises:
             StorageUnavailable: it cannot be read.
         """
-        owner = owner_of_context.get()
+        owner = current_owner.get()
         await self._reading_places.take(owner)
         try:
             return await self._reader.read(read)
