@@ -43,7 +43,7 @@ from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled, PlanLimits
 from swarmstream.tools.policy import ToolAccess
-from swarmstream.wire.shapes import TurnRestartFrame
+from swarmstream.wire.shapes.events import TurnRestartFrame
 from tests.clients.process import ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import KEY, client

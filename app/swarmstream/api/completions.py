@@ -31,7 +31,7 @@ from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, compile_agent, compile_swarm
 from swarmstream.tools.mcp.hub import McpHub
 from swarmstream.tools.mcp.server import McpServer
-from swarmstream.wire.shapes import QueuedRun
+from swarmstream.wire.shapes.answers import QueuedRun
 
 router = APIRouter(prefix="/v1", tags=["completions"])
 

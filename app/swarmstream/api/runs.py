@@ -24,7 +24,7 @@ from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, current_owner
 from swarmstream.swarm.payloads import MAX_COALESCE_MS
 from swarmstream.wire import answers
-from swarmstream.wire.shapes import RunAnswer, StreamToken
+from swarmstream.wire.shapes.runs import RunAnswer, StreamToken
 
 logger = logging.getLogger(__name__)
 
