@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from swarmstream import __version__
-from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
+from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, run_stream, runs
 from swarmstream.api.auth import KeyRing, owner_name
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
@@ -104,7 +104,7 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (completions, runs, catalog, front_page, health):
+    for module in (completions, run_stream, runs, catalog, front_page, health):
         app.include_router(module.router)
     if settings.docs:
         app.include_router(docs_page.router)

@@ -14,12 +14,14 @@ import pytest
 from starlette.responses import StreamingResponse
 
 from swarmstream.api.auth import owner_name
-from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
+from swarmstream.api.listing import MAX_PAGE_BYTES, Listing, WrittenPage
 from swarmstream.errors import StorageUnavailable
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
 from swarmstream.journal.base import Journal, RunRecord, RunStatus
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.journal import SqliteJournal
+from swarmstream.runs.limits import RunLimits
+from swarmstream.runs.supervisor import Supervisor
 from tests.clients.process import ServerProcess, server_process
 from tests.conftest import KEY, OTHER_KEY, client, serving
 
@@ -113,8 +115,9 @@ async def test_a_run_that_goes_while_its_page_is_written_is_left_out(journal: Jo
     async with serving(journal=journal):
         for number in range(4):
             await add_run(journal, f"run-{number}", "x" * 100_000)
-        listing = Listing(journal, owner_name(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_name(KEY)))
+        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        listing = Listing(runs, "ids", _only_id, _only_more)
+        response = await listing.response(await runs.list())
         await journal.delete("run-1")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert [run["id"] for run in json.loads(body)["ids"]] == ["run-3", "run-2", "run-0"]
@@ -124,8 +127,9 @@ async def test_a_run_that_left_the_state_asked_for_is_left_out(journal: Journal)
     async with serving(journal=journal):
         await add_run(journal, "run-0", "x")
         await add_run(journal, "run-1", "x")
-        listing = Listing(journal, owner_name(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_name(KEY)), state="running")
+        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        listing = Listing(runs, "ids", _only_id, _only_more)
+        response = await listing.response(await runs.list(), state="running")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert json.loads(body) == {"ids": [], "more": False}
 
@@ -134,8 +138,8 @@ def _only_id(run: RunStatus) -> dict[str, Any]:
     return {"id": run.record.job_id, "": "x" * 100_000}
 
 
-def _only_more(listed: Listed) -> dict[str, Any]:
-    return {"more": listed.has_more}
+def _only_more(page: WrittenPage) -> dict[str, Any]:
+    return {"more": page.has_more}
 
 
 class UnreadableJournal(MemoryJournal):

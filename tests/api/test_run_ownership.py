@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from swarmstream.api.auth import KeyRing, owner_name
-from swarmstream.api.stream_tokens import TOKEN_SECONDS, stream_token, token_digest
+from swarmstream.api.stream_tokens import TOKEN_SECONDS, make_stream_token, token_digest
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
 from swarmstream.journal.base import RunRecord
 from swarmstream.journal.memory import MemoryJournal
@@ -365,7 +365,7 @@ async def test_every_route_of_runs_wants_a_key() -> None:
 
 def token_of(job_id: str, *, seconds_ago: float = 0, key: str = KEY) -> str:
     """A token as the server would have made it some time ago."""
-    return stream_token(KeyRing([key]), owner_name(key), job_id, now=time.time() - seconds_ago)
+    return make_stream_token(KeyRing([key]), owner_name(key), job_id, now=time.time() - seconds_ago)
 
 
 def alterations(token: str) -> list[str]:

@@ -171,10 +171,10 @@ async def test_recovered_runs_are_admitted_however_many_and_count(tmp_path: Path
         async with supervising(1) as after:
             await after.recover(lambda _: job)
             refused = await _refusal(after, job)
-            tails = [await after.journal.tail(run.job_id) for run in runs]
+            readings = [await after.runs_of("one").read(run.job_id) for run in runs]
             model.skip()
-            for tail in tails:
-                while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
+            for reading in readings:
+                while not any(isinstance(event, RunEnded) for _, event in await reading.cursor.read()):
                     pass
             while await _refusal(after, job) is not None:  # their places are free in a moment
                 await anyio.lowlevel.checkpoint()

@@ -170,7 +170,7 @@ async def test_a_run_that_is_admitted_while_the_server_stops_is_interrupted_not_
         with pytest.raises(Unavailable):
             await supervisor.start(job())
     assert outcome(events) == ("interrupted", "interrupted")
-    assert not supervisor.ready
+    assert not supervisor.is_ready
 
 
 async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
@@ -221,7 +221,7 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
                     outcomes.append("refused")
 
                 async def read() -> None:
-                    [job_id] = list(supervisor._live)  # pyright: ignore[reportPrivateUsage]
+                    [job_id] = list(supervisor._live._runs)  # pyright: ignore[reportPrivateUsage]
                     tail = await journal.tail(job_id)
                     assert not tail.available(), "nothing is shown of what is not kept"
                     with pytest.raises(HandedOver):
@@ -258,8 +258,8 @@ async def test_whose_run_is_looked_for_before_the_journal_is_open_is_asked_to_co
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     async with Supervisor(journal, {}, RunLimits()) as supervisor:
         with pytest.raises(StorageUnavailable):
-            await supervisor.claimed(claim)
+            await supervisor.keyed_runs.require(claim)
         await journal.open()
         with pytest.raises(NotFound):
-            await supervisor.claimed(claim)
+            await supervisor.keyed_runs.require(claim)
     await journal.close()
