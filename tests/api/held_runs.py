@@ -16,11 +16,7 @@ from tests.conftest import KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel
 
 PAYLOAD: dict[str, Any] = {"task": "go", "agents": [{"agent_name": "A", "model_name": "demo/A"}]}
-
-
 STREAM = {**PAYLOAD, "stream": True}
-
-
 SWARM = "/v1/swarm/completions"
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,29 +15,18 @@ from starlette.responses import StreamingResponse
 from swarmstream.api.auth import owner_name
 from swarmstream.api.listing import MAX_PAGE_BYTES, Listing, WrittenPage
 from swarmstream.errors import StorageUnavailable
-from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
-from swarmstream.journal.base import Journal, RunRecord, RunStatus
+from swarmstream.journal.base import Journal, RunStatus
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.supervisor import Supervisor
+from tests.api.stored_runs import add_run
 from tests.clients.process import ServerProcess, server_process
 from tests.conftest import KEY, OTHER_KEY, client, serving
 
 pytestmark = pytest.mark.anyio
 
 MEGABYTE = 1_000_000
-
-
-async def add_run(journal: Journal, job_id: str, output: str, *, owner: str = owner_name(KEY)) -> None:
-    """A finished run that has this for its output."""
-    now = datetime.now(UTC)
-    log = await journal.submit(RunRecord(job_id, owner, "swarm", now), on_cancel=lambda: None)
-    log.append(RunDescribed(0, job_id, "swarm", None, None, "AgentRearrange", 1, "standard", None, now, (), None))
-    log.append(RunStarted(0))
-    log.append(TurnEnded(1, "A", 1, None, "demo/A", output, "success", "stop", Usage(1, 1), 0.1))
-    log.append(UsageTotalled(1, Usage(1, 1), ()))
-    await log.commit(RunEnded(1, status="success", duration_seconds=0.001, failed_agents=()))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -155,9 +143,6 @@ async def test_a_list_that_cannot_be_read_is_refused_before_its_first_byte() -> 
         await add_run(journal, "run-0", "x")
         refused = [await http.get(path) for path in ("/v1/runs", "/v1/swarm/logs")]
     assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(503, "storage_unavailable")] * 2
-
-
-# --- What it takes -------------------------------------------------------------------------------------------------
 
 
 async def memory(server: ServerProcess, field: str) -> int:

@@ -14,7 +14,7 @@ from swarmstream.api.body import PostedPayload, parse_payload
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.swarm.payloads import AgentRequest
-from tests.api.test_resume import (
+from tests.api.stories import (
     EVENTS,
     MIDDLE,
     NDJSON,
@@ -36,11 +36,6 @@ pytestmark = pytest.mark.anyio
 AGENT = "/v1/agent/completions"
 KEYED = {"Idempotency-Key": "once"}
 TERSE = {"include_output": False}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "data" if request.param == "sqlite" else None
 
 
 def behind(payload: dict[str, Any], cursor: object, **options: Any) -> dict[str, Any]:

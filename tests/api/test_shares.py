@@ -28,7 +28,7 @@ from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, Shares, current_owner
 from swarmstream.tools.threads import MAX_THREADS
-from tests.api.test_listing import add_run
+from tests.api.stored_runs import add_run
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel, swarm
 

@@ -23,7 +23,7 @@ from swarmstream.llm.prompt_size import IMAGE_TOKENS, PromptSizes
 from swarmstream.llm.providers.openai_chat_request import LONG_MESSAGE, SharedMessages
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.swarm.plan import PlanLimits, compile_agent, compile_swarm
-from tests.api.test_refusals import check_problem
+from tests.api.refusals import check_problem
 from tests.clients.sse import events_of
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.clock import DrivenClock

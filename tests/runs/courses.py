@@ -39,11 +39,7 @@ def speaking(**others: Any) -> ScriptedModel:
 
 
 HANDOFFS = {"agents": [passer("A"), passer("B"), {"agent_name": "C", "model_name": "C"}]}
-
-
 REFUSED = {"B": ["b1 ", ProviderRejected("no")]}
-
-
 CASES: dict[str, tuple[Compiled, Any, dict[str, Any]]] = {
     "parallel": (swarm("A, B -> C"), "fail", {}),
     "loops": (swarm("A -> B", max_loops=2), "fail", {}),

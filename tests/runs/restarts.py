@@ -9,8 +9,6 @@ from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import KEY
 
 SWARM = "/v1/swarm/completions"
-
-
 TEAM: dict[str, Any] = {
     "task": "go",
     "rearrange_flow": "A -> B -> C",

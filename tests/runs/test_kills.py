@@ -27,8 +27,6 @@ pytestmark = pytest.mark.anyio
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """More of them for a campaign."""
-
-
 RUNS_AT_ONCE = 4
 
 
