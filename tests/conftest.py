@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.journal.base import Journal
-from swarmstream.journal.opening import journal_of
+from swarmstream.journal.opening import create_journal
 from swarmstream.llm.base import ChatModel
 from swarmstream.main import create_app
 from swarmstream.server import uvicorn_config
@@ -116,7 +116,7 @@ async def serving(
     configured = Settings.model_construct(**values)
     opening: Journal | None = None
     if journal is None and values["data_dir"] is not None:
-        journal = opening = journal_of(configured)  # a disk takes the time that it takes
+        journal = opening = create_journal(configured)  # a disk takes the time that it takes
     app = create_app(
         configured,
         environ=environ or {},

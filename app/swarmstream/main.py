@@ -21,7 +21,7 @@ from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import AppError, quote
 from swarmstream.journal.base import Journal
-from swarmstream.journal.opening import journal_of
+from swarmstream.journal.opening import create_journal
 from swarmstream.llm.aliases import aliases_of
 from swarmstream.llm.base import ChatModel
 from swarmstream.llm.providers.backends import ModelBackends
@@ -68,7 +68,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[AppState]:
         if preload:
             await lanes["litellm"].ready()
-        its_journal = journal or journal_of(settings, clock)
+        its_journal = journal or create_journal(settings, clock)
         opening = asyncio.create_task(its_journal.open(), name="opening of the journal")
         with time_limit(clock, _OPENING_SECONDS):
             await asyncio.shield(opening)

@@ -29,7 +29,7 @@ from swarmstream.descriptors import raise_limit, shares_of
 from swarmstream.dev_key import DevKey, dev_key
 from swarmstream.errors import AppError
 from swarmstream.journal.base import DirectoryInUse, Journal
-from swarmstream.journal.opening import journal_of
+from swarmstream.journal.opening import create_journal
 from swarmstream.llm.aliases import aliases_of, key_variables
 from swarmstream.llm.registry import Registry
 from swarmstream.logs import configure_logging, secret_values
@@ -240,13 +240,13 @@ def _with_journal(settings: Settings, *, may_do_without: bool) -> tuple[Settings
         DirectoryInUse: another server has the directory, and this one may not do without.
     """
     try:
-        return settings, journal_of(settings)
+        return settings, create_journal(settings)
     except DirectoryInUse as error:
         if not may_do_without:
             raise
         logger.warning("%s: this one keeps its runs in memory, where they end with it", error)
         settings = settings.model_copy(update={"data_dir": None})
-        return settings, journal_of(settings)
+        return settings, create_journal(settings)
 
 
 def _welcome(url: str, key: DevKey, data_dir: Path | None) -> str:

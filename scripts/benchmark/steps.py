@@ -9,8 +9,9 @@ from statistics import median
 from provider import token_lines
 
 from swarmstream.events import TextDelta
-from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.base import NO_CALLBACKS
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.llm.providers.openai_chat import ChatStream
 from swarmstream.wire.framing import SSE, Rendering
 
@@ -69,7 +70,7 @@ def _build() -> None:
 async def _append(events: Sequence[TextDelta]) -> None:
     journal = MemoryJournal(retain_seconds=0, retain_bytes=0)
     record = RunRecord("agent-0", "benchmark", "agent", datetime.now(UTC))
-    log = await journal.submit(record, on_cancel=lambda: None)
+    log = await journal.submit(record, NO_CALLBACKS)
     for event in events:
         log.append(event)
 

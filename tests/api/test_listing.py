@@ -15,8 +15,9 @@ from starlette.responses import StreamingResponse
 from swarmstream.api.auth import owner_name
 from swarmstream.api.listing import MAX_PAGE_BYTES, Listing, WrittenPage
 from swarmstream.errors import StorageUnavailable
-from swarmstream.journal.base import Journal, RunStatus
+from swarmstream.journal.base import Journal
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.supervisor import Supervisor

@@ -195,7 +195,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
     async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
         run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
-        tail = await journal.tail(run.job_id)
+        tail = await journal.open_cursor(run.job_id)
         await supervisor.drain(5)
         await RunStream(ReadOptions(tail), SSE, heartbeat_seconds=15, headers={})({}, receive, send)
     assert sum(sizes) > 100_000_000

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swarmstream.errors import AppError, InvalidRequest
-from swarmstream.journal.base import RunRecord
+from swarmstream.journal.records import RunRecord
 from swarmstream.runs.job import job_from_record
 from swarmstream.settings import misspelt_settings
 from swarmstream.spelling import closest_name

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from swarmstream.api.auth import owner_name
 from swarmstream.errors import Unavailable
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import RunStatus
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.places import Places

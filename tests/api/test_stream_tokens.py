@@ -11,9 +11,10 @@ from pydantic import SecretStr
 from swarmstream.api.auth import owner_name
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, token_digest
 from swarmstream.events import RunDescribed, RunEnded, RunStarted, Usage, UsageTotalled
-from swarmstream.journal.base import RunRecord
+from swarmstream.journal.base import NO_CALLBACKS
 from swarmstream.journal.memory import MemoryJournal
-from swarmstream.journal.opening import journal_of
+from swarmstream.journal.opening import create_journal
+from swarmstream.journal.records import RunRecord
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.settings import Settings
 from tests.api.held_runs import PAYLOAD, ROUTES, SWARM, finished_run, held_run, server, token_of
@@ -117,7 +118,7 @@ async def test_a_token_is_for_connecting_at_once_and_for_coming_back_until_after
     data_dir: Path | None,
 ) -> None:
     resuming = {"Last-Event-ID": "2"}
-    journal = journal_of(Settings.model_construct(data_dir=data_dir))
+    journal = create_journal(Settings.model_construct(data_dir=data_dir))
     async with (
         server(None, order="A|A", journal=journal) as (http, model),
         client(str(http.base_url), key=None) as page,
@@ -150,7 +151,7 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
     for job_id, age_seconds in {"swarms-old": TOKEN_SECONDS + 5, "swarms-new": TOKEN_SECONDS - 20}.items():
         began = datetime.now(UTC) - timedelta(seconds=age_seconds)
         record = RunRecord(job_id=job_id, owner=owner_name(KEY), kind="swarm", created_at=began)
-        log = await journal.submit(record, on_cancel=lambda: None)
+        log = await journal.submit(record, NO_CALLBACKS)
         log.append(RunDescribed(0, job_id, "swarm", None, None, "AgentRearrange", 1, "standard", None, began, (), None))
         log.append(RunStarted(0))
         log.append(UsageTotalled(1000, Usage(), ()))
@@ -172,7 +173,7 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "2"}])
 async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | None, headers: dict[str, str]) -> None:
-    journal = journal_of(Settings.model_construct(data_dir=data_dir))
+    journal = create_journal(Settings.model_construct(data_dir=data_dir))
     async with server(None, journal=journal) as (http, _), client(str(http.base_url), key=None) as page:
         job_id = await finished_run(http)
         given = [(await http.post(f"/v1/runs/{job_id}/stream-token")).json()["token"]]
@@ -180,7 +181,11 @@ async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | No
         written_otherwise = given[0].replace(".", ".0", 1)
         for token in (written_otherwise, given[2]):
             await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)
-        assert [await journal.has_admitted(job_id, token_digest(token)) for token in given] == [True, False, False]
+        assert [await journal.has_admitted_token(job_id, token_digest(token)) for token in given] == [
+            True,
+            False,
+            False,
+        ]
 
 
 async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path) -> None:
@@ -195,5 +200,8 @@ async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path)
             await process.process.wait()
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 20)
         await journal.open()
-        assert [await journal.has_admitted(job_id, token_digest(token)) for token in (used, unused)] == [True, False]
+        assert [await journal.has_admitted_token(job_id, token_digest(token)) for token in (used, unused)] == [
+            True,
+            False,
+        ]
         await journal.close()

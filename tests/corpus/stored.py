@@ -4,7 +4,7 @@ import hashlib
 import lzma
 from pathlib import Path
 
-from swarmstream.journal.sqlite.store import FILE
+from swarmstream.journal.sqlite.data_directory import FILE
 from tests.corpus.recording import read
 
 _HERE = Path(__file__).parent

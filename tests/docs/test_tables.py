@@ -22,7 +22,7 @@ from swarmstream.api.stream_tokens import TOKEN_SECONDS
 from swarmstream.engine.handoff import MAX_HANDOFFS_IN_A_ROW
 from swarmstream.engine.planning import MAX_CALLS, MAX_CALLS_PER_SUBTASK, MAX_PLAN_TRIES, MAX_SUBTASKS
 from swarmstream.errors import AppError
-from swarmstream.journal.idempotency import CLAIM_SECONDS
+from swarmstream.journal.idempotency import IDEMPOTENCY_KEY_SECONDS
 from swarmstream.settings import API_KEYS_FILE_VARIABLE, ENV_PREFIX, KEY_VARIABLE, Settings
 from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, StreamOptions, SwarmRequest
 from swarmstream.swarm.plan import SWARM_TYPES
@@ -140,7 +140,7 @@ async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:
     assert f"`?limit=` (20, at most {MAX_RUNS_LISTED})" in told
     assert f"A token lets its page connect for {TOKEN_SECONDS} s" in told
     assert f"until {TOKEN_SECONDS} s after the run's end" in told
-    assert f"within {CLAIM_SECONDS / 3600:g} hours" in told
+    assert f"within {IDEMPOTENCY_KEY_SECONDS / 3600:g} hours" in told
     assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in told
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from swarmstream.journal.blanking import blanked
+from swarmstream.journal.blanking import blank
 
 SECRET = "canary-3f9c"
 IMAGE = base64.b64encode(b"\x89PNG" + b"canary" * 100).decode()
@@ -14,7 +14,7 @@ MARK = "[808 bytes, sha256 "
 
 
 def after(payload: Any) -> Any:
-    return orjson.loads(blanked(orjson.dumps(payload)))
+    return orjson.loads(blank(orjson.dumps(payload)))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_no_credential_of_an_mcp_server_is_left_at_any_depth(agent: dict[str, An
     for payload in ({"agents": [agent], "task": "t"}, {"agent_config": agent, "task": "t"}):
         body = orjson.dumps(payload)
         for spelt in (body, body.replace(b'"mcp', b'"\\u006dcp').replace(b'"auth', b'"\\u0061uth')):
-            assert SECRET.encode() not in blanked(spelt)
+            assert SECRET.encode() not in blank(spelt)
 
 
 def test_of_an_mcp_server_its_host_and_its_kind_are_left() -> None:
@@ -68,7 +68,7 @@ def test_of_an_mcp_server_its_host_and_its_kind_are_left() -> None:
     ],
 )
 def test_images_and_sounds_leave_their_size_and_digest(payload: dict[str, Any]) -> None:
-    left = blanked(orjson.dumps({"task": "t", **payload}))
+    left = blank(orjson.dumps({"task": "t", **payload}))
     assert IMAGE[:40].encode() not in left
     assert b" bytes, sha256 " in left
     assert len(left) < 250
@@ -89,9 +89,9 @@ def test_all_else_stays_as_it_was() -> None:
     }
     assert after(payload) == payload
     plain = b'{ "task" : "no such field" }'
-    assert blanked(plain) is plain
+    assert blank(plain) is plain
 
 
 def test_what_is_nested_deeper_than_can_be_written_is_dropped() -> None:
     body = b'{"metadata":' + b"[" * 1000 + b"]" * 1000 + b',"mcp_url":"https://a/' + SECRET.encode() + b'"}'
-    assert blanked(body) == b"{}"
+    assert blank(body) == b"{}"

@@ -28,7 +28,7 @@ from swarmstream.events import (
     UsageTotalled,
 )
 from swarmstream.journal.checksums import Damaged
-from swarmstream.journal.codec import Noted, pack, split, unpack
+from swarmstream.journal.codec import RunEvent, pack, split, unpack
 
 USAGE = Usage(1, 2, 3, 4, 0.1, 1e-9, priced=False, estimated=True)
 FAILURE = Failure("code", "words", 502, retryable=True)
@@ -83,10 +83,10 @@ def test_a_moment_is_the_same_moment_in_whatever_zone_it_was_told() -> None:
 
 
 def test_a_batch_can_be_taken_apart_before_it_is_decoded() -> None:
-    events: list[Noted] = [(1, 1, RunStarted(0)), (2, 1, TextDelta(1, "A", 1, "x")), (1, 2, RunStarted(2))]
+    events: list[RunEvent] = [(1, 1, RunStarted(0)), (2, 1, TextDelta(1, "A", 1, "x")), (1, 2, RunStarted(2))]
     packed = split(pack(events))
     assert [each.run for each in packed] == [1, 2, 1]
-    assert [(each.run, *each.entry()) for each in packed] == events == unpack(pack(events))
+    assert [(each.run, *each.decode()) for each in packed] == events == unpack(pack(events))
     assert [each.is_of((TextDelta,)) for each in packed] == [False, True, False]
     assert unpack(pack([])) == split(pack([])) == []
 
@@ -96,4 +96,4 @@ def test_a_kind_that_is_none_of_this_release_is_damage_and_no_bug() -> None:
         [packed] = split(msgspec.msgpack.encode([(1, 1, kind, {})]))
         assert not packed.is_of((TextDelta,))
         with pytest.raises(Damaged):
-            packed.entry()
+            packed.decode()

@@ -18,16 +18,20 @@ from anyio import to_thread
 
 from swarmstream.errors import NotFound, StorageUnavailable
 from swarmstream.events import CustomEvent, RunDescribed, RunStarted, TextDelta
-from swarmstream.journal.base import AlreadyClaimed, DirectoryInUse, Entry, HandedOver, IdempotencyKey
+from swarmstream.journal.base import NO_CALLBACKS, AlreadySubmitted, DirectoryInUse, HandedOver
 from swarmstream.journal.idempotency import IdempotencyIndex
+from swarmstream.journal.records import Entry, IdempotencyKey
+from swarmstream.journal.sqlite.data_directory import FILE
+from swarmstream.journal.sqlite.file.finished import Ending
+from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.journal.sqlite.store import FILE, Ending, Store
-from swarmstream.journal.sqlite.writer import Task
+from swarmstream.journal.sqlite.write_task import WriteTask
 from tests.clients.process import COMMAND, ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, check_stream, events_of
 from tests.conftest import KEY, client
+from tests.fakes.run_callbacks import RecordedCallbacks
 from tests.fakes.upstream import Exchange, provider
-from tests.journal.test_journal import END, ENDED, begin, finish, nothing, read_all, record, text
+from tests.journal.sample_runs import END, ENDED, begin, finish, read_all, record, text
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +83,7 @@ async def test_the_file_of_a_newer_release_is_left_alone(tmp_path: Path, caplog:
     ask(tmp_path, "PRAGMA user_version = 99")
     before = ask(tmp_path, "SELECT * FROM meta")
     async with opened(tmp_path) as journal:
-        assert not journal.healthy
+        assert not journal.is_healthy
         with pytest.raises(StorageUnavailable):
             await begin(journal, "run-2")
     assert "this data directory is of a newer release (schema 99)" in caplog.text
@@ -91,7 +95,7 @@ async def test_a_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(DirectoryInUse, match=str(tmp_path)):
             SqliteJournal(tmp_path, retain_seconds=1, retain_bytes=1)
     async with opened(tmp_path) as journal:
-        assert journal.healthy
+        assert journal.is_healthy
 
 
 async def test_a_second_server_on_a_directory_says_so_and_leaves(tmp_path: Path) -> None:
@@ -123,12 +127,12 @@ async def test_batches_go_with_the_runs_that_they_are_of(tmp_path: Path) -> None
         assert len(columns(tmp_path, "SELECT id FROM batches")) == 4, "one that is live needs its own, and those behind"
         await journal.cancel("early")
     async with opened(tmp_path) as journal:
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         await found.load()
-        log = found.go_on(on_cancel=nothing, on_failure=nothing)
+        log = found.resume(NO_CALLBACKS)
         log.append(text(1))
         await log.commit(END)
-        assert len(await read_all(await journal.tail("early"))) == 3
+        assert len(await read_all(await journal.open_cursor("early"))) == 3
     assert columns(tmp_path, "SELECT id FROM batches") == []
 
 
@@ -136,21 +140,21 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
     """A commit that failed may have been written all the same; it is tried again."""
     store = Store(tmp_path, writes=True)
     entries = [(1, RunStarted(0)), (2, END)]
-    its = record(claim=IdempotencyKey("key", "body"), body=b"{}")
+    its = record(idempotency_key=IdempotencyKey("key", "body"), body=b"{}")
     ending = Ending(1, its, "success", 1.0, entries, entries, next_batch=2)
 
     def write() -> None:
         with store.transaction():
-            store.add_run(1, its, epoch=1, first_batch=1)
-            store.add_batch(1, [(1, 1, RunStarted(0))])
+            store.begin_run(1, its, epoch=1, first_batch=1)
+            store.batches.add(1, [(1, 1, RunStarted(0))])
         with store.transaction():
-            store.end_run(ending)
+            store.finished.end(ending)
 
     write()
     before = [ask(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")]
     write()
     with store.transaction():
-        store.end_run(ending)
+        store.finished.end(ending)
     assert [ask(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")] == before
     assert columns(tmp_path, "SELECT claim_key FROM runs") == ["key"]
     store.close()
@@ -159,7 +163,9 @@ async def test_what_is_written_twice_is_there_once(tmp_path: Path) -> None:
 async def test_a_claim_that_is_too_old_to_count_gives_way(tmp_path: Path) -> None:
     with closing(Store(tmp_path, writes=True)) as store, store.transaction():
         for no in (1, 2):
-            store.add_run(no, record(f"run-{no}", claim=IdempotencyKey("key", "body")), epoch=1, first_batch=1)
+            store.begin_run(
+                no, record(f"run-{no}", idempotency_key=IdempotencyKey("key", "body")), epoch=1, first_batch=1
+            )
     assert ask(tmp_path, "SELECT job_id, claim_key FROM runs") == [("run-1", None), ("run-2", "key")]
 
 
@@ -171,7 +177,7 @@ async def test_tokens_flow_while_the_file_is_held_up_and_only_commits_wait(tmp_p
     async with opened(tmp_path) as journal:
         log = await begin(journal)
         await log.commit(RunStarted(0))
-        tail = await journal.tail("run-1", after=1)
+        tail = await journal.open_cursor("run-1", after=1)
         committed = anyio.Event()
 
         async def commit() -> None:
@@ -190,7 +196,7 @@ async def test_tokens_flow_while_the_file_is_held_up_and_only_commits_wait(tmp_p
                 assert not committed.is_set()
                 other.execute("ROLLBACK")
                 await committed.wait()
-        assert journal.healthy
+        assert journal.is_healthy
 
 
 async def test_a_checkpoint_by_somebody_else_changes_nothing(tmp_path: Path) -> None:
@@ -201,7 +207,7 @@ async def test_a_checkpoint_by_somebody_else_changes_nothing(tmp_path: Path) -> 
             if number % 100 == 0:
                 assert await to_thread.run_sync(ask, tmp_path, "PRAGMA wal_checkpoint(PASSIVE)")
         await log.commit(END)
-        assert len(await read_all(await journal.tail("run-1"))) == 501
+        assert len(await read_all(await journal.open_cursor("run-1"))) == 501
 
 
 # Retention.
@@ -225,7 +231,7 @@ async def test_old_runs_go_and_live_ones_never(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         assert await left(journal) == {"live", "young"}
         assert len(ask(tmp_path, "SELECT * FROM segments")) == 1
-        for call in (journal.status, journal.tail):
+        for call in (journal.status, journal.open_cursor):
             with pytest.raises(NotFound):
                 await call("old")
 
@@ -244,12 +250,12 @@ async def test_the_oldest_finished_runs_go_where_all_are_too_many_bytes(tmp_path
 
 async def test_the_claim_of_a_run_that_was_swept_is_free_again(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        await finish(journal, "gone", claim=IdempotencyKey("key", "body"))
+        await finish(journal, "gone", idempotency_key=IdempotencyKey("key", "body"))
         await finish(journal, "kept", "x")
     ask(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'gone'")
     async with opened(tmp_path) as journal:
         assert await left(journal) == {"kept"}
-        await finish(journal, "again", claim=IdempotencyKey("key", "body"))
+        await finish(journal, "again", idempotency_key=IdempotencyKey("key", "body"))
         assert await left(journal) == {"kept", "again"}
 
 
@@ -298,7 +304,7 @@ async def test_a_hundred_thousand_finished_runs_are_no_burden(
         page = await journal.list("o", limit=20)
         listed = time.perf_counter() - began
         began = time.perf_counter()
-        assert len(await read_all(await journal.tail("run-50000"))) == 22
+        assert len(await read_all(await journal.open_cursor("run-50000"))) == 22
         read = time.perf_counter() - began
         began = time.perf_counter()
         await finish(journal, "new", "x")
@@ -348,7 +354,7 @@ async def statements_of(journal: SqliteJournal, job_id: str) -> list[str]:
     """What a file is asked when a stranger asks for a run, and for those behind it."""
     statements: list[str] = []
     await journal.list("you")
-    connection = journal._reader._store._connection  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    connection = journal._reader._store.connections.main  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     connection.set_trace_callback(statements.append)
     with pytest.raises(NotFound):
         await journal.status(job_id, owner="you")
@@ -366,13 +372,13 @@ async def test_a_file_where_the_directory_should_be_is_told_and_waited_out(tmp_p
     folder = tmp_path / "data"
     folder.write_text("")
     async with opened(folder) as journal:
-        assert not journal.healthy
+        assert not journal.is_healthy
         with pytest.raises(StorageUnavailable):
             await begin(journal)
         with pytest.raises(StorageUnavailable):
             await journal.list("o")
         folder.unlink()
-        await until(lambda: journal.healthy)
+        await until(lambda: journal.is_healthy)
         await finish(journal, "run-1", "x")
         with pytest.raises(DirectoryInUse):
             SqliteJournal(folder, retain_seconds=1, retain_bytes=1)
@@ -381,14 +387,14 @@ async def test_a_file_where_the_directory_should_be_is_told_and_waited_out(tmp_p
 
 @pytest.mark.noisy
 async def test_what_cannot_be_written_fails_its_run_and_the_writer_lives(tmp_path: Path) -> None:
-    failed = anyio.Event()
+    callbacks = RecordedCallbacks()
     async with opened(tmp_path) as journal:
-        log = await journal.submit(record(), on_cancel=nothing, on_failure=failed.set)
+        log = await journal.submit(record(), callbacks)
         log.append(CustomEvent(0, "A", 1, "n", 1 << 70))
         with anyio.fail_after(30):
             with pytest.raises(StorageUnavailable):
                 await log.commit(text(1))
-            await failed.wait()
+            await callbacks.failed.wait()
             with pytest.raises(StorageUnavailable):
                 await log.commit(END)
             assert (await journal.status("run-1")).state == "running", "no end is told that is not kept"
@@ -403,9 +409,9 @@ async def test_a_journal_is_well_again_also_if_nothing_waits_to_be_written(tmp_p
         ask(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
         with pytest.raises(StorageUnavailable):
             await journal.delete("run-1")
-        assert not journal.healthy
+        assert not journal.is_healthy
         ask(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
-        await until(lambda: journal.healthy)
+        await until(lambda: journal.is_healthy)
         await journal.delete("run-1")
 
 
@@ -414,7 +420,7 @@ async def test_a_run_whose_end_cannot_be_written_is_told_to_have_ended_once_it_i
     async with opened(tmp_path) as journal:
         log = await begin(journal)
         await log.commit(text(1))
-        reader = await journal.tail("run-1")
+        reader = await journal.open_cursor("run-1")
         ask(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
         with pytest.raises(StorageUnavailable):
             await log.commit(END)
@@ -428,7 +434,7 @@ async def test_a_run_whose_end_cannot_be_written_is_told_to_have_ended_once_it_i
             async with anyio.create_task_group() as tasks:
 
                 async def read() -> None:
-                    seen.extend(await read_all(await journal.tail("run-1")))
+                    seen.extend(await read_all(await journal.open_cursor("run-1")))
 
                 tasks.start_soon(read)
                 await anyio.wait_all_tasks_blocked()
@@ -438,9 +444,9 @@ async def test_a_run_whose_end_cannot_be_written_is_told_to_have_ended_once_it_i
         status = await journal.status("run-1")
         assert (status.state, status.is_waiting) == ("success", False)
         assert columns(tmp_path, "SELECT state FROM runs") == ["success"]
-        assert journal.healthy
+        assert journal.is_healthy
     async with opened(tmp_path) as journal:
-        assert not await journal.unfinished()
+        assert not await journal.claim_interrupted()
 
 
 @contextmanager
@@ -455,14 +461,14 @@ async def test_what_a_reader_acts_upon_is_shown_once_it_is_written(tmp_path: Pat
     async with opened(tmp_path) as journal:
         log = await begin(journal)
         await log.commit(RunStarted(0))
-        reader = await journal.tail("run-1", after=1)
+        reader = await journal.open_cursor("run-1", after=1)
         with held_up(tmp_path) as let_go:
             log.append(text(1))
             log.append_hidden(ENDED)
             log.append(text(2))
             assert [event for _, event in await reader.read()] == [text(1)]
             await anyio.wait_all_tasks_blocked()
-            assert not reader.available(), "nor what comes behind it"
+            assert not reader.read_nowait(), "nor what comes behind it"
             status = await journal.status("run-1")
             assert (status.last_event_id, status.summary.answers) == (2, [])
             let_go()
@@ -475,7 +481,7 @@ async def test_what_a_reader_acts_upon_is_shown_once_it_is_written(tmp_path: Pat
 
 async def _entries_of_the_unfinished(folder: Path) -> list[Sequence[Entry]]:
     async with opened(folder) as journal:
-        return [(await found.load())[1] for found in await journal.unfinished()]
+        return [(await found.load())[1] for found in await journal.claim_interrupted()]
 
 
 async def test_those_who_wait_in_one_round_of_the_loop_share_a_write(tmp_path: Path) -> None:
@@ -489,15 +495,15 @@ async def test_those_who_wait_in_one_round_of_the_loop_share_a_write(tmp_path: P
 
 async def test_a_run_that_was_withdrawn_leaves_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        log = await begin(journal, claim=IdempotencyKey("key", "body"))
+        log = await begin(journal, idempotency_key=IdempotencyKey("key", "body"))
         log.append(RunStarted(0))
-        log.withdraw()
+        log.discard()
         with pytest.raises(NotFound):
             await journal.status("run-1")
-        await finish(journal, "run-2", claim=IdempotencyKey("key", "other"))
-        written = await begin(journal, "run-3", claim=IdempotencyKey("key-3", "body"))
+        await finish(journal, "run-2", idempotency_key=IdempotencyKey("key", "other"))
+        written = await begin(journal, "run-3", idempotency_key=IdempotencyKey("key-3", "body"))
         await written.commit(RunStarted(0))
-        written.withdraw()  # it was told not to be written, and is
+        written.discard()  # it was told not to be written, and is
         await finish(journal, "run-4")
     assert columns(tmp_path, "SELECT job_id FROM runs") == ["run-2", "run-4"]
 
@@ -511,7 +517,7 @@ async def test_what_is_to_outlive_the_host_is_flushed_to_the_disk(
     class Traced(Store):
         def __init__(self, folder: Path, *, writes: bool) -> None:
             super().__init__(folder, writes=writes)
-            self._connection.set_trace_callback(statements.append)
+            self.connections.main.set_trace_callback(statements.append)
 
     with closing(Traced(tmp_path, writes=True)) as store:
         for outlives_host in (True, False):
@@ -530,7 +536,7 @@ async def test_what_is_to_outlive_the_host_is_flushed_to_the_disk(
 
     put = journal._writer.put  # pyright: ignore[reportPrivateUsage]
 
-    def note(task: Task) -> None:
+    def note(task: WriteTask) -> None:
         tasks.append(("", task.outlives_host))
         put(task)
 
@@ -538,7 +544,7 @@ async def test_what_is_to_outlive_the_host_is_flushed_to_the_disk(
     log = await begin(journal)
     await noted("first events", log.commit(RunStarted(0)))
     await noted("end of a turn", log.commit(ENDED))
-    keyed = await begin(journal, "run-2", claim=IdempotencyKey("key", "body"))
+    keyed = await begin(journal, "run-2", idempotency_key=IdempotencyKey("key", "body"))
     await noted("an idempotency key", keyed.commit(RunStarted(0)))
     await noted("end of a run", log.commit(END))
     await journal.close()
@@ -638,10 +644,10 @@ async def test_a_server_that_starts_on_a_directory_it_cannot_write_waits_for_it(
 
 
 def test_a_claim_that_has_passed_to_a_later_run_stays_when_the_first_one_goes() -> None:
-    claims = IdempotencyIndex()
-    claims.take(IdempotencyKey("key", "body"), "later")
-    claims.drop(IdempotencyKey("key", "body"), "first")
-    with pytest.raises(AlreadyClaimed):
-        claims.take(IdempotencyKey("key", "body"), "third")
-    claims.drop(IdempotencyKey("key", "body"), "later")
-    claims.take(IdempotencyKey("key", "body"), "third")
+    index = IdempotencyIndex()
+    index.add(IdempotencyKey("key", "body"), "later")
+    index.drop(IdempotencyKey("key", "body"), "first")
+    with pytest.raises(AlreadySubmitted):
+        index.add(IdempotencyKey("key", "body"), "third")
+    index.drop(IdempotencyKey("key", "body"), "later")
+    index.add(IdempotencyKey("key", "body"), "third")

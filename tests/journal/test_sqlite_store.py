@@ -18,15 +18,17 @@ import pytest
 
 from swarmstream.errors import IdempotencyMismatch, NotFound, StorageUnavailable
 from swarmstream.events import Event, RunDescribed, RunEnded, RunStarted, TextDelta
-from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Log
+from swarmstream.journal.base import NO_CALLBACKS, AlreadySubmitted, Log
 from swarmstream.journal.codec import pack
+from swarmstream.journal.records import IdempotencyKey
 from swarmstream.journal.sqlite.data_directory import FILE, take_lock
+from swarmstream.journal.sqlite.file.store import Store
+from swarmstream.journal.sqlite.file.stored_run import placeholder_description
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.journal.sqlite.store import Store
-from swarmstream.journal.sqlite.stored_run import description_of
 from tests.conftest import client, serving
 from tests.fakes.clock import DrivenClock
-from tests.journal.test_journal import END, begin, finish, nothing, read_all, record, text
+from tests.fakes.run_callbacks import RecordedCallbacks
+from tests.journal.sample_runs import END, begin, finish, read_all, record, text
 
 pytestmark = pytest.mark.anyio
 
@@ -191,14 +193,14 @@ async def test_nothing_of_a_deleted_run_is_in_any_file(tmp_path: Path) -> None:
             live.append(text(number))
             await log.commit(TextDelta(0, "A", 1, f"{CANARY} answer"))
         await log.commit(END)
-        assert len(await read_all(await journal.tail("run-1"))) == 4
+        assert len(await read_all(await journal.open_cursor("run-1"))) == 4
         assert holds(tmp_path, CANARY)
         await journal.delete("run-1")
         assert holds(tmp_path, CANARY) == {}
         with pytest.raises(NotFound):
             await journal.status("run-1")
     async with opened(tmp_path) as journal:
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         assert [event for _, event in (await found.load())[1]] == [text(1), text(0), text(1), text(2)]
 
 
@@ -217,11 +219,11 @@ async def test_a_deletion_waits_for_no_backup_and_erases_behind_it(tmp_path: Pat
 
 async def test_credentials_and_images_are_in_no_file_once_the_run_has_ended(tmp_path: Path) -> None:
     image, token = "aW1hZ2U" * 5000, "token-5e0c"
-    claim = IdempotencyKey("key", "digest")
+    key = IdempotencyKey("key", "digest")
     clock = DrivenClock()
     async with opened(tmp_path, clock=clock) as journal:
         now = datetime.fromtimestamp(clock.unix(), UTC)
-        log = await begin(journal, "run-1", body=payload(image, token), claim=claim, created_at=now)
+        log = await begin(journal, "run-1", body=payload(image, token), idempotency_key=key, created_at=now)
         await log.commit(text(1))
         assert holds(tmp_path, token), "a run that goes on needs it after a crash"
         await log.commit(END)
@@ -231,10 +233,10 @@ async def test_credentials_and_images_are_in_no_file_once_the_run_has_ended(tmp_
         [(size,)] = ask(tmp_path, "SELECT bytes FROM runs")
         assert size < 2000, "and they do not count any more"
     async with opened(tmp_path) as journal:
-        with pytest.raises(AlreadyClaimed):
-            await begin(journal, "run-2", claim=claim)
+        with pytest.raises(AlreadySubmitted):
+            await begin(journal, "run-2", idempotency_key=key)
         with pytest.raises(IdempotencyMismatch):
-            await begin(journal, "run-2", claim=IdempotencyKey("key", "another digest"))
+            await begin(journal, "run-2", idempotency_key=IdempotencyKey("key", "another digest"))
 
 
 async def test_an_orderly_stop_leaves_one_file_though_somebody_has_read(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ async def test_space_that_is_free_goes_back_to_the_disk(tmp_path: Path) -> None:
         await clock.advance(0)
         await until(lambda: ask(tmp_path, "SELECT count(*) FROM runs")[0][0] < 5)
         await until(lambda: ask(tmp_path, "PRAGMA freelist_count")[0][0] <= 1100)
-        await read_all(await journal.tail("run-39"))
+        await read_all(await journal.open_cursor("run-39"))
     assert (tmp_path / FILE).stat().st_size < before / 3
     assert ask(tmp_path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -334,23 +336,23 @@ async def test_runs_that_a_start_spared_expire_in_their_time_once_the_clock_is_r
 @pytest.mark.noisy
 async def test_a_directory_that_is_gone_is_noticed_within_five_seconds(tmp_path: Path) -> None:
     clock = DrivenClock()
-    failed = anyio.Event()
+    callbacks = RecordedCallbacks()
     folder = tmp_path / "data"
     async with opened(folder, clock=clock) as journal:
-        log = await journal.submit(record(), on_cancel=nothing, on_failure=failed.set)
+        log = await journal.submit(record(), callbacks)
         await log.commit(text(1))
         folder.rename(tmp_path / "elsewhere")
         await clock.advance(5)
         with anyio.fail_after(30):
-            await failed.wait()
-        assert not journal.healthy
+            await callbacks.failed.wait()
+        assert not journal.is_healthy
         (tmp_path / "elsewhere").rename(folder)
         await clock.advance(1)
-        await until(lambda: journal.healthy)
+        await until(lambda: journal.is_healthy)
         await log.commit(END)
         shutil.rmtree(folder)
         await clock.advance(5)
-        await until(lambda: not journal.healthy)
+        await until(lambda: not journal.is_healthy)
 
 
 async def test_a_writer_that_failed_is_not_well_in_a_file_that_nobody_finds(tmp_path: Path) -> None:
@@ -371,7 +373,7 @@ async def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> 
         shutil.copy(tmp_path / FILE, tmp_path / "copy")
         (tmp_path / "copy").replace(tmp_path / FILE)
         await clock.advance(5)
-        await until(lambda: not journal.healthy)
+        await until(lambda: not journal.is_healthy)
 
 
 # Damage.
@@ -389,7 +391,7 @@ async def two_runs(folder: Path) -> None:
     async with opened(folder) as journal:
         for name in ("run-1", "run-2"):
             log = await begin(journal, name, body=b'{"task":"t"}')
-            log.append(description_of(record(name)))
+            log.append(placeholder_description(record(name)))
             for number in range(3):
                 log.append(text(number))
             await log.commit(END)
@@ -409,11 +411,11 @@ async def test_a_bit_that_fell_over_makes_its_run_unreadable_and_no_other(
         for place in range(0, size, 3):
             flip(tmp_path, table, column, where, place)
             with pytest.raises(StorageUnavailable, match="damaged"):
-                await journal.tail("run-1")
+                await journal.open_cursor("run-1")
             flip(tmp_path, table, column, where, place)
         flip(tmp_path, table, column, where, 7)
         caplog.clear()
-        assert len(await read_all(await journal.tail("run-2"))) == 5
+        assert len(await read_all(await journal.open_cursor("run-2"))) == 5
         job_ids = (await journal.list("o")).job_ids
         assert list(job_ids) == ["run-2", "run-1"]
         listed = [await journal.status(job_id) for job_id in job_ids]
@@ -448,7 +450,7 @@ async def test_what_was_written_elsewhere_is_not_taken_for_a_runs_own(tmp_path: 
         ask(tmp_path, statement)
     async with opened(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
-            await journal.tail("run-1")
+            await journal.open_cursor("run-1")
         assert "run-1" in await ids(journal)
 
 
@@ -458,7 +460,7 @@ async def test_a_schema_that_is_no_text_any_more_is_a_clear_refusal(tmp_path: Pa
     content = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(content.replace(b"owner TEXT NOT NULL", b"owner TEXT NOT NUL\xac"))
     async with opened(tmp_path) as journal:
-        assert not journal.healthy
+        assert not journal.is_healthy
         with pytest.raises(StorageUnavailable):
             await journal.list("o")
 
@@ -470,7 +472,7 @@ async def test_a_long_run_that_lost_a_part_is_not_read_without_it(tmp_path: Path
     ask(tmp_path, "DELETE FROM segments WHERE first = (SELECT min(first) FROM segments WHERE first > 1)")
     async with opened(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
-            await journal.tail("run-1")
+            await journal.open_cursor("run-1")
 
 
 async def three_in_progress(folder: Path) -> Sequence[Log]:
@@ -480,7 +482,7 @@ async def three_in_progress(folder: Path) -> Sequence[Log]:
         for batch in range(3):
             for log in logs if batch != 1 else logs[:2]:
                 log.append(text(batch))
-            await journal.safe()
+            await journal._group.flush()  # pyright: ignore[reportPrivateUsage]
         return logs
 
 
@@ -494,16 +496,16 @@ async def test_damage_to_what_is_in_progress_stops_no_start(tmp_path: Path, how:
     else:
         ask(tmp_path, f"DELETE FROM batches WHERE {second}")
     async with opened(tmp_path) as journal:
-        assert journal.healthy
-        found = await journal.unfinished()
+        assert journal.is_healthy
+        found = await journal.claim_interrupted()
         assert [bool(run.fault) for run in found] == [True, True, False]
         entries = [(await run.load())[1] for run in found]
         assert [[event for _, event in its] for its in entries] == [[text(0)], [text(0)], [text(0), text(2)]]
         for run in found:
-            await run.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
+            await run.resume(NO_CALLBACKS).commit(END)
         assert [(await journal.status(f"run-{number}")).state for number in range(3)] == ["success"] * 3
         for name in ("run-0", "run-1"):
-            assert [event for _, event in await read_all(await journal.tail(name))] == [text(0), END]
+            assert [event for _, event in await read_all(await journal.open_cursor(name))] == [text(0), END]
 
 
 @pytest.mark.noisy
@@ -511,12 +513,12 @@ async def test_a_damaged_record_in_progress_is_made_good_by_its_end(tmp_path: Pa
     await three_in_progress(tmp_path)
     flip(tmp_path, "runs", "record", "no = 1", 30)
     async with opened(tmp_path) as journal:
-        damaged, *_ = await journal.unfinished()
+        damaged, *_ = await journal.claim_interrupted()
         assert damaged.fault
         assert (damaged.record.job_id, damaged.record.owner) == ("run-0", "o")
         await damaged.load()
-        await damaged.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
-        assert len(await read_all(await journal.tail("run-0"))) == 4
+        await damaged.resume(NO_CALLBACKS).commit(END)
+        assert len(await read_all(await journal.open_cursor("run-0"))) == 4
         assert (await journal.status("run-0")).fault is None
 
 
@@ -533,13 +535,13 @@ async def test_a_run_that_turns_out_to_be_damaged_as_it_is_taken_up_ends_and_kee
         unknown = msgspec.msgpack.encode([(2, 2, 99, {})])
         ask(tmp_path, "INSERT INTO batches SELECT max(id) + 1, ? FROM batches", unknown)
     async with opened(tmp_path) as journal:
-        assert journal.healthy
-        found = await journal.unfinished()
+        assert journal.is_healthy
+        found = await journal.claim_interrupted()
         if how == "record":
             flip(tmp_path, "runs", "record", "job_id = 'run-1'", 30)
         faults = [(run.record.job_id, len((await run.load())[1]), bool(run.fault)) for run in found]
         for run in found:
-            await run.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
+            await run.resume(NO_CALLBACKS).commit(END)
     assert faults == [("run-0", 1, False), ("run-1", 0 if how == "record" else 1, True), ("run-2", 1, False)]
 
 
@@ -558,11 +560,11 @@ async def test_a_run_that_cannot_be_deleted_stops_no_sweep(tmp_path: Path) -> No
     async with opened(tmp_path, clock=clock, retain_bytes=0) as journal:
         await clock.advance(0)
         await until(lambda: ask(tmp_path, "SELECT job_id FROM runs ORDER BY no") == [("old-1",), ("live",)])
-        assert journal.healthy
+        assert journal.is_healthy
         assert (await journal.status("old-1")).fault
         with pytest.raises(StorageUnavailable):
             await journal.delete("old-1")
-        assert journal.healthy
+        assert journal.is_healthy
 
 
 @pytest.mark.noisy
@@ -587,7 +589,7 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
     async with opened(tmp_path) as journal:
         log = await begin(journal, "agent-1", body=b"{}", on_disconnect="continue")
         await log.commit(RunStarted(0))
-        await log.suspend()
+        await log.hand_over()
     flip(tmp_path, "batches", "events", "id = 1", 8)
     from swarmstream.llm.providers.backends import ModelBackends
     from swarmstream.runs.limits import RunLimits
@@ -595,7 +597,7 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
 
     async with opened(tmp_path) as journal, Supervisor(journal, ModelBackends({}), RunLimits()) as supervisor:
         await supervisor.recover(lambda _: pytest.fail("it is not run"))
-        entries = await read_all(await journal.tail("agent-1"))
+        entries = await read_all(await journal.open_cursor("agent-1"))
         status = await journal.status("agent-1")
     described, failed, _, ended = (event for _, event in entries)
     assert isinstance(described, RunDescribed)
@@ -610,7 +612,7 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
 def old_store(folder: Path, *, runs: int, body: bytes = b'{"task":"t"}') -> list[Event]:
     """Finished runs `old-1` and on, and a run in progress, `live`, as the first release wrote them; the finished ones'
     events."""
-    events: list[Event] = [description_of(record("old")), text(1), text(2), END]
+    events: list[Event] = [placeholder_description(record("old")), text(1), text(2), END]
     entries = list(enumerate(events, start=1))
     encode = msgspec.msgpack.Encoder().encode
     (folder / FILE).touch(0o600)
@@ -639,23 +641,23 @@ async def test_a_directory_of_the_first_release_opens_and_reads_the_same(tmp_pat
     events = old_store(tmp_path, runs=3)
     async with opened(tmp_path) as journal:
         for no in (1, 2, 3):
-            assert [event for _, event in await read_all(await journal.tail(f"old-{no}"))] == events
+            assert [event for _, event in await read_all(await journal.open_cursor(f"old-{no}"))] == events
         assert await ids(journal, "o1") == ["live", "old-1", "old-3"]
         assert (await journal.status("old-2")).record.body == b'{"task":"t"}'
-        [live] = await journal.unfinished()
+        [live] = await journal.claim_interrupted()
         its, entries = await live.load()
         assert [event for _, event in entries] == [text(1)]
         assert its.body == b'{"task":"live"}'
-        with pytest.raises(AlreadyClaimed):
-            await begin(journal, "again", claim=IdempotencyKey("key", "digest"))
-        await live.go_on(on_cancel=nothing, on_failure=nothing).commit(END)
+        with pytest.raises(AlreadySubmitted):
+            await begin(journal, "again", idempotency_key=IdempotencyKey("key", "digest"))
+        await live.resume(NO_CALLBACKS).commit(END)
         await journal.delete("old-1")
         await journal.trim("old-3", 3)
     sums = ask(tmp_path, "SELECT owner, sum(bytes) FROM runs GROUP BY owner")
     assert ask(tmp_path, "SELECT * FROM owners") == sums
     async with opened(tmp_path) as journal:
         assert await ids(journal, "o1") == ["live", "old-3"]
-        assert len(await read_all(await journal.tail("live"))) == 2
+        assert len(await read_all(await journal.open_cursor("live"))) == 2
 
 
 @pytest.mark.noisy
@@ -664,7 +666,7 @@ async def test_a_run_of_the_first_release_that_lost_events_is_not_read_without_t
     ask(tmp_path, "UPDATE segments SET events = ?", pack([(1, 1, events[0]), (1, 3, events[2]), (1, 4, events[3])]))
     async with opened(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
-            await journal.tail("old-1")
+            await journal.open_cursor("old-1")
 
 
 async def test_runs_of_the_first_release_go_where_they_are_too_many_bytes(tmp_path: Path) -> None:

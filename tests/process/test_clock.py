@@ -17,7 +17,6 @@ pytestmark = pytest.mark.anyio
 APP = ROOT / "app" / "swarmstream"
 EXEMPT = {
     "clock.py": "it is the clock",
-    "journal/sqlite/journal.py": "its batches are measured with the disk",
     "terminal/live_view.py": "a person's terminal is redrawn in a person's time",
     "terminal/watch.py": "a person's terminal is redrawn in a person's time",
     "tools/builtin/offered.py": "the tool `clock` tells a model what time it is in the world",

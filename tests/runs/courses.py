@@ -14,7 +14,8 @@ from swarmstream.events import (
     TurnEnded,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry
+from swarmstream.journal.base import NO_CALLBACKS
+from swarmstream.journal.records import Entry
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job
@@ -23,7 +24,7 @@ from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.plan import Compiled
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel, swarm
-from tests.journal.test_journal import nothing, read_all, record
+from tests.journal.sample_runs import read_all, record
 
 
 def passes(name: str) -> list[Any]:
@@ -102,7 +103,7 @@ async def uncut(folder: Path, case: str, **fields: Any) -> Course:
     with anyio.fail_after(5):
         async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
             run = await supervisor.start(job)
-            return Course(await read_all(await journal.tail(run.job_id)), model)
+            return Course(await read_all(await journal.open_cursor(run.job_id)), model)
 
 
 async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
@@ -110,16 +111,16 @@ async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
     for number, entries in enumerate(lives):
         async with opened(folder) as journal:
             if number:
-                [found] = await journal.unfinished()
+                [found] = await journal.claim_interrupted()
                 await found.load()
-                log = found.go_on(on_cancel=nothing, on_failure=nothing)
+                log = found.resume(NO_CALLBACKS)
             else:
                 log = await journal.submit(
-                    record(kind="swarm", **{"on_disconnect": "continue", **fields}), on_cancel=nothing
+                    record(kind="swarm", **{"on_disconnect": "continue", **fields}), NO_CALLBACKS
                 )
             for _, event in entries:
                 log.append(event)
-            await log.suspend()
+            await log.hand_over()
 
 
 async def recovered(folder: Path, case: str, **fields: Any) -> Course:
@@ -127,4 +128,4 @@ async def recovered(folder: Path, case: str, **fields: Any) -> Course:
     with anyio.fail_after(5):
         async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
             await supervisor.recover(lambda _: job)
-            return Course(await read_all(await journal.tail("run-1")), model)
+            return Course(await read_all(await journal.open_cursor("run-1")), model)

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.journal.sqlite.store import FILE
+from swarmstream.journal.sqlite.data_directory import FILE
 from tests.clients.process import ServerProcess, openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of
 from tests.conftest import client

@@ -27,9 +27,10 @@ from swarmstream.events import (
     Usage,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.base import NO_CALLBACKS
+from swarmstream.journal.records import Entry, RunRecord
+from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.journal.sqlite.store import FILE
 from swarmstream.runs.job import Job, job_from_record
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.supervisor import Supervisor
@@ -37,7 +38,7 @@ from swarmstream.swarm.plan import PlanLimits
 from swarmstream.tools.policy import ToolAccess
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import AnyModel, ScriptedModel
-from tests.journal.test_journal import nothing, read_all, record
+from tests.journal.sample_runs import read_all, record
 from tests.runs.courses import CASES, Course, crashed, opened, recovered, team, uncut
 
 pytestmark = pytest.mark.anyio
@@ -160,7 +161,7 @@ async def test_a_run_that_cannot_go_on_ends_once_and_says_why(tmp_path: Path) ->
     await crashed(tmp_path / "data", whole.entries[:8])
     async with opened(tmp_path / "data") as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(gone)
-        entries = await read_all(await journal.tail("run-1"))
+        entries = await read_all(await journal.open_cursor("run-1"))
         assert (await journal.status("run-1")).state == "failed"
     [failed] = [event for _, event in entries if isinstance(event, RunFailed)]
     assert failed.failure.message == "the run cannot go on: there is no model gone/model"
@@ -173,9 +174,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
     kind: Any, tmp_path: Path
 ) -> None:
     async with opened(tmp_path) as journal:
-        log = await journal.submit(
-            record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), on_cancel=nothing
-        )
+        log = await journal.submit(record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), NO_CALLBACKS)
         await log.commit(RunStarted(0))
     async with opened(tmp_path) as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), ToolAccess()))
@@ -220,7 +219,7 @@ async def test_a_run_that_was_taken_up_can_be_cancelled(tmp_path: Path) -> None:
         ):
             await supervisor.recover(lambda _: job)
             await journal.cancel("run-1")
-            entries = await read_all(await journal.tail("run-1"))
+            entries = await read_all(await journal.open_cursor("run-1"))
     assert isinstance(entries[-1][1], RunEnded)
     assert entries[-1][1].status == "cancelled"
 
@@ -249,10 +248,10 @@ async def test_no_number_is_used_twice_where_the_directory_is_put_back_or_the_cl
         journal = SqliteJournal(data, retain_seconds=60, retain_bytes=1 << 30, clock=clock)
         dead.append(journal)
         await journal.open()
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         await found.load()
-        log = found.go_on(on_cancel=nothing, on_failure=nothing)
-        await log.safe()
+        log = found.resume(NO_CALLBACKS)
+        await log.flush()
         numbers += [log.append(TextDelta(0, "A", 1, "x")) for _ in range(10)]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] < 1 << 53

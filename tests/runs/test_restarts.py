@@ -10,7 +10,7 @@ import anyio
 import httpx
 import pytest
 
-from swarmstream.journal.sqlite.store import FILE
+from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.wire.shapes.events import TurnRestartFrame
 from tests.clients.process import openai_environ, server_process
 from tests.clients.sse import ServerEvent, events_of

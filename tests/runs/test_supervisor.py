@@ -3,7 +3,7 @@
 import gc
 import sqlite3
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from anyio.lowlevel import checkpoint
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import NotFound, RunCancelled, StorageUnavailable, Unavailable
 from swarmstream.events import Event, RunEnded, RunFailed, TextDelta, TurnEnded, TurnStarted
-from swarmstream.journal.base import AlreadyClaimed, HandedOver, IdempotencyKey, Log, RunRecord
+from swarmstream.journal.base import AlreadySubmitted, HandedOver, Log, RunCallbacks
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
@@ -37,9 +38,9 @@ class SlowLog:
         self._log = log
         self.append = log.append
         self.append_hidden = log.append_hidden
-        self.safe = log.safe
-        self.withdraw = log.withdraw
-        self.suspend = log.suspend
+        self.flush = log.flush
+        self.discard = log.discard
+        self.hand_over = log.hand_over
 
     async def commit(self, event: Event) -> int:
         for _ in range(3):
@@ -55,11 +56,9 @@ class SlowJournal(MemoryJournal):
         self.let_in = anyio.Event()
         self.let_in.set()
 
-    async def submit(
-        self, record: RunRecord, *, on_cancel: Callable[[], None], on_failure: Callable[[], None] = lambda: None
-    ) -> Log:
+    async def submit(self, record: RunRecord, callbacks: RunCallbacks) -> Log:
         await self.let_in.wait()
-        return SlowLog(await super().submit(record, on_cancel=on_cancel, on_failure=on_failure))
+        return SlowLog(await super().submit(record, callbacks))
 
 
 def job(flow: str = "A -> B", on_disconnect: Literal["cancel", "continue"] = "cancel") -> Job:
@@ -79,7 +78,7 @@ async def supervising(
 
 
 async def events_of(journal: SlowJournal, run: Run) -> list[Event]:
-    tail = await journal.tail(run.job_id)
+    tail = await journal.open_cursor(run.job_id)
     events: list[Event] = []
     with anyio.fail_after(30):
         while not (events and isinstance(events[-1], RunEnded)):
@@ -118,7 +117,7 @@ async def test_what_is_cancelled_with_its_last_token_starts_no_later_agent() -> 
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     async with supervising(model) as (supervisor, journal):
         run = await supervisor.start(job(on_disconnect="continue"))
-        tail = await journal.tail(run.job_id)
+        tail = await journal.open_cursor(run.job_id)
         while not any(isinstance(event, TextDelta) for _, event in await tail.read()):
             pass
         run.stop(RunCancelled("now"))
@@ -139,7 +138,7 @@ async def test_the_first_reason_to_stop_counts() -> None:
 async def test_a_turn_that_is_cut_has_its_end_in_the_journal_however_slow() -> None:
     async with supervising(ScriptedModel({"A": ["a", "a"], "B": ["b"]}, order="A-")) as (supervisor, journal):
         run = await supervisor.start(job())
-        tail = await journal.tail(run.job_id)
+        tail = await journal.open_cursor(run.job_id)
         while not any(isinstance(event, TextDelta) for _, event in await tail.read()):
             pass
         await supervisor.drain(0)
@@ -206,7 +205,7 @@ async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
 async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_claim(tmp_path: Path) -> None:
     """Nor a reader: whoever repeated the request meanwhile is let go."""
     model = ScriptedModel({"A": ["a"]})
-    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
+    claimed = replace(job("A", on_disconnect="continue"), idempotency_key=IdempotencyKey("key", "body"))
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     await journal.open()
     with anyio.fail_after(60):
@@ -222,8 +221,8 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
                 async def read() -> None:
                     [job_id] = list(supervisor._live._runs)  # pyright: ignore[reportPrivateUsage]
-                    tail = await journal.tail(job_id)
-                    assert not tail.available(), "nothing is shown of what is not kept"
+                    tail = await journal.open_cursor(job_id)
+                    assert not tail.read_nowait(), "nothing is shown of what is not kept"
                     with pytest.raises(HandedOver):
                         await tail.read()
                     outcomes.append("let go")
@@ -239,15 +238,15 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
 async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_other() -> None:
     model = ScriptedModel({"A": ["a"]}, order="-")
-    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
+    claimed = replace(job("A", on_disconnect="continue"), idempotency_key=IdempotencyKey("key", "body"))
     async with supervising(model, limits=RunLimits(max_runs=1)) as (supervisor, _):
         run = await supervisor.start(claimed)
-        with pytest.raises(AlreadyClaimed) as known:
+        with pytest.raises(AlreadySubmitted) as known:
             await supervisor.start(claimed)
         with pytest.raises(Unavailable):
             await supervisor.start(job("A"))
         await supervisor.drain(0)
-        with pytest.raises(AlreadyClaimed):
+        with pytest.raises(AlreadySubmitted):
             await supervisor.start(claimed)
     assert known.value.job_id == run.job_id
 

@@ -15,8 +15,9 @@ from swarmstream.events import (
     RunEnded,
     RunFailed,
 )
-from swarmstream.journal.base import Entry, RunRecord
+from swarmstream.journal.base import RunCallbacks
 from swarmstream.journal.memory import MemoryJournal
+from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
 from swarmstream.runs.limits import RunLimits
@@ -25,8 +26,9 @@ from swarmstream.runs.supervisor import Supervisor
 from tests.clients.process import openai_environ, server_process
 from tests.conftest import client
 from tests.fakes.clock import DrivenClock
+from tests.fakes.run_callbacks import RecordedCallbacks
 from tests.fakes.upstream import Exchange, provider
-from tests.journal.test_journal import nothing, read_all, record
+from tests.journal.sample_runs import read_all, record
 from tests.runs.courses import crashed, opened, team, uncut
 from tests.runs.restarts import SWARM, TEAM, read
 
@@ -84,11 +86,11 @@ async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancel
     whole = await uncut(tmp_path / "whole", "parallel")
     await crashed(tmp_path / "data", whole.entries[:4])
     async with opened(tmp_path / "data") as journal:
-        [found] = await journal.unfinished()
-        tail = await journal.tail("run-1", after=2)
+        [found] = await journal.claim_interrupted()
+        tail = await journal.open_cursor("run-1", after=2)
         status = await journal.status("run-1")
         assert (status.state, status.is_waiting, status.record.body) == ("running", True, b"")
-        asked = anyio.Event()
+        callbacks = RecordedCallbacks()
         seen: list[Entry] = []
 
         async def read() -> None:
@@ -101,8 +103,8 @@ async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancel
                 assert not seen
                 await journal.cancel("run-1")
                 await found.load()
-                found.go_on(on_cancel=asked.set, on_failure=nothing)
-            await asked.wait()
+                found.resume(callbacks)
+            await callbacks.cancelled.wait()
         assert seen == list(whole.entries[2:4])
         assert not (await journal.status("run-1")).is_waiting
 
@@ -122,7 +124,7 @@ class Counted:
     def count_attempt(self, times: int) -> None:
         self.attempts += times
 
-    def go_on(self, *, on_cancel: Any, on_failure: Any) -> Any:
+    def resume(self, callbacks: RunCallbacks) -> Any:
         raise AssertionError("it never gets so far")
 
 
@@ -133,7 +135,7 @@ async def test_an_attempt_that_takes_long_counts_more_than_one_that_was_cut_off_
     compiling, may_end = threading.Event(), threading.Event()
 
     class Held(MemoryJournal):
-        async def unfinished(self) -> Sequence[Any]:
+        async def claim_interrupted(self) -> Sequence[Any]:
             return [found]
 
     def compile_it(_: RunRecord) -> Job:
@@ -162,7 +164,7 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
     for times in (9, 10):  # two processes that die as they are at it
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30, clock=DrivenClock())
         await journal.open()
-        [found] = await journal.unfinished()
+        [found] = await journal.claim_interrupted()
         attempts.append(found.attempts)
         await found.load()
         found.count_attempt(times)
@@ -175,8 +177,8 @@ async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_bac
         other = await supervisor.start(replace(job, on_disconnect="continue"))
         with anyio.fail_after(30):
             await supervisor.recover(lambda _: job)
-            given_up = await read_all(await journal.tail("run-1"))
-            assert (await read_all(await journal.tail(other.job_id)))[-1][1].status == "success"  # type: ignore[union-attr]
+            given_up = await read_all(await journal.open_cursor("run-1"))
+            assert (await read_all(await journal.open_cursor(other.job_id)))[-1][1].status == "success"  # type: ignore[union-attr]
     assert attempts == [0, 10]
     [failure] = [event.failure for _, event in given_up if isinstance(event, RunFailed)]
     assert (failure.code, failure.message) == (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmstream.events import ReasoningDelta, RunDescribed, TextDelta
-from swarmstream.journal.base import Entry
+from swarmstream.journal.records import Entry
 from swarmstream.wire.framing import SSE, Rendering, join_deltas
 
 

@@ -14,7 +14,7 @@ from swarmstream.api.offload import run_aside
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.api.resuming import parse_cursor
 from swarmstream.errors import InvalidRequest, Location
-from swarmstream.journal.base import IdempotencyKey
+from swarmstream.journal.records import IdempotencyKey
 from swarmstream.swarm.payloads import RunSpec
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")

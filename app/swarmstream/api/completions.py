@@ -21,7 +21,7 @@ from swarmstream.api.problems import waiting_run_response
 from swarmstream.api.resuming import check_cursor, open_reader
 from swarmstream.api.streaming import RunResponse, RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
-from swarmstream.journal.base import AlreadyClaimed
+from swarmstream.journal.base import AlreadySubmitted
 from swarmstream.runs.job import Job, agent_job, swarm_job
 from swarmstream.runs.limits import plan_limits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
@@ -83,7 +83,7 @@ async def _complete(call: ApiCall, model: type[PayloadT], prepare: Callable[[Pay
         await _probe_mcp_servers(prepared.compiled, call.state["mcp"])
         try:
             job_id = (await call.state["supervisor"].start(_with_request(prepared.job, completion))).job_id
-        except AlreadyClaimed as known:
+        except AlreadySubmitted as known:
             job_id, is_known = known.job_id, True
     return await _answer(completion, job_id, is_known=is_known)
 
@@ -151,7 +151,7 @@ def _with_request(job: Job, completion: CompletionRequest[PayloadT]) -> Job:
         request_id=completion.call.request_id,
         traceparent=completion.traceparent,
         body=completion.body,
-        claim=key,
+        idempotency_key=key,
         on_disconnect="continue" if outlives else job.on_disconnect,
     )
 

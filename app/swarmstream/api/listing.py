@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from swarmstream.errors import NotFound
-from swarmstream.journal.base import Page, RunState, RunStatus
+from swarmstream.journal.records import Page, RunState, RunStatus
 from swarmstream.runs.owned_runs import OwnedRuns
 
 MAX_PAGE_BYTES = 8_000_000

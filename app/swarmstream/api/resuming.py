@@ -7,7 +7,7 @@ from swarmstream.api.streaming import ReadOptions
 from swarmstream.clock import Clock
 from swarmstream.errors import InvalidRequest, Location
 from swarmstream.events import MAX_EVENT_ID
-from swarmstream.journal.base import RunStatus
+from swarmstream.journal.records import RunStatus
 from swarmstream.runs.owned_runs import OwnedRuns
 
 

@@ -12,7 +12,7 @@ from swarmstream.api.state import state_of
 from swarmstream.api.stream_tokens import admit_token
 from swarmstream.api.streaming import ReadOptions, RunStream, framing_for
 from swarmstream.errors import StorageUnavailable
-from swarmstream.journal.base import RunStatus
+from swarmstream.journal.records import RunStatus
 from swarmstream.swarm.payloads import MAX_COALESCE_MS
 
 router = APIRouter(prefix="/v1", tags=["runs"])

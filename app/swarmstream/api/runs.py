@@ -14,7 +14,7 @@ from swarmstream.api.run_stream import JobId
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, make_stream_token
 from swarmstream.clock import utc
 from swarmstream.errors import InvalidRequest, StorageUnavailable, Unavailable, quote
-from swarmstream.journal.base import Page, RunState, RunStatus
+from swarmstream.journal.records import Page, RunState, RunStatus
 from swarmstream.wire import answers
 from swarmstream.wire.shapes.runs import RunAnswer, StreamToken
 

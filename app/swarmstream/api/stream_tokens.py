@@ -23,7 +23,7 @@ from swarmstream.api.admission import ApiCall, admit_owner
 from swarmstream.api.auth import KeyRing
 from swarmstream.api.state import state_of
 from swarmstream.errors import InvalidToken, NotFound, StorageUnavailable
-from swarmstream.journal.base import RunStatus
+from swarmstream.journal.records import RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ async def admit_token(request: Request, job_id: str, token: str, *, resumes: boo
     elif not (
         resumes
         and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
-        and await call.runs.has_admitted(job_id, token_digest(token))
+        and await call.runs.has_admitted_token(job_id, token_digest(token))
     ):
         raise InvalidToken("the stream token has expired")
     return call, status

@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from swarmstream.api.problems import failed_run_response, waiting_run_response
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.events import RunEnded, TextDelta
-from swarmstream.journal.base import Cursor, Entry, HandedOver
+from swarmstream.journal.base import Cursor, HandedOver
+from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.framing import NDJSON, SSE, Framing, Rendering, gap, join_deltas
@@ -130,7 +131,7 @@ class RunStream(EventSourceResponse):
         window = list(entries)
         if isinstance(window[-1][1], TextDelta):
             await sleep(reader.clock, reader.coalesce_ms / 1000)
-            while more := reader.tail.available():
+            while more := reader.tail.read_nowait():
                 window += more
         return join_deltas(window, after=reader.after)
 

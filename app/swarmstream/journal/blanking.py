@@ -19,7 +19,7 @@ _MARKS = (b"mcp_", b"authorization_token", b'"img', b'"image_url"', b'"input_aud
 _WEB = ("http://", "https://")
 
 
-def blanked(body: bytes) -> bytes:
+def blank(body: bytes) -> bytes:
     """A payload's JSON without credentials of MCP servers, and with size and digest in the place of images and sounds.
 
     Of a server's address its host is left, since paths carry keys as well. A payload in which nothing is to be blanked

@@ -1,4 +1,4 @@
-"""Events as bytes: how a journal that outlives the process writes them down.
+"""Events as bytes, in the form in which durable journals store them.
 
 A batch is a MessagePack array of `[run, number, kind, event]`: events of many runs that came within a moment of each
 other are one write. `kind` is an event's place in `_KINDS`, which only grows at its end.
@@ -48,12 +48,12 @@ _NUMBERS: dict[type, int] = {kind: number for number, kind in enumerate(_KINDS)}
 _decoders = tuple(msgspec.msgpack.Decoder(kind) for kind in _KINDS)
 _encode = msgspec.msgpack.Encoder().encode
 
-Noted: TypeAlias = tuple[int, int, Event]
+RunEvent: TypeAlias = tuple[int, int, Event]
 """The number of a run, the number of an event in it, the event."""
 
 
-class Packed(msgspec.Struct, array_like=True, gc=False):
-    """An event of a batch that is not decoded yet."""
+class PackedEvent(msgspec.Struct, array_like=True, gc=False):
+    """An event of a batch, not decoded yet."""
 
     run: int
     number: int
@@ -61,11 +61,11 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
     event: msgspec.Raw
 
     def is_of(self, kinds: tuple[type[Event], ...]) -> bool:
-        """Tell whether the event is of one of these kinds."""
+        """Tell whether the event is of one of these kinds; an unknown kind is of none."""
         return 0 <= self.kind < len(_KINDS) and issubclass(_KINDS[self.kind], kinds)
 
-    def entry(self) -> tuple[int, Event]:
-        """The event with its number.
+    def decode(self) -> tuple[int, Event]:
+        """Return the event with its number.
 
         Raises:
             Damaged: it cannot be decoded.
@@ -78,16 +78,16 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
             raise Damaged(f"events cannot be decoded: {error}") from error
 
 
-_packed = msgspec.msgpack.Decoder(list[Packed])
+_packed = msgspec.msgpack.Decoder(list[PackedEvent])
 
 
-def pack(events: Iterable[Noted]) -> bytes:
-    """A batch."""
+def pack(events: Iterable[RunEvent]) -> bytes:
+    """Return a batch of these events."""
     return _encode([(run, number, _NUMBERS[type(event)], event) for run, number, event in events])
 
 
-def split(batch: bytes | memoryview) -> list[Packed]:
-    """The events of a batch, one by one.
+def split(batch: bytes | memoryview) -> list[PackedEvent]:
+    """Return the events of a batch, not decoded.
 
     Raises:
         Damaged: it cannot be taken apart.
@@ -98,17 +98,17 @@ def split(batch: bytes | memoryview) -> list[Packed]:
         raise Damaged(f"events cannot be decoded: {error}") from error
 
 
-def unpack(batch: bytes | memoryview) -> list[Noted]:
-    """The events of a batch.
+def unpack(batch: bytes | memoryview) -> list[RunEvent]:
+    """Return the events of a batch.
 
     Raises:
         Damaged: they cannot be decoded.
     """
-    return [(packed.run, *packed.entry()) for packed in split(batch)]
+    return [(packed.run, *packed.decode()) for packed in split(batch)]
 
 
-def without(batch: bytes | memoryview, run: int) -> bytes | None:
-    """The batch without the events of this run; None where it has none.
+def without_run(batch: bytes | memoryview, run: int) -> bytes | None:
+    """Return the batch without the events of this run; None where it has none.
 
     Raises:
         Damaged: it cannot be taken apart.

@@ -1,49 +1,59 @@
-"""The requests with an `Idempotency-Key`, and the runs that they have: an index that every journal can keep."""
+"""The runs of the requests that came with an `Idempotency-Key`: an index that every journal can keep."""
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import IdempotencyMismatch
-from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey
+from swarmstream.journal.base import AlreadySubmitted
+from swarmstream.journal.records import IdempotencyKey
 
-CLAIM_SECONDS = 86_400.0
-"""How long an `Idempotency-Key` is remembered."""
+IDEMPOTENCY_KEY_SECONDS = 86_400.0
+"""The time for which an `Idempotency-Key` is remembered."""
 
 
 class IdempotencyIndex:
-    """Which runs the requests with an `Idempotency-Key` have."""
+    """Runs by their idempotency keys, of the last `IDEMPOTENCY_KEY_SECONDS`.
+
+    Every method takes None for a request without a key, and does nothing then.
+    """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._runs: dict[str, tuple[float, str, str]] = {}
-        """When it was taken, the body's digest and the run's id, by the claim's key; in the order of time."""
+        """The time of its addition, the body's digest and the run's id, by key; in the order of time."""
 
-    def take(self, claim: IdempotencyKey | None, job_id: str) -> None:
-        """Claim a run; a request that has none claims nothing.
+    def add(self, idempotency_key: IdempotencyKey | None, job_id: str) -> None:
+        """Enter a run.
 
         Raises:
-            AlreadyClaimed: there is one, for the same body.
-            IdempotencyMismatch: there is one, for another body.
+            AlreadySubmitted, IdempotencyMismatch: as `check`.
         """
-        self.look_up(claim)
-        if claim is not None:
-            self._runs[claim.key] = (self._clock.now(), claim.body, job_id)
+        self.check(idempotency_key)
+        if idempotency_key is not None:
+            self._runs[idempotency_key.key] = (self._clock.now(), idempotency_key.body, job_id)
 
-    def look_up(self, claim: IdempotencyKey | None) -> None:
-        """As `take`, without claiming anything."""
-        if claim is None:
+    def check(self, idempotency_key: IdempotencyKey | None) -> None:
+        """Raise where the key has a run.
+
+        Raises:
+            AlreadySubmitted: one for the same body.
+            IdempotencyMismatch: one for another body.
+        """
+        if idempotency_key is None:
             return
-        self._forget_old()
-        if (known := self._runs.get(claim.key)) is not None:
-            _, body, its = known
-            if body != claim.body:
+        self._drop_old()
+        if (known := self._runs.get(idempotency_key.key)) is not None:
+            _, body, job_id = known
+            if body != idempotency_key.body:
                 raise IdempotencyMismatch("this Idempotency-Key came with another body before")
-            raise AlreadyClaimed(its)
+            raise AlreadySubmitted(job_id)
 
-    def _forget_old(self) -> None:
-        oldest = self._clock.now() - CLAIM_SECONDS
+    def drop(self, idempotency_key: IdempotencyKey | None, job_id: str) -> None:
+        """Forget the key of a run, unless a later run has it by now."""
+        if idempotency_key is not None:
+            known = self._runs.get(idempotency_key.key)
+            if known is not None and known[2] == job_id:
+                del self._runs[idempotency_key.key]
+
+    def _drop_old(self) -> None:
+        oldest = self._clock.now() - IDEMPOTENCY_KEY_SECONDS
         while self._runs and (first := next(iter(self._runs.items())))[1][0] < oldest:
             del self._runs[first[0]]
-
-    def drop(self, claim: IdempotencyKey | None, job_id: str) -> None:
-        """Forget the claim of a run; a later run may have it by now."""
-        if claim is not None and (known := self._runs.get(claim.key)) is not None and known[2] == job_id:
-            del self._runs[claim.key]

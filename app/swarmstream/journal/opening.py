@@ -1,4 +1,4 @@
-"""The choice of a journal, by the settings."""
+"""The choice of a journal by the settings."""
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.journal.base import Journal
@@ -6,15 +6,15 @@ from swarmstream.journal.memory import MemoryJournal
 from swarmstream.settings import Settings
 
 
-def journal_of(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
-    """Where this server's runs are written down.
+def create_journal(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Journal:
+    """Return the journal of this server's runs.
 
     Raises:
         DirectoryInUse: another server has the directory.
     """
     if settings.data_dir is None:
         return MemoryJournal(retain_seconds=settings.retain_seconds, retain_bytes=settings.retain_bytes, clock=clock)
-    # Imported here: a server that keeps its runs in memory does without.
+    # Imported here: a server that keeps its runs in memory does not need it.
     from swarmstream.journal.sqlite.journal import SqliteJournal
 
     return SqliteJournal(

@@ -136,7 +136,7 @@ class FrameReader:
         """The frames that have come since; waits for one. Empty behind `end`."""
         if self._tail is None:
             run = await asyncio.shield(self._begun)
-            self._tail = await self._journal.tail(run.job_id)
+            self._tail = await self._journal.open_cursor(run.job_id)
         while not self._has_ended:
             frames = list(self._maker.frames(entries := await self._tail.read()))
             self._has_ended = bool(entries) and isinstance(entries[-1][1], RunEnded)

@@ -4,7 +4,7 @@ import secrets
 
 from swarmstream.clock import Clock, utc
 from swarmstream.events import RunDescribed
-from swarmstream.journal.base import RunRecord
+from swarmstream.journal.records import RunRecord
 from swarmstream.runs.job import Job
 
 
@@ -21,7 +21,7 @@ def new_record(job: Job, clock: Clock) -> RunRecord:
         traceparent=job.traceparent,
         on_disconnect=job.on_disconnect,
         body=job.body,
-        claim=job.claim,
+        idempotency_key=job.idempotency_key,
     )
 
 

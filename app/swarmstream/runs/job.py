@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunKind
-from swarmstream.journal.base import IdempotencyKey, RunRecord
+from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.llm.model_ref import ModelRegistry
 from swarmstream.swarm.payloads import AgentRequest, RunSpec, SwarmRequest
 from swarmstream.swarm.plan import Compiled, Plan, PlanLimits, compile_agent, compile_swarm
@@ -45,7 +45,7 @@ class Job:
     """What the prompts of its widest stage will take, without what its agents will have said by then."""
     body: bytes = b""
     """The payload, as JSON."""
-    claim: IdempotencyKey | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:

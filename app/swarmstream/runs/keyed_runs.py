@@ -1,7 +1,8 @@
 """Runs by their idempotency keys (docs/wire.md, section 5)."""
 
 from swarmstream.errors import NotFound, StorageUnavailable
-from swarmstream.journal.base import AlreadyClaimed, IdempotencyKey, Journal
+from swarmstream.journal.base import AlreadySubmitted, Journal
+from swarmstream.journal.records import IdempotencyKey
 from swarmstream.runs.live_runs import LiveRuns
 
 _RETRY_AFTER_SECONDS = 5.0
@@ -23,8 +24,8 @@ class KeyedRuns:
             StorageUnavailable: there is a run, and its events cannot be committed.
         """
         try:
-            self._journal.look_up(key)
-        except AlreadyClaimed as known:
+            self._journal.check_idempotency_key(key)
+        except AlreadySubmitted as known:
             if (run := self._live.get(known.job_id)) is not None:
                 await run.recorder.flush()
             return known.job_id

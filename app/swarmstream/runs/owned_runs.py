@@ -4,7 +4,8 @@ from contextlib import nullcontext, suppress
 
 from swarmstream.clock import Clock, time_limit
 from swarmstream.events import RunEnded
-from swarmstream.journal.base import HandedOver, Journal, Page, RunState, RunStatus
+from swarmstream.journal.base import HandedOver, Journal
+from swarmstream.journal.records import Page, RunState, RunStatus
 from swarmstream.runs.live_runs import LiveRuns
 from swarmstream.runs.presence import Reading
 
@@ -37,7 +38,7 @@ class OwnedRuns:
     async def read(self, job_id: str) -> Reading:
         """Open a run at its first event. The id is one that `status` has accepted, or of a run just begun: this does
         not ask for its owner again."""
-        cursor = await self._journal.tail(job_id)
+        cursor = await self._journal.open_cursor(job_id)
         run = self._live.get(job_id)
         return Reading(cursor, run.presence.reader if run else nullcontext)
 
@@ -46,7 +47,7 @@ class OwnedRuns:
         await self.status(job_id)
         await self._journal.cancel(job_id)
         with time_limit(self._clock, wait_seconds):
-            cursor = await self._journal.tail(job_id)
+            cursor = await self._journal.open_cursor(job_id)
             with suppress(HandedOver):  # the server stops: the next process knows of the request
                 while not any(isinstance(event, RunEnded) for _, event in await cursor.read()):
                     pass
@@ -64,6 +65,6 @@ class OwnedRuns:
         """Remember that a stream token with this digest has connected to the run."""
         await self._journal.admit_token(job_id, digest)
 
-    async def has_admitted(self, job_id: str, digest: bytes) -> bool:
+    async def has_admitted_token(self, job_id: str, digest: bytes) -> bool:
         """Tell whether a stream token with this digest has connected to the run."""
-        return await self._journal.has_admitted(job_id, digest)
+        return await self._journal.has_admitted_token(job_id, digest)

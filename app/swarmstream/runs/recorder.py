@@ -83,7 +83,7 @@ class RunRecorder:
         Raises:
             StorageUnavailable: it cannot be committed at present.
         """
-        await self._log.safe()
+        await self._log.flush()
 
     def close(self) -> None:
         """Drop all events from now on."""
@@ -93,11 +93,11 @@ class RunRecorder:
     def discard(self) -> None:
         """Close, and take the run out of the journal, which has shown nothing of it."""
         self.close()
-        self._log.withdraw()
+        self._log.discard()
 
     async def hand_over(self) -> None:
         """Commit the log as it is, without an end, and let its readers go: the next process resumes the run."""
-        await self._log.suspend()
+        await self._log.hand_over()
 
 
 def _ignore(_: RunError) -> None:

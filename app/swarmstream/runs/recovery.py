@@ -29,7 +29,8 @@ from swarmstream.errors import (
     StorageUnavailable,
     error_from_code,
 )
-from swarmstream.journal.base import Entry, InterruptedRun, Journal, RunRecord, description_of
+from swarmstream.journal.base import InterruptedRun, Journal
+from swarmstream.journal.records import Entry, RunRecord, placeholder_description
 from swarmstream.journal.summary import Summary
 from swarmstream.runs.end import write_end
 from swarmstream.runs.job import Job
@@ -75,7 +76,7 @@ class Recovery:
     async def run(self) -> None:
         """Resume all of them, once the journal can be written."""
         with self._waiting:
-            self._queue.extend(await self._journal.unfinished())
+            self._queue.extend(await self._journal.claim_interrupted())
         while self._queue and not self._is_stopping:
             interrupted = self._queue[0]
             try:
@@ -101,7 +102,7 @@ class Recovery:
         level = logging.WARNING if isinstance(reason, InternalError) else logging.INFO
         logger.log(level, "run %s: %s", record.job_id, reason.detail)
         if run.summary.described is None:  # nothing of it could be read, and answers need a description
-            run.recorder.append(description_of(record))
+            run.recorder.append(placeholder_description(record))
         await write_end(run.recorder, reason, succeeded=False)
 
     async def _prepare(self, run: Run, interrupted: InterruptedRun, entries: Sequence[Entry]) -> RunError | None:

@@ -55,7 +55,8 @@ from swarmstream.errors import (
     StorageUnavailable,
 )
 from swarmstream.events import RunStarted, Usage
-from swarmstream.journal.base import Entry, InterruptedRun, Journal, RunRecord
+from swarmstream.journal.base import InterruptedRun, Journal
+from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.runs.description import describe_run
 from swarmstream.runs.end import write_end
 from swarmstream.runs.job import Job
@@ -110,9 +111,7 @@ class Run:
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
         recorder = self.recorder
-        recorder.open(
-            await journal.submit(self.record, on_cancel=self.cancel_requested, on_failure=self.storage_failed)
-        )
+        recorder.open(await journal.submit(self.record, self))
         recorder.append(describe_run(self.record, self.job, self.calls.max_calls))
         recorder.append(RunStarted(recorder.now_ms()))
 
@@ -141,7 +140,7 @@ class Run:
 
     def resume(self, interrupted: InterruptedRun, entries: Sequence[Entry]) -> None:
         """Go on writing behind these entries, where another process left off."""
-        log = interrupted.go_on(on_cancel=self.cancel_requested, on_failure=self.storage_failed)
+        log = interrupted.resume(self)
         self.recorder.open(log, elapsed_ms=entries[-1][1].t_ms if entries else 0)
 
     # What leads it to its end.

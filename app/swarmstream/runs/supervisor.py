@@ -11,7 +11,8 @@ from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import StorageUnavailable, Unavailable
-from swarmstream.journal.base import AlreadyClaimed, Cursor, Journal, RunRecord
+from swarmstream.journal.base import AlreadySubmitted, Cursor, Journal
+from swarmstream.journal.records import RunRecord
 from swarmstream.llm.base import ChatModel
 from swarmstream.runs.description import new_record
 from swarmstream.runs.job import Job
@@ -47,7 +48,7 @@ class Supervisor:
         self._recovery: Recovery | None = None
         self._tasks = asyncio.TaskGroup()
         turns = TurnRunner(models, limits.timeouts, mcp, clock)
-        self._live = LiveRuns(self._tasks, turns, limits, hands_over=journal.survives, clock=clock)
+        self._live = LiveRuns(self._tasks, turns, limits, hands_over=journal.is_durable, clock=clock)
         self.keyed_runs = KeyedRuns(journal, self._live)
 
     async def __aenter__(self) -> "Supervisor":
@@ -61,7 +62,7 @@ class Supervisor:
     @property
     def is_ready(self) -> bool:
         """True while new runs are welcome."""
-        return self._live.phase is Phase.OPEN and self._journal.healthy
+        return self._live.phase is Phase.OPEN and self._journal.is_healthy
 
     def runs_of(self, owner: str) -> OwnedRuns:
         """Return the door to the runs of one owner."""
@@ -69,7 +70,7 @@ class Supervisor:
 
     def opening_cursor(self) -> Cursor | None:
         """Return a cursor without events that lets its reader go once the journal is open; None if it is open."""
-        return None if self._journal.is_open else self._journal.opening_tail()
+        return None if self._journal.is_open else self._journal.opening_cursor()
 
     async def start(self, job: Job) -> Run:
         """Admit a job and set it going. Its first two events are committed when this returns.
@@ -78,11 +79,11 @@ class Supervisor:
             LimitExceeded: its prompts are larger than they may be.
             Unavailable: the server is full or about to stop.
             StorageUnavailable: nothing can be committed at present.
-            AlreadyClaimed, IdempotencyMismatch: the job's idempotency key has a run.
+            AlreadySubmitted, IdempotencyMismatch: the job's idempotency key has a run.
         """
         # First: a run that was admitted once is found again also where there is no room for another.
-        if job.claim is not None and (job_id := await self.keyed_runs.find(job.claim)) is not None:
-            raise AlreadyClaimed(job_id)
+        if job.idempotency_key is not None and (job_id := await self.keyed_runs.find(job.idempotency_key)) is not None:
+            raise AlreadySubmitted(job_id)
         self._take_share(job)
         calls: RunCalls | None = None
         with self._live.admission():
@@ -112,7 +113,7 @@ class Supervisor:
         Raises:
             StorageUnavailable, Unavailable: as `start`.
         """
-        if not self._journal.healthy:
+        if not self._journal.is_healthy:
             raise StorageUnavailable(
                 "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
             )

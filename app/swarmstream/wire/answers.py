@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from swarmstream.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
-from swarmstream.journal.base import RunStatus
+from swarmstream.journal.records import RunStatus
 from swarmstream.journal.summary import Summary
 from swarmstream.wire.shapes.answers import AgentAnswer, RunSoFar, SwarmAnswer
 from swarmstream.wire.shapes.outputs import AgentOutput, CallerToolCall, SwarmOutput, ToolCallFunction

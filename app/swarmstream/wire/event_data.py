@@ -22,7 +22,7 @@ from swarmstream.events import (
     TurnStarted,
     UsageTotalled,
 )
-from swarmstream.journal.base import Entry
+from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
 from swarmstream.wire.shapes.events import (

@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii as escape  # pyright: ignore[re
 import orjson
 
 from swarmstream.events import Event, ReasoningDelta, TextDelta, TurnEnded, TurnRestarted
-from swarmstream.journal.base import Entry
+from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire.event_data import frame
 from swarmstream.wire.shapes.events import Frame

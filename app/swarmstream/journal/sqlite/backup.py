@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmstream.journal.sqlite.data_directory import FILE
-from swarmstream.journal.sqlite.space import BUSY_SECONDS
+from swarmstream.journal.sqlite.file.space import BUSY_SECONDS
 from swarmstream.journal.sqlite.vacuum import NoRuns
 
 

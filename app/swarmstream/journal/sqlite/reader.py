@@ -10,7 +10,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from swarmstream.errors import StorageUnavailable
-from swarmstream.journal.sqlite.store import Store
+from swarmstream.journal.sqlite.file.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -18,30 +18,30 @@ ResultT = TypeVar("ResultT")
 
 
 class FileReader:
-    """Opens its connection with the first that is read."""
+    """A connection that is opened by the first read."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._store: Store | None = None
         self._is_closed = False
         self._one_by_one = CapacityLimiter(1)
-        """In the order in which they are asked for."""
+        """Reads in the order in which they are asked for."""
         self._reading = threading.Lock()
 
     async def read(self, read: Callable[[Store], ResultT]) -> ResultT:
-        """What this returns, called in a thread.
+        """Return what `read` returns, called in a thread.
 
         Raises:
             StorageUnavailable: the file cannot be read.
         """
         try:
             return await to_thread.run_sync(self._read, read, limiter=self._one_by_one)
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: of a damaged schema's own text
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: from a damaged schema's text
             logger.warning("the data directory cannot be read: %s", error)
             raise StorageUnavailable("what is stored cannot be read at present", retry_after_seconds=1) from error
 
     def close(self) -> None:
-        """Let go of the file; what is read from now on fails."""
+        """Close the file; reads fail from now on."""
         with self._reading:
             self._is_closed = True
             if self._store is not None:

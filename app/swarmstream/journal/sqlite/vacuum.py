@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from swarmstream.journal.sqlite.data_directory import FILE, WAL, take_lock
-from swarmstream.journal.sqlite.store import Store
+from swarmstream.journal.sqlite.file.store import Store
 
 
 class NoRuns(Exception):
@@ -27,7 +27,7 @@ def vacuumed(folder: Path) -> tuple[int, int]:
         before = _bytes_of(folder)
         with closing(Store(folder, writes=True)) as store:
             with store.transaction():
-                store.blank_old_runs()
+                store.finished.blank_old()
             store.space.vacuum()
         return before, _bytes_of(folder)
     finally:

@@ -1,34 +1,34 @@
-"""The space of a data directory's file: what was deleted leaves it, and free pages go back to the disk."""
+"""The space of a data directory's file: the erasing of deleted bytes, the return of free pages to the disk."""
 
 import sqlite3
 
 BUSY_SECONDS = 5.0
-"""How long a statement waits for another process that holds the file."""
+"""The time for which a statement waits for another process that holds the file."""
 
 _BUSY_SECONDS_TO_TRUNCATE = 0.25
-"""A backup that reads at the time may take long; it is tried again later."""
+"""Short, since a backup that reads at the time may take long; truncating is tried again later."""
 _SLACK_PAGES = 1024
-"""Free pages that are kept, since the next runs need them; an eighth of the file, if that is more."""
+"""Free pages that are kept for the next runs; an eighth of the file, if that is more."""
 _INCREMENTAL = 2
-"""Of `PRAGMA auto_vacuum`."""
+"""The value of `PRAGMA auto_vacuum` for it."""
 
 
 class Space:
-    """Of the file that a writing connection has open."""
+    """The space of the file that a writing connection has open."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.holds_deleted = True
-        """Whether the WAL may hold what is in no table any more: at first, what an earlier process left."""
+        """True while the WAL may hold deleted bytes; at first those that an earlier process left."""
         self._connection = connection
         self._is_to_truncate = False
         self._pages_to_give_back = 0
 
     def truncate_soon(self) -> None:
-        """Once this transaction is over, leave nothing in the WAL that is in no table."""
+        """Erase deleted bytes from the WAL once this transaction is over."""
         self._is_to_truncate = self.holds_deleted
 
     def settle(self) -> None:
-        """Do what has to wait until a transaction is over."""
+        """Do what was asked for while the transaction lasted, which is over now."""
         if pages := self._pages_to_give_back:
             self._pages_to_give_back = 0
             # As a script, which is stepped to its end: execute() would stop after the first page.
@@ -46,8 +46,10 @@ class Space:
         self.holds_deleted = bool(is_busy)
 
     def give_back_soon(self, pages: int) -> bool:
-        """Once this transaction is over, give so many free pages back to the disk, but for some slack; whether more
-        are left."""
+        """Give so many free pages back to the disk once this transaction is over, but for some slack.
+
+        Returns True if more are left.
+        """
         [count], [free], [mode] = (
             self._connection.execute(f"PRAGMA {name}").fetchone()
             for name in ("page_count", "freelist_count", "auto_vacuum")
@@ -59,6 +61,6 @@ class Space:
         return excess > pages
 
     def vacuum(self) -> None:
-        """Write the whole file anew, without what is free, and so that it can be given back in steps from now on."""
+        """Write the whole file anew without free pages; from now on they can be given back in steps."""
         self._connection.execute("VACUUM")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
