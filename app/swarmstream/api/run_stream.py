@@ -1,64 +1,33 @@
 """A run's stream, read again from any event on (docs/wire.md, section 5)."""
 
-from typing import Annotated
+import logging
 
-from fastapi import APIRouter, Header, Path, Query, Request
-from pydantic import WithJsonSchema
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from swarmstream.api.admission import ApiCall, admit
+from swarmstream.api.admission import ApiCall, admit, admit_owner
 from swarmstream.api.resuming import check_cursor, open_reader, parse_cursor
+from swarmstream.api.run_parameters import CoalesceMs, IncludeOutput, JobId, LastEventId, StartingAfter, Token
 from swarmstream.api.state import state_of
-from swarmstream.api.stream_tokens import admit_token
+from swarmstream.api.stream_tokens import TOKEN_SECONDS, read_token, token_digest
 from swarmstream.api.streaming import ReadOptions, RunStream, framing_for
-from swarmstream.errors import StorageUnavailable
+from swarmstream.errors import InvalidToken, NotFound, StorageUnavailable
 from swarmstream.journal.records import RunStatus
-from swarmstream.swarm.payloads import MAX_COALESCE_MS
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["runs"])
-
-JobId = Annotated[
-    str, Path(description="The run's id, which its `metadata` event, its answer and its `Location` tell.")
-]
-_Cursor = Annotated[str, WithJsonSchema({"type": "integer", "minimum": 0})]
-"""Read by ourselves, for a refusal that says what it is."""
-_Token = Annotated[
-    str | None,
-    Query(description="A stream token, in place of an API key: for EventSource, which sends no headers."),
-]
-_LastEventId = Annotated[
-    _Cursor | None,
-    Header(
-        alias="Last-Event-ID",
-        description="The id of the last event that the reader has; it wins over `starting_after`.",
-    ),
-]
-_StartingAfter = Annotated[
-    _Cursor | None, Query(description="The id of the last event that the reader has; without: from the first on.")
-]
-_IncludeOutput = Annotated[
-    bool | None,
-    Query(description="Whether each `chunk` repeats what its turn has said so far; without: as it was posted."),
-]
-_CoalesceMs = Annotated[
-    int | None,
-    Query(
-        ge=0,
-        le=MAX_COALESCE_MS,
-        description="Joins neighbouring deltas of one turn over so many milliseconds; without: as it was posted.",
-    ),
-]
 
 
 @router.get("/runs/{job_id}/stream", summary="Read a run's stream again", operation_id="stream_run")
 async def read_run(
     job_id: JobId,
     request: Request,
-    token: _Token = None,
-    last_event_id: _LastEventId = None,
-    starting_after: _StartingAfter = None,
-    include_output: _IncludeOutput = None,
-    coalesce_ms: _CoalesceMs = None,
+    token: Token = None,
+    last_event_id: LastEventId = None,
+    starting_after: StartingAfter = None,
+    include_output: IncludeOutput = None,
+    coalesce_ms: CoalesceMs = None,
 ) -> Response:
     """Replay, then live. The cursor is `Last-Event-ID`, else `starting_after`, else the beginning; a finished run that
     has been read to its end answers 204, at which a browser's EventSource stops; a cursor beyond its end is refused.
@@ -97,9 +66,46 @@ async def _admit_reader(
         StorageUnavailable: the run cannot be read.
     """
     if token is not None:
-        return await admit_token(request, job_id, token, resumes=resumes)
+        return await _admit_token(request, job_id, token, resumes=resumes)
     call = await admit(request)
     return call, await call.runs.status(job_id)
+
+
+async def _admit_token(request: Request, job_id: str, token: str, *, resumes: bool) -> tuple[ApiCall, RunStatus]:
+    """Return the request as a call of the token's owner, and how the token's run stands. `resumes`: the reader has
+    events of it already.
+
+    Raises:
+        InvalidToken: the token is not valid for this run, or comes too late.
+        StorageUnavailable: the run cannot be read.
+    """
+    state = state_of(request)
+    owner, expires = read_token(state["keys"], token, job_id)
+    call = admit_owner(request, state, owner)
+    try:
+        status = await call.runs.status(job_id)
+    except NotFound as error:
+        raise InvalidToken("the stream token is not valid for this run") from error
+    now = state["clock"].unix()
+    if now <= expires:
+        await _remember(call, job_id, token)
+    elif not (
+        resumes
+        and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
+        and await call.runs.has_admitted_token(job_id, token_digest(token))
+    ):
+        raise InvalidToken("the stream token has expired")
+    return call, status
+
+
+async def _remember(call: ApiCall, job_id: str, token: str) -> None:
+    try:
+        await call.runs.admit_token(job_id, token_digest(token))
+    except StorageUnavailable:
+        # The run can be read all the same; only a reader that comes back later will be refused.
+        logger.warning("run %s: it could not be written down that a stream token has connected", job_id)
+    except NotFound as error:  # deleted a moment ago
+        raise InvalidToken("the stream token is not valid for this run") from error
 
 
 def _waiting_stream(request: Request, after: int) -> Response | None:

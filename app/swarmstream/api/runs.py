@@ -10,7 +10,7 @@ from starlette.responses import Response
 from swarmstream.api.admission import ApiCall, Call
 from swarmstream.api.auth import mask_key
 from swarmstream.api.listing import Listing, WrittenPage
-from swarmstream.api.run_stream import JobId
+from swarmstream.api.run_parameters import JobId
 from swarmstream.api.stream_tokens import TOKEN_SECONDS, make_stream_token
 from swarmstream.clock import utc
 from swarmstream.errors import InvalidRequest, StorageUnavailable, Unavailable, quote

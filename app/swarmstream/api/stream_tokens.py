@@ -13,19 +13,11 @@ able to come back with the same URL all the same.
 """
 
 import hmac
-import logging
 from base64 import urlsafe_b64encode
 from hashlib import sha256
 
-from starlette.requests import Request
-
-from swarmstream.api.admission import ApiCall, admit_owner
 from swarmstream.api.auth import KeyRing
-from swarmstream.api.state import state_of
-from swarmstream.errors import InvalidToken, NotFound, StorageUnavailable
-from swarmstream.journal.records import RunStatus
-
-logger = logging.getLogger(__name__)
+from swarmstream.errors import InvalidToken
 
 TOKEN_SECONDS = 60
 """How long a token may be used to connect, and to come back after its run's end."""
@@ -56,43 +48,6 @@ def read_token(keys: KeyRing, token: str, job_id: str) -> tuple[str, int]:
 def token_digest(token: str) -> bytes:
     """Return what a token is remembered by: a digest of its signature, for its number can be written in two ways."""
     return sha256(token.rpartition(".")[2].encode()).digest()
-
-
-async def admit_token(request: Request, job_id: str, token: str, *, resumes: bool) -> tuple[ApiCall, RunStatus]:
-    """Return the request as a call of the token's owner, and how the token's run stands. `resumes`: the reader has
-    events of it already.
-
-    Raises:
-        InvalidToken: the token is not valid for this run, or comes too late.
-        StorageUnavailable: the run cannot be read.
-    """
-    state = state_of(request)
-    owner, expires = read_token(state["keys"], token, job_id)
-    call = admit_owner(request, state, owner)
-    try:
-        status = await call.runs.status(job_id)
-    except NotFound as error:
-        raise InvalidToken("the stream token is not valid for this run") from error
-    now = state["clock"].unix()
-    if now <= expires:
-        await _remember(call, job_id, token)
-    elif not (
-        resumes
-        and (status.ended_at is None or now <= status.ended_at + TOKEN_SECONDS)
-        and await call.runs.has_admitted_token(job_id, token_digest(token))
-    ):
-        raise InvalidToken("the stream token has expired")
-    return call, status
-
-
-async def _remember(call: ApiCall, job_id: str, token: str) -> None:
-    try:
-        await call.runs.admit_token(job_id, token_digest(token))
-    except StorageUnavailable:
-        # The run can be read all the same; only a reader that comes back later will be refused.
-        logger.warning("run %s: it could not be written down that a stream token has connected", job_id)
-    except NotFound as error:  # deleted a moment ago
-        raise InvalidToken("the stream token is not valid for this run") from error
 
 
 def _sign(secret: bytes, job_id: str, expires: int) -> str:

@@ -1,9 +1,10 @@
 """Runs by their idempotency keys (docs/wire.md, section 5)."""
 
+from collections.abc import Awaitable, Callable
+
 from swarmstream.errors import NotFound, StorageUnavailable
 from swarmstream.journal.base import AlreadySubmitted, Journal
 from swarmstream.journal.records import IdempotencyKey
-from swarmstream.runs.live_runs import LiveRuns
 
 _RETRY_AFTER_SECONDS = 5.0
 
@@ -11,9 +12,10 @@ _RETRY_AFTER_SECONDS = 5.0
 class KeyedRuns:
     """The runs that were begun with an idempotency key. A key is of one API key and one route."""
 
-    def __init__(self, journal: Journal, live: LiveRuns) -> None:
+    def __init__(self, journal: Journal, flush: Callable[[str], Awaitable[None]]) -> None:
+        """`flush` returns once all that has happened in the run of an id is committed."""
         self._journal = journal
-        self._live = live
+        self._flush = flush
 
     async def find(self, key: IdempotencyKey) -> str | None:
         """Return the id of the run that has this key, once all that has happened in it is committed: a client that is
@@ -26,8 +28,7 @@ class KeyedRuns:
         try:
             self._journal.check_idempotency_key(key)
         except AlreadySubmitted as known:
-            if (run := self._live.get(known.job_id)) is not None:
-                await run.recorder.flush()
+            await self._flush(known.job_id)
             return known.job_id
         return None
 

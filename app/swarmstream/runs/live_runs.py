@@ -15,8 +15,8 @@ lost with it. Phases only move on. `drain` may be called again while it goes on,
 
 import asyncio
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import IntEnum
 
 import anyio
@@ -59,9 +59,19 @@ class LiveRuns:
         self.shares = Shares(limits.max_runs)
         """The places among `max_runs`: taken before a run begins, given back at its end."""
 
-    def get(self, job_id: str) -> Run | None:
-        """Return the run of this id if it goes on here."""
-        return self._runs.get(job_id)
+    def presence(self, job_id: str) -> Callable[[], AbstractContextManager[None]]:
+        """Return the context that a reader of this run enters for as long as it is connected."""
+        run = self._runs.get(job_id)
+        return run.presence.reader if run is not None else nullcontext
+
+    async def flush(self, job_id: str) -> None:
+        """Return once all that has happened in this run is committed.
+
+        Raises:
+            StorageUnavailable: it cannot be committed at present.
+        """
+        if (run := self._runs.get(job_id)) is not None:
+            await run.recorder.flush()
 
     @contextmanager
     def admission(self) -> Generator[None]:

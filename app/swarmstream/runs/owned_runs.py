@@ -1,12 +1,12 @@
 """Runs by their ids, as the API reaches them: one owner's, live or stored."""
 
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 from swarmstream.clock import Clock, time_limit
 from swarmstream.events import RunEnded
 from swarmstream.journal.base import HandedOver, Journal
 from swarmstream.journal.records import Page, RunState, RunStatus
-from swarmstream.runs.live_runs import LiveRuns
 from swarmstream.runs.presence import Reading
 
 
@@ -17,10 +17,17 @@ class OwnedRuns:
     `StorageUnavailable` where the journal cannot be read or written.
     """
 
-    def __init__(self, journal: Journal, live: LiveRuns, owner: str, clock: Clock) -> None:
-        self._journal = journal
-        self._live = live
+    def __init__(
+        self,
+        owner: str,
+        journal: Journal,
+        presence: Callable[[str], Callable[[], AbstractContextManager[None]]],
+        clock: Clock,
+    ) -> None:
+        """`presence` returns, for a run's id, the context that a reader of the run enters while it is connected."""
         self._owner = owner
+        self._journal = journal
+        self._presence = presence
         self._clock = clock
 
     async def status(self, job_id: str) -> RunStatus:
@@ -35,12 +42,10 @@ class OwnedRuns:
         """
         return await self._journal.list(self._owner, state=state, limit=limit, after=after)
 
-    async def read(self, job_id: str) -> Reading:
-        """Open a run at its first event. The id is one that `status` has accepted, or of a run just begun: this does
-        not ask for its owner again."""
-        cursor = await self._journal.open_cursor(job_id)
-        run = self._live.get(job_id)
-        return Reading(cursor, run.presence.reader if run else nullcontext)
+    async def read(self, job_id: str, *, after: int = 0) -> Reading:
+        """Open a run behind the event numbered `after`. The id is one that `status` has accepted, or of a run just
+        begun: this does not ask for its owner again."""
+        return Reading(await self._journal.open_cursor(job_id, after=after), self._presence(job_id))
 
     async def cancel(self, job_id: str, *, wait_seconds: float) -> None:
         """Ask for a run to be cancelled, and wait for its end so long at most. One that has ended stays as it is."""

@@ -26,7 +26,7 @@ _FIRST_READER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A cursor at a run's beginning, and the run's account of its reader."""
+    """A cursor into a run, and the account that the run keeps of its reader."""
 
     cursor: Cursor
     presence: Callable[[], AbstractContextManager[None]]

@@ -49,7 +49,7 @@ class Supervisor:
         self._tasks = asyncio.TaskGroup()
         turns = TurnRunner(models, limits.timeouts, mcp, clock)
         self._live = LiveRuns(self._tasks, turns, limits, hands_over=journal.is_durable, clock=clock)
-        self.keyed_runs = KeyedRuns(journal, self._live)
+        self.keyed_runs = KeyedRuns(journal, self._live.flush)
 
     async def __aenter__(self) -> "Supervisor":
         await self._tasks.__aenter__()
@@ -66,7 +66,7 @@ class Supervisor:
 
     def runs_of(self, owner: str) -> OwnedRuns:
         """Return the door to the runs of one owner."""
-        return OwnedRuns(self._journal, self._live, owner, self._clock)
+        return OwnedRuns(owner, self._journal, self._live.presence, self._clock)
 
     def opening_cursor(self) -> Cursor | None:
         """Return a cursor without events that lets its reader go once the journal is open; None if it is open."""
