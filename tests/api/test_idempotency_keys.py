@@ -85,7 +85,7 @@ async def test_an_unusable_idempotency_key_is_refused(key: bytes) -> None:
     assert len(model.calls) == 1
 
 
-async def test_a_refused_request_leaves_no_claim(data_dir: Path | None) -> None:
+async def test_a_refused_request_frees_its_key(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         headers = {"Idempotency-Key": "once"}
         refused = await http.post(SWARM, json={**PAYLOAD, "agents": []}, headers=headers)
@@ -93,7 +93,7 @@ async def test_a_refused_request_leaves_no_claim(data_dir: Path | None) -> None:
     assert (refused.status_code, answer.status_code) == (400, 200)
 
 
-async def test_keys_claims_and_tokens_outlive_the_server(tmp_path: Path) -> None:
+async def test_idempotency_keys_and_stream_tokens_outlive_the_server(tmp_path: Path) -> None:
     headers = {"Idempotency-Key": "once"}
     async with server(tmp_path / "data") as (http, _):
         first = await http.post(SWARM, json=PAYLOAD, headers=headers)

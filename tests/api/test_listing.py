@@ -159,7 +159,7 @@ async def forget_peak(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/runs?limit=100&include=output", "/v1/swarm/logs"])
-async def test_lists_that_nobody_takes_hold_next_to_nothing(path: str, tmp_path: Path) -> None:
+async def test_lists_that_no_client_takes_hold_little_memory(path: str, tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     await journal.open()
     for number in range(30):

@@ -195,7 +195,7 @@ async def test_whoever_goes_on_reading_begins_no_run(
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
         assert "Idempotency-Key" in answer.json()["detail"]
     assert [(answer.status_code, answer.json()["code"]) for answer in unknown] == [(404, "not_found")] * 2
-    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request leaves no claim"
+    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request frees its key"
     check_stream(events_in(fresh.content))
     check_stream(events_in(later.content))
 

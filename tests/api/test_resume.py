@@ -83,7 +83,7 @@ async def begin(http: httpx.AsyncClient, **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("include_output", [True, False])
-async def test_whoever_is_cut_off_after_any_event_gets_exactly_the_rest(
+async def test_a_reader_that_is_cut_off_after_any_event_gets_exactly_the_rest(
     data_dir: Path | None, include_output: bool
 ) -> None:
     bodies: dict[int, bytes] = {}
@@ -224,7 +224,7 @@ async def test_a_cursor_beyond_a_finished_runs_end_is_refused_and_at_its_end_the
             assert [(answer.status_code, answer.content) for answer in ends] == [(204, b"")] * 2
 
 
-async def test_who_waits_beyond_the_end_that_a_run_comes_to_does_not_take_it_for_read(data_dir: Path | None) -> None:
+async def test_a_reader_that_waits_beyond_the_runs_end_is_broken_off(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
         async with http.stream("GET", path, headers={"Last-Event-ID": str(EVENTS + 1)}) as response:
@@ -255,7 +255,7 @@ async def trimmed(kind: str, tmp_path: Path, before: int) -> AsyncGenerator[tupl
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_what_the_log_has_lost_is_announced_and_the_rest_is_whole(kind: str, tmp_path: Path) -> None:
+async def test_trimmed_events_are_announced_by_a_gap_and_the_rest_is_whole(kind: str, tmp_path: Path) -> None:
     async with trimmed(kind, tmp_path, before=100) as (http, path, frames):
         wrong: list[int] = []
         for cut in range(EVENTS):

@@ -11,7 +11,7 @@ from tests.conftest import KEY, OTHER_KEY, client
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_foreign_run_cannot_be_told_from_none(data_dir: Path | None) -> None:
+async def test_the_run_of_another_key_looks_like_one_that_does_not_exist(data_dir: Path | None) -> None:
     async with server(data_dir, order="A|") as (http, _), client(str(http.base_url), key=OTHER_KEY) as other:
         own = await held_run(http)
         for is_live in (True, False):

@@ -18,7 +18,7 @@ LONG_KEY = "key-of-an-operators-client-0123456789"
 
 
 @pytest.mark.parametrize("layout", ["text", "json"])
-async def test_no_log_tells_a_key_or_a_token(layout: str, tmp_path: Path) -> None:
+async def test_no_log_contains_a_key_or_a_token(layout: str, tmp_path: Path) -> None:
     with anyio.fail_after(30):
         async with provider(hello) as upstream:
             environ = openai_environ(

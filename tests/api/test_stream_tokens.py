@@ -104,7 +104,7 @@ async def test_a_token_opens_no_other_run_and_no_other_route(data_dir: Path | No
     assert {answer.status_code for answer in elsewhere} == {401}
 
 
-async def test_a_token_of_a_removed_key_is_worth_nothing(data_dir: Path | None) -> None:
+async def test_a_token_of_a_removed_key_is_refused(data_dir: Path | None) -> None:
     async with server(data_dir, api_keys=(SecretStr(KEY),)) as (http, _):
         job_id = await finished_run(http)
         path = f"/v1/runs/{job_id}/stream"
@@ -172,7 +172,7 @@ async def test_a_minute_after_the_end_a_token_is_over() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "2"}])
-async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | None, headers: dict[str, str]) -> None:
+async def test_a_token_that_has_connected_is_remembered(data_dir: Path | None, headers: dict[str, str]) -> None:
     journal = create_journal(Settings.model_construct(data_dir=data_dir))
     async with server(None, journal=journal) as (http, _), client(str(http.base_url), key=None) as page:
         job_id = await finished_run(http)
@@ -188,7 +188,7 @@ async def test_it_is_written_down_that_a_token_has_connected(data_dir: Path | No
         ]
 
 
-async def test_that_a_token_has_connected_is_known_after_a_crash(tmp_path: Path) -> None:
+async def test_a_token_that_has_connected_is_remembered_after_a_crash(tmp_path: Path) -> None:
     environ = {"SWARMSTREAM_API_KEYS": KEY, "SWARMSTREAM_DATA_DIR": str(tmp_path / "data")}
     with anyio.fail_after(60):
         async with server_process(environ=environ) as process, client(process.url) as http:

@@ -133,7 +133,7 @@ async def test_a_run_that_ends_with_its_client_is_interrupted_by_a_crash(tmp_pat
         assert not after.model.calls
 
 
-async def test_what_made_a_turn_fail_counts_only_if_its_end_was_written(tmp_path: Path) -> None:
+async def test_a_failure_of_a_turn_counts_only_if_the_turns_end_was_written(tmp_path: Path) -> None:
     job, _ = team("parallel")
     failing = await uncut(tmp_path / "failing", "a failure that counts")
     cut = next(number for number, event in failing.entries if isinstance(event, TurnFailed))
@@ -191,7 +191,7 @@ async def test_a_run_that_needs_no_client_is_written_down_before_anybody_is_told
         await journal.cancel(run.job_id)
 
 
-def test_who_passed_the_word_first_was_answered_first() -> None:
+def test_recovered_turns_of_receivers_belong_to_the_handoffs_in_their_order() -> None:
     """Siblings may pass it to agents of one name."""
 
     def started(agent: str, turn: int) -> TurnStarted:

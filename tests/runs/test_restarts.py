@@ -73,7 +73,7 @@ async def test_a_run_goes_on_at_the_turn_that_a_crash_interrupted(tmp_path: Path
 
 
 @pytest.mark.noisy
-async def test_who_had_seen_more_than_was_written_reads_on_without_a_number_twice(tmp_path: Path) -> None:
+async def test_a_reader_that_saw_more_than_was_written_meets_no_id_twice(tmp_path: Path) -> None:
     data, crashed, is_locked = tmp_path / "data", anyio.Event(), anyio.Event()
 
     async def script(exchange: Exchange) -> None:

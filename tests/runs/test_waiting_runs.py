@@ -155,7 +155,7 @@ async def test_an_attempt_that_takes_long_counts_more_than_one_that_was_cut_off_
 
 
 @pytest.mark.noisy
-async def test_what_processes_have_died_of_is_given_up_and_keeps_nobody_else_back(
+async def test_a_run_that_processes_have_died_of_is_given_up_and_keeps_back_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = await uncut(tmp_path / "whole", "parallel")

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Phase(IntEnum):
-    """How far the process has come with stopping."""
+    """The phases in which the process stops, in their order."""
 
     OPEN = 0
     DRAINING = 1

@@ -1,4 +1,4 @@
-"""One run: its course from its first event to the one way in which it leaves this process.
+"""A run, from its first event to the one way in which it leaves this process.
 
 A run is carried out by one task, `Run.run`. Whatever happens to it meanwhile only sets its state and cancels the scope
 around the plan; the task then leaves by the one way that the state says. So a run has exactly one `RunEnded`, after
@@ -7,7 +7,7 @@ exactly one `UsageTotalled`, or it has none and another process goes on with it.
     submit ──> RUNNING ──> the plan is carried out, fails, or runs out of time ──> its end
                   ├─ stop(reason) ─────> STOPPED ──────────────────────────────> its end, with the reason
                   ├─ hand_over() ──────> HANDED_OVER ──> no end; its readers are let go
-                  └─ discard() ────────> DISCARDED ────> no trace; its request is refused
+                  └─ cannot be written ─> DISCARDED ───> no trace; its request is refused
 
 Only `RUNNING` is left by `stop` and `hand_over`, so that the first reason counts, and a run that was handed over is not
 cancelled afterwards. `DISCARDED` wins over all: the log is gone.
@@ -67,6 +67,8 @@ logger = logging.getLogger(__name__)
 
 
 class _State(Enum):
+    """The way in which a run is going to leave, as the module's table has it."""
+
     RUNNING = auto()
     STOPPED = auto()
     HANDED_OVER = auto()
@@ -74,7 +76,7 @@ class _State(Enum):
 
 
 class Run:
-    """A run in this process."""
+    """A run in this process. `recorder` writes its events, `presence` counts its readers."""
 
     def __init__(
         self,
