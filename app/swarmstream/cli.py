@@ -25,7 +25,7 @@ from swarmstream.llm.aliases import Alias, AliasError, aliases_of, key_variables
 from swarmstream.llm.model_table import secret_variables
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.logs import configure_logging, secret_values
-from swarmstream.secret_files import OPEN_FILE, SecretFileError, read_secret_files
+from swarmstream.secret_files import READABLE_BY_ALL, SecretFileError, read_secret_files
 from swarmstream.settings import (
     API_KEYS_FILE_VARIABLE,
     API_KEYS_VARIABLE,
@@ -320,7 +320,7 @@ def _in_this_process(payload: dict[str, Any]) -> Callable[[], Frames]:
     settings = _settings({})
     aliases = _aliases(settings)
     for variable in _take_in_secrets({*secret_variables(), *key_variables(aliases)}):
-        _say(f"Warning: {OPEN_FILE % variable}")
+        _say(f"Warning: {READABLE_BY_ALL % variable}")
 
     def frames() -> Frames:
         from swarmstream.library import frames_of_payload

@@ -15,7 +15,7 @@ QUOTE_LIMIT = 100
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
-def without_frames(error: ErrorT) -> ErrorT:
+def drop_tracebacks(error: ErrorT) -> ErrorT:
     """The error without the frames that it, and those that it came from, went through.
 
     A frame that names the error that it raises is a circle, which keeps all that the frame knows in memory until the
@@ -52,7 +52,7 @@ class AppError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-def error_of(code: str, detail: str, kind: "type[AppError] | None" = None) -> AppError:
+def error_from_code(code: str, detail: str, kind: "type[AppError] | None" = None) -> AppError:
     """The error of this kind that has this code, as it was told."""
     waiting: list[type[AppError]] = [kind or AppError]
     while waiting:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-request_id_of_context: ContextVar[str] = ContextVar("request_id", default="")
+current_request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that this task, or the one that started it, answers."""
 
 _TALKATIVE = ("httpx", "httpcore", "openai", "asyncio")
@@ -114,7 +114,7 @@ class TextFormatter(logging.Formatter):
         if not message.isprintable():
             message = "".join(char if char.isprintable() else " " for char in message)
         record.message = message
-        request_id = self._redact(request_id_of_context.get())
+        request_id = self._redact(current_request_id.get())
         return super().formatMessage(record) + (f" [{request_id}]" if request_id else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -138,7 +138,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": self._redact(record.getMessage())[:_MAX_MESSAGE],
         }
-        if request_id := request_id_of_context.get():
+        if request_id := current_request_id.get():
             line["request_id"] = self._redact(request_id)
         if record.exc_info:
             line["traceback"] = self._redact(self.formatException(record.exc_info))

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from swarmstream import __version__
-from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
-from swarmstream.api.auth import KeyRing, owner_of
+from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, run_stream, runs
+from swarmstream.api.auth import KeyRing, owner_name
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi import describe
@@ -63,7 +63,7 @@ def create_app(
         default_model=settings.default_model, environ=environ, aliases=aliases_of(settings), lane=settings.lane
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
-    tools = tool_grants(settings)
+    tools = tool_policy(settings)
     lanes = ModelBackends(environ, clock)
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (completions, runs, catalog, front_page, health):
+    for module in (completions, run_stream, runs, catalog, front_page, health):
         app.include_router(module.router)
     if settings.docs:
         app.include_router(docs_page.router)
@@ -121,7 +121,7 @@ def create_app(
     return app
 
 
-def tool_grants(settings: Settings) -> ToolPolicy:
+def tool_policy(settings: Settings) -> ToolPolicy:
     """Which tools and MCP servers there are, and for whom.
 
     Raises:
@@ -138,5 +138,5 @@ def tool_grants(settings: Settings) -> ToolPolicy:
         given = {key.get_secret_value() for key in keys}
         if not given <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
-        callers[tool] = {owner_of(key) for key in given}
+        callers[tool] = {owner_name(key) for key in given}
     return ToolPolicy(operators.toolbox, operators.hosts, callers)

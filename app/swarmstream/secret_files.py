@@ -9,7 +9,7 @@ from pathlib import Path
 from swarmstream.settings import API_KEYS_VARIABLE
 
 SUFFIX = "_FILE"
-OPEN_FILE = "every user of this machine can read the file that %s names; to close it: chmod 600"
+READABLE_BY_ALL = "every user of this machine can read the file that %s names; to close it: chmod 600"
 _MAX_BYTES = 64 * 1024
 _KEY = re.compile(r"[!-~]+")
 

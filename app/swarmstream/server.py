@@ -35,7 +35,7 @@ from swarmstream.llm.registry import Registry
 from swarmstream.logs import configure_logging, secret_values
 from swarmstream.main import create_app
 from swarmstream.runs.supervisor import Supervisor
-from swarmstream.secret_files import OPEN_FILE
+from swarmstream.secret_files import READABLE_BY_ALL
 from swarmstream.settings import ENV_PREFIX, MIN_KEY_LENGTH, Settings, misspelt_settings
 from swarmstream.tools.errors import ToolLoadError
 
@@ -176,7 +176,7 @@ def run_server(settings: Settings, *, dev: bool, preload: bool, open_secrets: Se
     for sentence in misspelt_settings(os.environ):
         logger.warning("%s", sentence)
     for variable in open_secrets:
-        logger.warning(OPEN_FILE, variable)
+        logger.warning(READABLE_BY_ALL, variable)
     if settings.short_keys:
         logger.warning("%d of the API keys: fewer than %d characters", settings.short_keys, MIN_KEY_LENGTH)
     limit = raise_limit()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 
 ENV_PREFIX = "SWARMSTREAM_"
 MIN_KEY_LENGTH = 16
@@ -198,7 +198,9 @@ def misspelt_settings(names: Iterable[str]) -> list[str]:
     sentences: list[str] = []
     for name in sorted(unknown_settings(names)):
         bare = name[len(ENV_PREFIX) :].upper()
-        likely = _ABBREVIATED.get(bare) or meant(bare, [other.removeprefix(ENV_PREFIX) for other in sorted(known)])
+        likely = _ABBREVIATED.get(bare) or closest_name(
+            bare, [other.removeprefix(ENV_PREFIX) for other in sorted(known)]
+        )
         hint = f"; did you mean {ENV_PREFIX}{likely}?" if likely else ""
         sentences.append(f"{name} is not a setting of this version{hint}")
     return sentences

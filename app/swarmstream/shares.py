@@ -18,7 +18,7 @@ class Owner(NamedTuple):
     of: int = 1
 
 
-owner_of_context: ContextVar[Owner] = ContextVar("owner", default=Owner())  # noqa: B039  # a tuple: nobody changes it
+current_owner: ContextVar[Owner] = ContextVar("owner", default=Owner())  # noqa: B039  # a tuple: nobody changes it
 """For whom this task, or the one that started it, does what it does."""
 
 

@@ -8,7 +8,7 @@ _SHORT = 8
 """Below so many characters one slip is allowed, else two: more would find names that only look alike."""
 
 
-def meant(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, known: Iterable[str]) -> str | None:
     """The nearest of the known names, if one is so near that little else can have been meant.
 
     Small and capital letters are the same here, `-` and `_` are nothing: `maxTokens` is `max_tokens`.

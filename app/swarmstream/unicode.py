@@ -17,7 +17,7 @@ class SurrogateJoiner:
         if "\ud800" <= text[-1] <= "\udbff":
             self.held = text[-1]
             text = text[:-1]
-        return whole(text)
+        return replace_lone_surrogates(text)
 
     def end(self) -> str:
         """What an orphan half that was still kept back becomes."""
@@ -25,7 +25,7 @@ class SurrogateJoiner:
         return "\ufffd" if held else ""
 
 
-def whole(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """The text with U+FFFD for each half of a surrogate pair."""
     try:
         text.encode()

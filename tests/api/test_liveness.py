@@ -16,14 +16,16 @@ from starlette.types import Message
 from swarmstream.api.streaming import ReadOptions, RunStream
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.limits import RunLimits
+from swarmstream.runs.supervisor import Supervisor
 from swarmstream.wire.framing import SSE
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import client, serving
 from tests.fakes.clock import DrivenClock
+from tests.fakes.held_provider import HeldProvider
 from tests.fakes.local_models import local_models
 from tests.fakes.scripted_model import ScriptedModel, swarm
-from tests.fakes.upstream import Exchange, provider
+from tests.fakes.upstream import provider
 
 pytestmark = pytest.mark.anyio
 
@@ -31,21 +33,7 @@ NDJSON = {"Accept": "application/x-ndjson"}
 PAYLOAD = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True}
 
 
-class Held:
-    """A provider that says one word and waits."""
-
-    def __init__(self) -> None:
-        self.go_on = anyio.Event()
-
-    async def __call__(self, exchange: Exchange) -> None:
-        await exchange.open()
-        await exchange.say("first")
-        await self.go_on.wait()
-        await exchange.say(" second")
-        await exchange.finish()
-
-
-async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[ServerEvent]:
+async def _first_chunk_while_the_provider_is_held(url: str, held: HeldProvider) -> list[ServerEvent]:
     events: list[ServerEvent] = []
     async with client(url) as http, http.stream("POST", "/v1/agent/completions", json=PAYLOAD) as response:
         with anyio.fail_after(30):
@@ -59,7 +47,7 @@ async def _first_chunk_while_the_provider_is_held(url: str, held: Held) -> list[
 
 
 async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path) -> None:
-    held = Held()
+    held = HeldProvider()
     async with provider(held) as upstream, local_models(upstream, tmp_path) as url:
         events = await _first_chunk_while_the_provider_is_held(url, held)
     assert events[-1].data["outputs"][0]["content"] == "first second"
@@ -97,7 +85,7 @@ async def nginx_before(url: str, port: int, tmp_path: Path) -> AsyncGenerator[st
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
-    held = Held()
+    held = HeldProvider()
     async with (
         provider(held) as upstream,
         local_models(upstream, tmp_path) as url,
@@ -122,7 +110,7 @@ async def test_the_headers_keep_proxies_from_buffering_and_clients_from_guessing
 
 
 async def test_silence_is_filled_with_comments_that_end_no_event(tmp_path: Path) -> None:
-    held = Held()
+    held = HeldProvider()
     clock = DrivenClock()
     parser = Parser()
     body = b""
@@ -169,7 +157,7 @@ async def test_json_lines_carry_the_same_events() -> None:
 
 
 async def test_a_beat_between_json_lines_is_white_space(tmp_path: Path) -> None:
-    held = Held()
+    held = HeldProvider()
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}
     clock = DrivenClock()
     body = b""

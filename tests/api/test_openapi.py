@@ -20,7 +20,7 @@ from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.main import create_app
 from swarmstream.settings import Settings
 from swarmstream.wire.framing import NDJSON, gap
-from swarmstream.wire.shapes import GapFrame
+from swarmstream.wire.shapes.events import GapFrame
 from tests.clients.openapi_document import check, check_answer, document, operations, resolved
 from tests.clients.raw import raw_client, status_of
 from tests.clients.sse import ServerEvent, check_stream, events_of

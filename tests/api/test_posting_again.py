@@ -10,11 +10,11 @@ import httpx
 import orjson
 import pytest
 
-from swarmstream.api.body import Posted, payload_of
+from swarmstream.api.body import PostedPayload, parse_payload
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.swarm.payloads import AgentRequest
-from tests.api.test_resume import (
+from tests.api.stories import (
     EVENTS,
     MIDDLE,
     NDJSON,
@@ -36,11 +36,6 @@ pytestmark = pytest.mark.anyio
 AGENT = "/v1/agent/completions"
 KEYED = {"Idempotency-Key": "once"}
 TERSE = {"include_output": False}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "data" if request.param == "sqlite" else None
 
 
 def behind(payload: dict[str, Any], cursor: object, **options: Any) -> dict[str, Any]:
@@ -200,7 +195,7 @@ async def test_whoever_goes_on_reading_begins_no_run(
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
         assert "Idempotency-Key" in answer.json()["detail"]
     assert [(answer.status_code, answer.json()["code"]) for answer in unknown] == [(404, "not_found")] * 2
-    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request leaves no claim"
+    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request frees its key"
     check_stream(events_in(fresh.content))
     check_stream(events_in(later.content))
 
@@ -276,8 +271,8 @@ def test_a_conversation_keeps_its_order_and_is_another_one_in_another() -> None:
     messages = {"user_2": {"role": "user", "content": "b"}, "assistant_1": {"role": "assistant", "content": "a"}}
     turned = dict(reversed(messages.items()))
 
-    def posted(**members: Any) -> Posted[AgentRequest]:
-        return payload_of(orjson.dumps(members), AgentRequest, PayloadLimits(1_000_000, 1_000_000))
+    def posted(**members: Any) -> PostedPayload[AgentRequest]:
+        return parse_payload(orjson.dumps(members), AgentRequest, PayloadLimits(1_000_000, 1_000_000))
 
     schema: dict[str, Any] = {"type": "object", "properties": {"reasoning": {}, "answer": {}}}
     agent: dict[str, Any] = {"agent_name": "A", "response_format": schema}

@@ -11,11 +11,11 @@ import orjson
 import pytest
 from starlette.requests import Request
 
-from swarmstream.api.body import TIMES_IN_ALL, read_body
+from swarmstream.api.body import TOTAL_TIME_FACTOR, read_body
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.engine.replay import recovered_turns
-from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_of
+from swarmstream.errors import BodyTimeout, InvalidTool, LimitExceeded, RunError, Unavailable, error_from_code
 from swarmstream.events import Event, TextDelta, ToolCall, ToolEnded, ToolStarted, TurnRestarted, TurnStarted
 from swarmstream.json_schema.cost import cost_of_check
 from swarmstream.json_schema.errors import SchemaError
@@ -26,7 +26,7 @@ from swarmstream.llm.providers.openai_chat_request import LONG_MESSAGE, SharedMe
 from swarmstream.swarm.compile import compile_agent, compile_swarm
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from tests.api.test_refusals import check_problem
+from tests.api.refusals import check_problem
 from tests.clients.sse import events_of
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.clock import DrivenClock
@@ -175,8 +175,8 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
 
 def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:
     """A run that is taken up after it was stopped ends by what stopped it."""
-    assert error_of("limit_exceeded", "d").status == 400
-    stopped = error_of("limit_exceeded", "d", RunError)
+    assert error_from_code("limit_exceeded", "d").status == 400
+    stopped = error_from_code("limit_exceeded", "d", RunError)
     assert isinstance(stopped, RunError)
     assert (stopped.status, stopped.end_status) == (409, "failed")
 
@@ -317,7 +317,7 @@ async def test_a_body_may_take_its_time_as_long_as_it_makes_progress() -> None:
     slow = await driven(clock, read, 63 * KIB, 4)
     assert isinstance(slow, BodyTimeout)
     assert "64 kB" in slow.detail
-    long = await driven(clock, read, 64 * KIB, 2 * TIMES_IN_ALL)
+    long = await driven(clock, read, 64 * KIB, 2 * TOTAL_TIME_FACTOR)
     assert isinstance(long, BodyTimeout)
     assert "120 s" in long.detail
 

@@ -3,12 +3,14 @@
 import asyncio
 import re
 import resource
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -82,6 +84,18 @@ class ServerProcess:
         """Wait for the process to end, for so long at most; its exit code."""
         with anyio.fail_after(seconds):
             return await self.process.wait()
+
+
+def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
+    """Run `swarmstream` to its end, with no data directory: another server may have the usual one."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 @asynccontextmanager

@@ -28,16 +28,8 @@ from swarmstream.swarm.payloads import AgentRequest, AgentSpec, RunSpec, StreamO
 from swarmstream.swarm.types import SWARM_TYPES
 from swarmstream.tools.base import DEFAULT_TIMEOUT_SECONDS, MAX_OUTPUT_BYTES
 from swarmstream.tools.builtin.offered import BUILTIN_TOOLS
-from swarmstream.wire.shapes import (
-    AgentAnswer,
-    QueuedRun,
-    RunAnswer,
-    RunList,
-    StreamToken,
-    SwarmAnswer,
-    SwarmLog,
-    SwarmLogs,
-)
+from swarmstream.wire.shapes.answers import AgentAnswer, QueuedRun, SwarmAnswer
+from swarmstream.wire.shapes.runs import RunAnswer, RunList, StreamToken, SwarmLog, SwarmLogs
 from tests.conftest import client, serving
 from tests.docs.pages import EVERYTHING, PAGES, blocks, quoted, section, table
 

@@ -10,9 +10,9 @@ import pytest
 from swarmstream.journal.sqlite.backup import DamagedRuns, back_up
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.llm.providers.demo.model import DemoModel
+from tests.clients.process import run
 from tests.conftest import client, serving
 from tests.journal.test_sqlite_store import old_store
-from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
 

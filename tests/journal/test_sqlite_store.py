@@ -592,7 +592,8 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
         await log.hand_over()
     flip(tmp_path, "batches", "events", "id = 1", 8)
     from swarmstream.llm.providers.backends import ModelBackends
-    from swarmstream.runs.supervisor import RunLimits, Supervisor
+    from swarmstream.runs.limits import RunLimits
+    from swarmstream.runs.supervisor import Supervisor
 
     async with opened(tmp_path) as journal, Supervisor(journal, ModelBackends({}), RunLimits()) as supervisor:
         await supervisor.recover(lambda _: pytest.fail("it is not run"))

@@ -16,25 +16,13 @@ import httpx
 import pytest
 
 from swarmstream.journal.sqlite.data_directory import FILE
-from tests.clients.process import COMMAND, OPENAI_KEY, openai_environ, server_process
+from tests.clients.process import OPENAI_KEY, openai_environ, run, server_process
 from tests.clients.sse import Parser, check_stream
 from tests.conftest import KEY, client
 from tests.fakes.upstream import Exchange, hello, provider
 from tests.journal.test_sqlite_store import old_store
 
 pytestmark = pytest.mark.anyio
-
-
-def run(*arguments: str, cwd: Path | None = None, **environ: Any) -> subprocess.CompletedProcess[str]:
-    """The command, without a data directory: another server may have the usual one."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "SWARMSTREAM_DATA_DIR": "", **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:

@@ -15,9 +15,8 @@ from pydantic import SecretStr
 from swarmstream.dev_key import dev_key
 from swarmstream.journal.sqlite.data_directory import DEV_KEY, take_lock
 from swarmstream.settings import Settings
-from tests.clients.process import server_process
+from tests.clients.process import run, server_process
 from tests.conftest import KEY, ROOT, client
-from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
 

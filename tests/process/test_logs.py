@@ -14,7 +14,7 @@ from swarmstream.logs import (
     Redactor,
     TextFormatter,
     configure_logging,
-    request_id_of_context,
+    current_request_id,
     secret_values,
 )
 
@@ -53,11 +53,11 @@ def test_a_line_says_when_how_bad_where_and_what(formatter: Formatter) -> None:
 
 
 def test_a_line_names_the_request_that_it_belongs_to(formatter: Formatter) -> None:
-    token = request_id_of_context.set("req-7")
+    token = current_request_id.set("req-7")
     try:
         line = written(formatter, lambda log: log.info("hi"))
     finally:
-        request_id_of_context.reset(token)
+        current_request_id.reset(token)
     if formatter is JsonFormatter:
         assert json.loads(line)["request_id"] == "req-7"
     else:

@@ -14,9 +14,9 @@ import anyio
 import httpx
 import pytest
 
-from tests.api.test_liveness import Held
 from tests.conftest import KEY, OTHER_KEY
 from tests.docs.pages import blocks
+from tests.fakes.held_provider import HeldProvider
 from tests.fakes.local_models import local_models
 from tests.fakes.upstream import provider
 
@@ -95,7 +95,7 @@ async def test_readmes_proxy_works(
 ) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    held = Held()
+    held = HeldProvider()
     payload: dict[str, Any] = {"agent_config": {"agent_name": "A"}, "task": "go", "stream": True, "img": PHOTO}
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:

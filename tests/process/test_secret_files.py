@@ -7,10 +7,9 @@ import pytest
 
 from swarmstream.llm.model_table import secret_variables
 from swarmstream.secret_files import SecretFileError, read_secret_files
-from tests.clients.process import OPENAI_KEY, server_process
+from tests.clients.process import OPENAI_KEY, run, server_process
 from tests.conftest import KEY, OTHER_KEY, client
 from tests.fakes.upstream import hello, provider
-from tests.process.test_cli import run
 
 pytestmark = pytest.mark.anyio
 

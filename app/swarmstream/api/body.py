@@ -17,12 +17,12 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.errors import BodyTimeout, BodyTooLarge, InvalidJson, NotJson
 from swarmstream.swarm.payloads import RunSpec
 
-SpecT = TypeVar("SpecT", bound=RunSpec)
+PayloadT = TypeVar("PayloadT", bound=RunSpec)
 
 _IN_ORDER = ("history", "messages")
 """Members whose own order says something, also where they are objects."""
 
-TIMES_IN_ALL = 8
+TOTAL_TIME_FACTOR = 8
 """A body may take so many times what 64 kB of it may."""
 
 _PROGRESS_BYTES = 64 * 1024
@@ -46,17 +46,17 @@ async def read_body(request: Request, limits: PayloadLimits, *, seconds: float, 
     content_type = request.headers.get("content-type", "application/json").strip()
     is_json = _JSON.fullmatch(content_type) is not None
     not_json = NotJson("send the payload as JSON: with curl, add -H 'Content-Type: application/json', or use --json")
-    if not is_json and not (_FORM.fullmatch(content_type) and is_no_form(request.headers)):
+    if not is_json and not (_FORM.fullmatch(content_type) and is_sent_by_program(request.headers)):
         raise not_json
-    with time_limit(clock, TIMES_IN_ALL * seconds):
+    with time_limit(clock, TOTAL_TIME_FACTOR * seconds):
         body = await _read(request, limits.max_body_bytes, seconds, clock)
         if not is_json and not _OBJECT.match(body):
             raise not_json
         return body
-    raise BodyTimeout(f"the request's body did not arrive within {TIMES_IN_ALL * seconds:g} s")
+    raise BodyTimeout(f"the request's body did not arrive within {TOTAL_TIME_FACTOR * seconds:g} s")
 
 
-def is_no_form(headers: Headers) -> bool:
+def is_sent_by_program(headers: Headers) -> bool:
     """Whether a request that is declared as a form's comes from a program, such as `curl -d` by its default, and not
     from a page: pages can send forms anywhere without being asked, but no key in a header, and say where they are."""
     return (
@@ -68,10 +68,10 @@ def is_no_form(headers: Headers) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Posted(Generic[SpecT]):
+class PostedPayload(Generic[PayloadT]):
     """A body that is a payload."""
 
-    payload: SpecT
+    payload: PayloadT
     body: bytes
     """It as JSON, its members in the order in which they came: an object of messages is a conversation in that order,
     and models write a schema's properties in theirs."""
@@ -87,7 +87,7 @@ class Posted(Generic[SpecT]):
         return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> Posted[SpecT]:
+def parse_payload(body: bytes, model: type[PayloadT], limits: PayloadLimits) -> PostedPayload[PayloadT]:
     """The body as a payload of this kind, but for where in its stream the client wants to go on.
 
     Raises:
@@ -106,7 +106,7 @@ def payload_of(body: bytes, model: type[SpecT], limits: PayloadLimits) -> Posted
     text = orjson.dumps(lasting)
     if len(text) > limits.max_payload_bytes:
         check_size(len(text) - image_bytes(spec), limits)
-    return Posted(spec, text, lasting)
+    return PostedPayload(spec, text, lasting)
 
 
 async def _read(request: Request, max_bytes: int, seconds: float, clock: Clock) -> bytes:

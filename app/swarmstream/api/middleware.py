@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
-from swarmstream.logs import request_id_of_context
+from swarmstream.logs import current_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class RequestIds:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        token = request_id_of_context.set(request_id)
+        token = current_request_id.set(request_id)
         began = self._clock.now()
         status = 0
 
@@ -52,4 +52,4 @@ class RequestIds:
             level = logging.DEBUG if scope["path"].startswith("/health") else logging.INFO
             milliseconds = (self._clock.now() - began) * 1000
             logger.log(level, "%s %s %d %.0fms", scope["method"], scope["path"], status, milliseconds)
-            request_id_of_context.reset(token)
+            current_request_id.reset(token)

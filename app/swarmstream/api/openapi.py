@@ -14,38 +14,37 @@ import swarmstream.api.catalog_shapes
 import swarmstream.api.problems
 import swarmstream.swarm.messages
 import swarmstream.swarm.payloads
-import swarmstream.wire.shapes
 from swarmstream.api.field_docs import field_docs
 from swarmstream.api.openapi_answers import HEADERS, PROBLEMS, REF, answers_of, ref
 from swarmstream.api.openapi_examples import AGENT_EXAMPLES, SWARM_EXAMPLES
 from swarmstream.api.problems import Problem
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from swarmstream.wire import shapes
+from swarmstream.wire.shapes import answers, events, outputs, runs, usage
 
 _SHARED_FRAMES: dict[str, type] = {
-    "start": shapes.StartFrame,
-    "agent_start": shapes.AgentStartFrame,
-    "turn_restart": shapes.TurnRestartFrame,
-    "chunk": shapes.ChunkFrame,
-    "reasoning": shapes.ReasoningFrame,
-    "tool_start": shapes.ToolStartFrame,
-    "tool_end": shapes.ToolEndFrame,
-    "custom": shapes.CustomFrame,
-    "agent_end": shapes.AgentEndFrame,
-    "error": shapes.ErrorFrame,
+    "start": events.StartFrame,
+    "agent_start": events.AgentStartFrame,
+    "turn_restart": events.TurnRestartFrame,
+    "chunk": events.ChunkFrame,
+    "reasoning": events.ReasoningFrame,
+    "tool_start": events.ToolStartFrame,
+    "tool_end": events.ToolEndFrame,
+    "custom": events.CustomFrame,
+    "agent_end": events.AgentEndFrame,
+    "error": events.ErrorFrame,
 }
 AGENT_FRAMES: dict[str, type] = {
-    "metadata": shapes.AgentMetadataFrame,
+    "metadata": events.AgentMetadataFrame,
     **_SHARED_FRAMES,
-    "usage": shapes.AgentUsageFrame,
-    "end": shapes.AgentRunEndFrame,
+    "usage": events.AgentUsageFrame,
+    "end": events.AgentRunEndFrame,
 }
 """The `data` of each event on the agent route."""
 SWARM_FRAMES: dict[str, type] = {
-    "metadata": shapes.SwarmMetadataFrame,
+    "metadata": events.SwarmMetadataFrame,
     **_SHARED_FRAMES,
-    "usage": shapes.SwarmUsageFrame,
-    "end": shapes.SwarmEndFrame,
+    "usage": events.SwarmUsageFrame,
+    "end": events.SwarmEndFrame,
 }
 """The `data` of each event on the swarm route."""
 
@@ -53,15 +52,15 @@ _POSTED: list[type] = [AgentRequest, SwarmRequest]
 _SENT: list[type] = [
     *AGENT_FRAMES.values(),
     *SWARM_FRAMES.values(),
-    shapes.GapFrame,
-    shapes.AgentAnswer,
-    shapes.SwarmAnswer,
-    shapes.QueuedRun,
-    shapes.RunAnswer,
-    shapes.RunList,
-    shapes.RunSoFar,
-    shapes.StreamToken,
-    shapes.SwarmLogs,
+    events.GapFrame,
+    answers.AgentAnswer,
+    answers.SwarmAnswer,
+    answers.QueuedRun,
+    runs.RunAnswer,
+    runs.RunList,
+    answers.RunSoFar,
+    runs.StreamToken,
+    runs.SwarmLogs,
     Problem,
 ]
 
@@ -148,7 +147,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas["SwarmEvent"] = _event(SWARM_FRAMES)
     schemas["RunProblem"] = _both(schemas["Problem"], schemas.pop("RunSoFar"))
     docs = field_docs(
-        swarmstream.wire.shapes,
+        *(usage, outputs, events, answers, runs),
         swarmstream.swarm.messages,
         swarmstream.swarm.payloads,
         swarmstream.api.catalog_shapes,
@@ -199,7 +198,7 @@ def _definitions(models: list[type]) -> dict[str, Any]:
 def _event(frames: dict[str, type]) -> dict[str, Any]:
     """An event as a JSON line has it; in an SSE frame the same three stand in fields of their own."""
     number = {"type": "integer", "minimum": 1, "description": "The event's id, from 1: what `Last-Event-ID` takes."}
-    gap = _named("gap", shapes.GapFrame)
+    gap = _named("gap", events.GapFrame)
     named = [_named(name, frame) for name, frame in frames.items()]
     for event in named:
         event["required"].insert(0, "id")

@@ -112,7 +112,7 @@ def refusal(error: AppError, request_id: str) -> Response:
     return problem_response(body, headers)
 
 
-def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
+def failed_run_response(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> Response:
     """The answer to a run that failed and was not streamed; repeating it would be paid for again."""
     body = problem(status=failure.status, code=failure.code, detail=failure.message, request_id=request_id)
     headers = {"x-should-retry": "false"}
@@ -121,7 +121,7 @@ def failed_run(failure: Failure, request_id: str, so_far: Mapping[str, Any]) -> 
     return problem_response({**body, **so_far}, headers)
 
 
-def waiting_run(
+def waiting_run_response(
     job_id: str, request_id: str, headers: Mapping[str, str] = {}, *, may_be_repeated: bool = True
 ) -> Response:
     """The answer where a run's end is still to come although nobody carries it out at present. Where the same request

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from swarmstream.api.problems import failed_run, waiting_run
+from swarmstream.api.problems import failed_run_response, waiting_run_response
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.events import RunEnded, TextDelta
 from swarmstream.journal.base import Cursor, HandedOver
@@ -168,7 +168,7 @@ class RunResponse(Response):
                     return
         summary = reading.result()
         if summary.ended is None:
-            response = waiting_run(self._job_id, self._request_id, may_be_repeated=self._may_be_repeated)
+            response = waiting_run_response(self._job_id, self._request_id, may_be_repeated=self._may_be_repeated)
         else:
             response = self._document(summary)
         response.headers.update(self._headers)
@@ -188,7 +188,7 @@ class RunResponse(Response):
         assert summary.ended is not None
         if summary.ended.status != "success":
             assert summary.failure is not None
-            return failed_run(summary.failure, self._request_id, answers.so_far(summary))
+            return failed_run_response(summary.failure, self._request_id, answers.so_far(summary))
         is_swarm = summary.described.kind == "swarm"
         answer = answers.swarm_answer(summary) if is_swarm else answers.agent_answer(summary)
         return Response(orjson.dumps(answer), media_type="application/json")

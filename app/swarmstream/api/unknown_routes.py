@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 
 from swarmstream.errors import quote
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 
 _METHODS = ("GET", "HEAD", "POST", "DELETE")
 
@@ -77,7 +77,7 @@ def no_such_route(request: Request) -> str:
             return f"{tidy} is not a route of this server; {INSTEAD[tidy]}"
         if tidy != path and methods_of(routes, tidy):
             return f"{quote(path)} is not a route; did you mean {quote(tidy)}?"
-    if near := meant(path, NAMES):
+    if near := closest_name(path, NAMES):
         return f"{quote(path)} is not a route; did you mean {quote(near)}?"
     return "there is no such route; see /docs" if methods_of(routes, "/docs") else "there is no such route"
 

@@ -29,7 +29,7 @@ from swarmstream.errors import (
     ProviderRateLimited,
     ProviderRejected,
     TurnTimeout,
-    without_frames,
+    drop_tracebacks,
 )
 from swarmstream.events import Usage
 from swarmstream.llm.base import ChatMessage, ChatModel, JsonObject
@@ -171,7 +171,7 @@ class ModelCalls:
             with timer:
                 await self._access.models[model.lane].stream(request, stream.on_deltas)
         except ModelError as error:
-            without_frames(error)  # the adapter has logged what there is to know
+            drop_tracebacks(error)  # the adapter has logged what there is to know
             if isinstance(error, _REFUSALS) and not reply.deltas and reply.token_count is None:
                 reply.is_opened = False  # refused inside of what began as an answer
             raise

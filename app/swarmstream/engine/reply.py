@@ -10,7 +10,7 @@ from swarmstream.errors import UpstreamInvalid
 from swarmstream.events import ToolCall
 from swarmstream.llm.base import TokenCount, ToolCallDelta
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.unicode import SurrogateJoiner, whole
+from swarmstream.unicode import SurrogateJoiner, replace_lone_surrogates
 
 _MAX_DELTA_LENGTH = 1 << 20
 _MAX_REPLY_LENGTH = 16 << 20
@@ -23,7 +23,7 @@ _MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply."""
+    """A replace_lone_surrogates reply."""
 
     text: str
     tool_calls: tuple[ToolCall, ...]
@@ -120,14 +120,14 @@ class PartialReply:
         calls: dict[str, ToolCall] = {}
         extras: dict[str, Mapping[str, Any]] = {}
         for number, partial in enumerate(self._tool_calls, start=1):
-            call_id = provider_id = whole(partial.id)
+            call_id = provider_id = replace_lone_surrogates(partial.id)
             if len(provider_id) > _MAX_ID_LENGTH:
                 call_id = f"call_{step}_{number}"
                 partial.extra["id"] = provider_id
             elif not call_id or call_id in calls or call_id in taken:
                 call_id = f"call_{step}_{number}_{call_id}".rstrip("_")[:_MAX_ID_LENGTH]
-            name = whole(partial.name)[:_MAX_NAME_LENGTH]
-            calls[call_id] = ToolCall(call_id, name, whole("".join(partial.arguments)))
+            name = replace_lone_surrogates(partial.name)[:_MAX_NAME_LENGTH]
+            calls[call_id] = ToolCall(call_id, name, replace_lone_surrogates("".join(partial.arguments)))
             if partial.extra:
                 extras[call_id] = partial.extra
         return Reply(self.text, tuple(calls.values()), self.echo, extras)

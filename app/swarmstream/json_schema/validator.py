@@ -16,7 +16,7 @@ from swarmstream.json_schema.cost import cost_of_check, cost_of_reasons
 from swarmstream.json_schema.errors import SchemaError
 from swarmstream.json_schema.size import size_and_depth
 from swarmstream.json_schema.steps import SchemaSteps
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
@@ -175,5 +175,5 @@ def _reason(error: "ValidationError") -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    text = " ".join(whole(text[: 2 * limit]).split())
+    text = " ".join(replace_lone_surrogates(text[: 2 * limit]).split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -6,7 +6,7 @@ from inspect import Parameter, signature
 from pydantic import ValidationError
 
 from swarmstream.errors import InvalidRequest
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 from swarmstream.swarm.ignored_fields import SYNONYMS
 from swarmstream.swarm.payloads import AgentSpec, SwarmRequest
 
@@ -33,7 +33,7 @@ def refuse_unknown(kind: type, arguments: Iterable[str]) -> None:
     for argument in arguments:
         if argument not in known:
             synonym = _SYNONYMS.get(argument.lower())
-            near = synonym if synonym in known else meant(argument, known)
+            near = synonym if synonym in known else closest_name(argument, known)
             hint = f"; did you mean {near!r}?" if near else ""
             raise TypeError(f"{kind.__name__} has no argument {argument!r}{hint}")
 

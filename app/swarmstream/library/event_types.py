@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypeAlias
 
-from swarmstream.wire.shapes import (
+from swarmstream.wire.shapes.events import (
     AgentEndFrame,
     AgentMetadataFrame,
     AgentRunEndFrame,

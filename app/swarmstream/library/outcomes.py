@@ -1,6 +1,6 @@
 """How a run can end other than well, as exceptions."""
 
-from swarmstream.errors import AppError, RunError, error_of
+from swarmstream.errors import AppError, RunError, error_from_code
 from swarmstream.journal.summary import Summary
 
 
@@ -62,7 +62,7 @@ def last_answer(summary: Summary) -> str:
         code=failed.failure.code,
         elapsed_seconds=failed.elapsed_seconds,
         agent=failed.agent,
-        exception=error_of(failed.failure.code, failed.failure.message),
+        exception=error_from_code(failed.failure.code, failed.failure.message),
         attempts=failed.attempts,
     )
 
@@ -96,6 +96,6 @@ def check_end(summary: Summary) -> None:
         code=code,
         elapsed_seconds=turn.elapsed_seconds if turn else seconds,
         agent=turn.agent if turn else None,
-        exception=error_of(code, message, RunError if stopped else None),
+        exception=error_from_code(code, message, RunError if stopped else None),
         attempts=turn.attempts if turn else 0,
     )

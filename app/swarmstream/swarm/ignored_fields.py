@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from swarmstream.errors import Location
-from swarmstream.spelling import meant
+from swarmstream.spelling import closest_name
 from swarmstream.swarm.fields import Payload
 from swarmstream.swarm.payloads import (
     LLM_ARGS,
@@ -194,5 +194,5 @@ def _hint(name: str, payload: Payload, request: RunSpec) -> str:
         return f"it belongs in {agents}"
     if synonym is None and isinstance(payload, AgentSpec) and name in type(request).model_fields:
         return f"it belongs beside {agents}"
-    likely = synonym or meant(name, kind.model_fields)
+    likely = synonym or closest_name(name, kind.model_fields)
     return f"did you mean {likely}?" if likely else ""

@@ -2,7 +2,7 @@
 
 import re
 
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 _LONGEST_SEQUENCE = 256
 """Characters; what claims to be longer is no escape sequence."""
@@ -62,5 +62,5 @@ def one_line(value: object, limit: int) -> str:
 
 
 def _clean(text: str) -> str:
-    text = whole(_SEQUENCE.sub("", text))
+    text = replace_lone_surrogates(_SEQUENCE.sub("", text))
     return _SUSPECT.sub("", text)

@@ -17,7 +17,7 @@ from swarmstream.llm.base import JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
 from swarmstream.tools.names import check_name
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 MAX_OUTPUT_BYTES: Final = 32 * 1024
@@ -99,7 +99,7 @@ def _json_object(arguments: str) -> JsonObject:
 
 
 def _capped(text: str) -> str:
-    text = whole(text)
+    text = replace_lone_surrogates(text)
     encoded = text.encode()
     if len(encoded) <= MAX_OUTPUT_BYTES:
         return text
@@ -115,5 +115,5 @@ def _message(error: BaseException) -> str:
 
 
 def _cut(text: str) -> str:
-    text = whole(text)
+    text = replace_lone_surrogates(text)
     return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 1]}…"

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from swarmstream.places import Places
-from swarmstream.shares import owner_of_context
+from swarmstream.shares import current_owner
 
 MAX_THREADS: Final = 40
 """Tools that run in threads at once; the next one waits, within its time limit."""
@@ -27,7 +27,7 @@ class ToolThreads:
     async def run(self, work: Callable[[], Any]) -> Any:
         """What a thread makes of it. The thread has its place until it is really done, also when nobody waits for it
         any more."""
-        loop, places, owner = get_running_loop(), self._places, owner_of_context.get()
+        loop, places, owner = get_running_loop(), self._places, current_owner.get()
         await places.take(owner)
         begun = threading.Lock()
         """Taken by whoever is first: the thread that begins, or the caller who gives it up before."""

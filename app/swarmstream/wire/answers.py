@@ -8,21 +8,16 @@ from typing import Any
 from swarmstream.events import RunDescribed, RunEnded, ToolCall, TurnEnded, Usage, UsageTotalled
 from swarmstream.journal.records import RunStatus
 from swarmstream.journal.summary import Summary
-from swarmstream.wire.shapes import (
-    AgentAnswer,
-    AgentOutput,
+from swarmstream.wire.shapes.answers import AgentAnswer, RunSoFar, SwarmAnswer
+from swarmstream.wire.shapes.outputs import AgentOutput, CallerToolCall, SwarmOutput, ToolCallFunction
+from swarmstream.wire.shapes.runs import RunAnswer
+from swarmstream.wire.shapes.usage import (
     AgentRunUsage,
     AgentUsageRow,
     BillingInfo,
-    CallerToolCall,
     CostBreakdown,
-    RunAnswer,
-    RunSoFar,
-    SwarmAnswer,
-    SwarmOutput,
     SwarmRunUsage,
     TokenCounts,
-    ToolCallFunction,
     TurnUsage,
 )
 

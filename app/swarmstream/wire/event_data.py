@@ -25,11 +25,10 @@ from swarmstream.events import (
 from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire import answers
-from swarmstream.wire.shapes import (
+from swarmstream.wire.shapes.events import (
     AgentEndFrame,
     AgentMetadataFrame,
     AgentRunEndFrame,
-    AgentRunUsage,
     AgentStartFrame,
     AgentUsageFrame,
     ChunkFrame,
@@ -45,6 +44,7 @@ from swarmstream.wire.shapes import (
     ToolStartFrame,
     TurnRestartFrame,
 )
+from swarmstream.wire.shapes.usage import AgentRunUsage
 
 
 class FrameMaker:

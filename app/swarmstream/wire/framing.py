@@ -12,7 +12,7 @@ from swarmstream.events import Event, ReasoningDelta, TextDelta, TurnEnded, Turn
 from swarmstream.journal.records import Entry
 from swarmstream.journal.summary import Summary
 from swarmstream.wire.event_data import frame
-from swarmstream.wire.shapes import Frame
+from swarmstream.wire.shapes.events import Frame
 
 _BLOCK_LENGTH = 256 * 1024
 

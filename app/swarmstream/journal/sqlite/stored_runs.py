@@ -14,7 +14,7 @@ from swarmstream.journal.sqlite.file.stored_run import StoredRun
 from swarmstream.journal.sqlite.reader import FileReader
 from swarmstream.journal.summary import Summary
 from swarmstream.places import Places
-from swarmstream.shares import owner_of_context
+from swarmstream.shares import current_owner
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class StoredRuns:
         Raises:
             StorageUnavailable: the file cannot be read.
         """
-        owner = owner_of_context.get()
+        owner = current_owner.get()
         await self._places.take(owner)
         try:
             return await self._reader.read(read)

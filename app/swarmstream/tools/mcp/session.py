@@ -47,7 +47,7 @@ from swarmstream.network.policy import NetworkPolicy
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.errors import McpUnavailable
 from swarmstream.tools.mcp.transport import McpTransport
-from swarmstream.unicode import whole
+from swarmstream.unicode import replace_lone_surrogates
 
 MAX_OPENING_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 1.0
@@ -198,7 +198,7 @@ class McpSession:
         except MCPError as error:
             if self._is_ours(error):
                 raise self._explained(error) from error
-            raise ToolError(whole(error.message)) from error
+            raise ToolError(replace_lone_surrogates(error.message)) from error
         except Exception as error:
             raise self._explained(error) from error
 
