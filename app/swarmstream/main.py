@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from swarmstream import __version__
-from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, runs
-from swarmstream.api.auth import KeyRing, owner_of
+from swarmstream.api import catalog, completions, docs_page, front_page, health, problems, run_stream, runs
+from swarmstream.api.auth import KeyRing, owner_name
 from swarmstream.api.cors import Cors
 from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi.document import serve_document
@@ -128,7 +128,7 @@ def _app_with_routes(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (completions, runs, catalog, front_page, health):
+    for module in (completions, run_stream, runs, catalog, front_page, health):
         app.include_router(module.router)
     if with_docs:
         app.include_router(docs_page.router)
@@ -158,5 +158,5 @@ def tool_policy(settings: Settings) -> ToolPolicy:
         allowed = {key.get_secret_value() for key in keys}
         if not allowed <= known:
             raise ToolLoadError(f"{ENV_PREFIX}TOOL_KEYS has a key for {quote(tool)} that is no API key")
-        allowed_owners[tool] = {owner_of(key) for key in allowed}
+        allowed_owners[tool] = {owner_name(key) for key in allowed}
     return ToolPolicy(operators.toolbox, operators.hosts, allowed_owners)

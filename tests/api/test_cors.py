@@ -54,6 +54,7 @@ async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
     assert "GET, POST, DELETE" in put.json()["detail"]
 
 
+@pytest.mark.promise("W-20")
 async def test_pages_can_read_every_exposed_header_and_each_is_sent_by_some_answer() -> None:
     seen: set[str] = set()
     model = ScriptedModel({"A": ["a"], "B": [ProviderRejected("no")]})
@@ -144,6 +145,7 @@ async def test_pages_of_this_machine_may_call_only_in_development_on_loopback() 
                 assert "access-control-allow-origin" not in read.headers
 
 
+@pytest.mark.promise("W-21")
 async def test_a_refused_preflight_names_the_setting_that_would_allow_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import socket
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,31 +12,22 @@ import httpx
 import pytest
 from starlette.responses import StreamingResponse
 
-from swarmstream.api.auth import owner_of
-from swarmstream.api.listing import MAX_PAGE_BYTES, Listed, Listing
+from swarmstream.api.auth import owner_name
+from swarmstream.api.listing import MAX_PAGE_BYTES, Listing, WrittenPage
 from swarmstream.errors import StorageUnavailable
-from swarmstream.events import RunDescribed, RunEnded, RunStarted, TurnEnded, Usage, UsageTotalled
-from swarmstream.journal.base import NO_CALLBACKS, Journal
+from swarmstream.journal.base import Journal
 from swarmstream.journal.memory import MemoryJournal
-from swarmstream.journal.records import RunRecord, RunStatus
+from swarmstream.journal.records import RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
+from swarmstream.runs.limits import RunLimits
+from swarmstream.runs.supervisor import Supervisor
+from tests.api.stored_runs import add_run
 from tests.clients.process import ServerProcess, server_process
 from tests.conftest import KEY, OTHER_KEY, client, serving
 
 pytestmark = pytest.mark.anyio
 
 MEGABYTE = 1_000_000
-
-
-async def add_run(journal: Journal, job_id: str, output: str, *, owner: str = owner_of(KEY)) -> None:
-    """A finished run that has this for its output."""
-    now = datetime.now(UTC)
-    log = await journal.submit(RunRecord(job_id, owner, "swarm", now), NO_CALLBACKS)
-    log.append(RunDescribed(0, job_id, "swarm", None, None, "AgentRearrange", 1, "standard", None, now, (), None))
-    log.append(RunStarted(0))
-    log.append(TurnEnded(1, "A", 1, None, "demo/A", output, "success", "stop", Usage(1, 1), 0.1))
-    log.append(UsageTotalled(1, Usage(1, 1), ()))
-    await log.commit(RunEnded(1, status="success", duration_seconds=0.001, failed_agents=()))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -116,8 +106,9 @@ async def test_a_run_that_goes_while_its_page_is_written_is_left_out(journal: Jo
     async with serving(journal=journal):
         for number in range(4):
             await add_run(journal, f"run-{number}", "x" * 100_000)
-        listing = Listing(journal, owner_of(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_of(KEY)))
+        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        listing = Listing(runs, "ids", _only_id, _only_more)
+        response = await listing.response(await runs.list())
         await journal.delete("run-1")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert [run["id"] for run in json.loads(body)["ids"]] == ["run-3", "run-2", "run-0"]
@@ -127,8 +118,9 @@ async def test_a_run_that_left_the_state_asked_for_is_left_out(journal: Journal)
     async with serving(journal=journal):
         await add_run(journal, "run-0", "x")
         await add_run(journal, "run-1", "x")
-        listing = Listing(journal, owner_of(KEY), "ids", _only_id, _only_more)
-        response = await listing.response(await journal.list(owner_of(KEY)), state="running")
+        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        listing = Listing(runs, "ids", _only_id, _only_more)
+        response = await listing.response(await runs.list(), state="running")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])
     assert json.loads(body) == {"ids": [], "more": False}
 
@@ -137,8 +129,8 @@ def _only_id(run: RunStatus) -> dict[str, Any]:
     return {"id": run.record.job_id, "": "x" * 100_000}
 
 
-def _only_more(listed: Listed) -> dict[str, Any]:
-    return {"more": listed.has_more}
+def _only_more(page: WrittenPage) -> dict[str, Any]:
+    return {"more": page.has_more}
 
 
 class UnreadableJournal(MemoryJournal):
@@ -156,9 +148,6 @@ async def test_a_list_that_cannot_be_read_is_refused_before_its_first_byte() -> 
     assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(503, "storage_unavailable")] * 2
 
 
-# --- What it takes -------------------------------------------------------------------------------------------------
-
-
 async def memory(server: ServerProcess, field: str) -> int:
     """In bytes: `VmRSS` is what the process has, `VmHWM` the most that it had since the last `forget_peak`."""
     status = await anyio.Path(f"/proc/{server.process.pid}/status").read_text()
@@ -172,7 +161,7 @@ async def forget_peak(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/runs?limit=100&include=output", "/v1/swarm/logs"])
-async def test_lists_that_nobody_takes_hold_next_to_nothing(path: str, tmp_path: Path) -> None:
+async def test_lists_that_no_client_takes_hold_little_memory(path: str, tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     await journal.open()
     for number in range(30):

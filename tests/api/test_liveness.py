@@ -50,6 +50,7 @@ async def test_a_token_arrives_while_the_provider_holds_the_next(tmp_path: Path)
     assert events[-1].data["outputs"][0]["content"] == "first second"
 
 
+@pytest.mark.promise("W-44")
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: int) -> None:
     held = HeldProvider()
@@ -61,6 +62,7 @@ async def test_a_token_arrives_through_nginx_too(tmp_path: Path, free_tcp_port: 
         await _first_chunk_while_the_provider_is_held(proxy_url, held)
 
 
+@pytest.mark.promise("W-43")
 async def test_stream_headers_forbid_buffering_and_compression() -> None:
     async with (
         serving(default_model="A", models={"demo": ScriptedModel({"A": ["a"]})}, model_aliases={"A": "demo/A"}) as url,
@@ -76,6 +78,7 @@ async def test_stream_headers_forbid_buffering_and_compression() -> None:
     assert "connection" not in response.headers
 
 
+@pytest.mark.promise("W-47")
 async def test_silence_is_filled_with_comments_that_do_not_end_an_event(tmp_path: Path) -> None:
     held = HeldProvider()
     clock = DrivenClock()
@@ -124,6 +127,7 @@ async def test_json_lines_carry_the_same_events() -> None:
     assert [line["data"].keys() for line in lines] == [event.data.keys() for event in events]
 
 
+@pytest.mark.promise("W-47")
 async def test_a_heartbeat_between_json_lines_is_white_space(tmp_path: Path) -> None:
     held = HeldProvider()
     payload = {"agents": [{"agent_name": "A"}], "task": "go", "stream": True}

@@ -14,7 +14,7 @@ from swarmstream.api.body import PostedPayload, parse_payload
 from swarmstream.api.payload_outline import PayloadLimits
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.swarm.payloads import AgentRequest
-from tests.api.test_resume import (
+from tests.api.stories import (
     EVENTS,
     MIDDLE,
     NDJSON,
@@ -36,11 +36,6 @@ pytestmark = pytest.mark.anyio
 AGENT = "/v1/agent/completions"
 KEYED = {"Idempotency-Key": "once"}
 TERSE = {"include_output": False}
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "data" if request.param == "sqlite" else None
 
 
 def behind(payload: dict[str, Any], cursor: object, **options: Any) -> dict[str, Any]:
@@ -204,7 +199,7 @@ async def test_whoever_goes_on_reading_begins_no_run(
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
         assert "Idempotency-Key" in answer.json()["detail"]
     assert [(answer.status_code, answer.json()["code"]) for answer in unknown] == [(404, "not_found")] * 2
-    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request leaves no claim"
+    assert "idempotent-replayed" not in {*fresh.headers, *later.headers}, "a refused request frees its key"
     check_stream(events_in(fresh.content))
     check_stream(events_in(later.content))
 

@@ -4,72 +4,16 @@ The shapes of payloads, and what is refused for good, stand in `test_plan`.
 """
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from swarmstream.errors import AppError, InvalidRequest, InvalidTool, UnsupportedOption
-from swarmstream.journal.records import RunRecord
-from swarmstream.main import tool_policy
-from swarmstream.runs.job import job_from_record
-from swarmstream.settings import Settings, misspelt_settings
-from swarmstream.spelling import closest_name
-from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
-from swarmstream.swarm.fields import Payload
+from swarmstream.errors import InvalidRequest, InvalidTool, UnsupportedOption
 from swarmstream.swarm.ignored_fields import HOSTED, REFUSED, SYNONYMS, WITHOUT_EFFECT
-from swarmstream.swarm.limits import PlanLimits
-from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, StreamOptions, SwarmRequest
-from swarmstream.swarm.plan import Agent
-from swarmstream.tools.policy import AllowedTools
-from swarmstream.tools.toolbox import toolbox
+from swarmstream.swarm.payloads import EFFORTS, AgentRequest, AgentSpec, McpConfig, Payload, StreamOptions, SwarmRequest
+from tests.api.compiled import ANSWERED, ASKED, IMAGES, TASK, agent, everyone, single, swarm, tools, warned
 from tests.conftest import client, serving
-from tests.fakes.scripted_model import AnyModel, ScriptedModel
-
-TASK = {"role": "user", "content": "go"}
-ASKED, ANSWERED = {"role": "user", "content": "who?"}, {"role": "assistant", "content": "me"}
-IMAGES = ["https://a.example/1.png", "https://a.example/2.png"]
-
-
-def read_file(path: str) -> str:
-    """An operator's own, named as one of the hosted API's."""
-    return path
-
-
-def tools() -> AllowedTools:
-    """The built-in tools and `read_file`."""
-    return tool_policy(Settings.model_construct(tools=(f"{__name__}:read_file",), api_keys=())).of("")
-
-
-def swarm(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
-    request = SwarmRequest.model_validate({"agents": [{"agent_name": "A"}], "task": "go", **fields})
-    return compile_swarm(request, AnyModel(), PlanLimits(), access or AllowedTools(toolbox()))
-
-
-def single(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
-    request = AgentRequest.model_validate({"agent_config": {"agent_name": "A"}, "task": "go", **fields})
-    return compile_agent(request, AnyModel(), PlanLimits(), access or AllowedTools(toolbox()))
-
-
-def agent(**spec: Any) -> Agent:
-    return single(agent_config=spec).plan.stages[0].agents[0]
-
-
-def warned(**spec: Any) -> tuple[str, ...]:
-    """The warnings of a swarm whose agent has these fields."""
-    return swarm(agents=[{"agent_name": "A", **spec}]).warnings
-
-
-def names(agents: tuple[Agent, ...]) -> list[Any]:
-    """The agents' names, each with those that it may hand off to."""
-    return [(each.name, names(each.handoffs)) if each.handoffs else each.name for each in agents]
-
-
-def everyone(compiled: Compiled) -> list[Any]:
-    return [name for stage in compiled.plan.stages for name in names(stage.agents)]
-
-
-# --- Names of agents ------------------------------------------------------------------------------------------------
+from tests.fakes.scripted_model import ScriptedModel
 
 
 @pytest.mark.promise("W-24")
@@ -112,9 +56,6 @@ async def test_what_the_sdk_sends_for_an_agent_without_a_name_runs(caplog: pytes
     assert caplog.text.count(" started: agent, 1 turn\n") == 1
 
 
-# --- Messages -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "given", [[ASKED, ANSWERED], {"a": ASKED, "b": ANSWERED}, {"role": ASKED, "content": ANSWERED}]
 )
@@ -149,8 +90,6 @@ def test_a_swarm_takes_several_images() -> None:
     assert [part["image_url"]["url"] for part in message["content"][1:]] == IMAGES
 
 
-# --- Numbers and booleans in strings --------------------------------------------------------------------------------
-
 LAX: list[tuple[str, Any, Any]] = [
     *(("max_loops", "3", 3), ("max_loops", " 3 ", 3), ("max_loops", 3.0, 3), ("max_loops", "3.0", 3)),
     *(("max_loops", "auto", "auto"), ("max_tokens", "100", 100), ("num_retries", "0", 0)),
@@ -180,9 +119,6 @@ def test_the_options_of_a_run_may_be_strings() -> None:
     )
     assert (request.max_cost_usd, request.max_total_tokens, request.return_history) == (0.5, 9, True)
     assert (request.stream_options.include_output, request.stream_options.coalesce_ms) == (False, 50)
-
-
-# --- Fields of the hosted API ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.promise("W-9")
@@ -247,9 +183,6 @@ def test_the_old_name_ends_a_plan_as_the_new_one_does() -> None:
         agent(max_loops="auto", tools_dictionary=[{"name": "f"}])
 
 
-# --- Sampling -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_an_effort_that_some_model_knows_is_passed_on(effort: str) -> None:
     assert agent(reasoning_effort=effort).sampling.reasoning_effort == effort
@@ -310,8 +243,6 @@ async def test_the_answer_names_a_temperature_from_llm_args() -> None:
     assert answer.json()["temperature"] == 0.25
     assert model.calls[0].sampling.temperature == 0.25
 
-
-# --- Tools ----------------------------------------------------------------------------------------------------------
 
 PLANNING = ["create_plan", "think", "subtask_done", "complete_task", "respond_to_user"]
 LEFT_OUT = [
@@ -381,138 +312,3 @@ def test_a_swarms_enabled_tools_are_for_each_of_its_agents() -> None:
     given = {each.name: [tool.name for tool in each.tools] for stage in compiled.plan.stages for each in stage.agents}
     assert given == {"A": ["clock", "calculator"], "B": ["calculator", "clock"]}
     assert compiled.plan.stages[1].agents[0].handoffs[0].tools == ()
-
-
-# --- Misspelt fields ------------------------------------------------------------------------------------------------
-
-HINTS: list[tuple[dict[str, Any], str]] = [
-    ({"stram": True}, "unknown field stram; did you mean stream?"),
-    ({"Stream": True}, "unknown field Stream; did you mean stream?"),
-    ({"swarmType": "x"}, "unknown field swarmType; did you mean swarm_type?"),
-    ({"agents": [{"instructions": "x"}]}, "unknown field agents.0.instructions; did you mean system_prompt?"),
-    ({"agents": [{"temprature": 1}]}, "unknown field agents.0.temprature; did you mean temperature?"),
-    ({"agents": [{"maxTokens": 1}]}, "unknown field agents.0.maxTokens; did you mean max_tokens?"),
-    ({"agents": [{"seed": 1}]}, "unknown field agents.0.seed; did you mean llm_args.seed?"),
-    ({"agents": [{"name": "x"}]}, "unknown field agents.0.name; did you mean agent_name?"),
-    ({"agents": [{"model": "x"}]}, "unknown field agents.0.model; did you mean model_name?"),
-    ({"agents": [{"task": "x"}]}, "unknown field agents.0.task; it belongs beside agents"),
-    ({"model_name": "x"}, "unknown field model_name; it belongs in agents"),
-    ({"prompt": "x"}, "unknown field prompt; did you mean task?"),
-    ({"flow": "x"}, "unknown field flow; did you mean rearrange_flow?"),
-    ({"stream_options": {"coalesce": 1}}, "unknown field stream_options.coalesce; did you mean coalesce_ms?"),
-    ({"stream_options": {"coalesc_ms": 1}}, "unknown field stream_options.coalesc_ms; did you mean coalesce_ms?"),
-    ({"user_name": "x"}, "unknown field user_name"),
-    ({"agents": [{"user_name": "x"}]}, "unknown field agents.0.user_name"),
-    ({"agents": [{"stopping_token": "x"}]}, "unknown field agents.0.stopping_token"),
-    ({"agents": [{"streaming_callback": "x"}]}, "unknown field agents.0.streaming_callback"),
-    ({"agents": [{"context_length": 1}]}, "unknown field agents.0.context_length"),
-]
-
-
-@pytest.mark.promise("W-7")
-@pytest.mark.parametrize(("fields", "warning"), HINTS)
-def test_the_warning_of_an_unknown_field_says_what_may_be_meant_and_never_guesses(
-    fields: dict[str, Any], warning: str
-) -> None:
-    assert warning in swarm(**fields).warnings
-
-
-def test_hints_know_which_route_they_are_given_on() -> None:
-    fields: dict[str, Any] = {"agent_config": {"agent_name": "A", "history": [TASK]}, "messages": [], "model_name": "m"}
-    assert set(single(**fields).warnings) == {
-        "unknown field messages; did you mean history?",
-        "unknown field model_name; it belongs in agent_config",
-        "unknown field agent_config.history; it belongs beside agent_config",
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "known", "expected"),
-    [
-        ("flwo", ["flow"], "flow"),
-        ("tsk", ["task"], "task"),
-        ("agentnames", ["agent_name"], "agent_name"),
-        ("max_stages", ["max_loops", "max_tokens"], None),
-        ("top", ["stop"], "stop"),
-        ("ab", ["abc"], None),
-        ("", ["a"], None),
-        ("mode", ["role"], None),
-        ("temperature" * 10, ["temperature"], None),
-        ("agent", ["agents", "agent_name"], "agents"),
-        ("strea", ["streams", "stream"], "stream"),
-        ("temperature", ["temprature"], "temprature"),
-    ],
-)
-def test_a_name_is_meant_only_where_little_else_can_be(name: str, known: list[str], expected: str | None) -> None:
-    assert closest_name(name, known) == expected
-
-
-# --- Strict ---------------------------------------------------------------------------------------------------------
-
-
-def refusal(call: Any, **fields: Any) -> AppError:
-    with pytest.raises(InvalidRequest) as caught:
-        call(strict=True, **fields)
-    return caught.value
-
-
-@pytest.mark.promise("W-8")
-def test_strict_refuses_what_nothing_would_act_on_and_names_it_all() -> None:
-    error = refusal(
-        swarm,
-        stram=True,
-        director_settings={"a": 1},
-        messages=[TASK],
-        rearrange_flow="A",
-        swarm_type="SequentialWorkflow",
-        agents=[{"agent_name": "A", "instructions": "x", "selected_tools": ["create_file"]}],
-    )
-    assert error.detail == (
-        "nothing would act on these fields (strict is set): stram (did you mean stream?), director_settings, "
-        "agents.0.instructions (did you mean system_prompt?), agents.0.selected_tools, messages, rearrange_flow"
-    )
-    assert error.location == ("stram",)
-    assert refusal(single, agent_config={"seeds": 1}).location == ("agent_config", "seeds")
-
-
-def test_strict_lets_through_what_is_acted_on() -> None:
-    compiled = swarm(strict=True, agents=[{"reasoning_effort": "extreme"}])
-    assert len(compiled.warnings) == 2
-
-
-@pytest.mark.anyio
-async def test_a_strict_refusal_of_very_many_and_long_names_is_a_small_answer() -> None:
-    nasty = ['"\\\x01😀' * 30 + str(number) for number in range(40)]
-    async with serving(models={"demo": ScriptedModel({"A": ["a"]})}) as url, client(url) as http:
-        payload = {"agents": [{"model_name": "demo/A"}], "task": "go", "strict": True, **dict.fromkeys(nasty, 1)}
-        answer = await http.post("/v1/swarm/completions", json=payload)
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
-        assert len(answer.content) <= 4096
-        assert answer.json()["detail"].endswith("…")
-
-
-def test_a_strict_run_that_was_accepted_goes_on_after_a_change_of_release() -> None:
-    """As if `colour` had been a field of the release that accepted it."""
-    body = json.dumps({"agent_config": {"agent_name": "A"}, "task": "go", "strict": True, "colour": 1}).encode()
-    record = RunRecord(job_id="agent-1", kind="agent", owner="", created_at=datetime.now(UTC), body=body)
-    assert job_from_record(record, AnyModel(), PlanLimits(), AllowedTools()).warnings == ("unknown field colour",)
-
-
-# --- Misspelt settings ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("variable", "hint"),
-    [
-        ("SWARMSTREAM_TOOL", "; did you mean SWARMSTREAM_TOOLS?"),
-        ("SWARMSTREAM_API_KEY", "; did you mean SWARMSTREAM_API_KEYS?"),
-        ("SWARMSTREAM_LOGLEVEL", "; did you mean SWARMSTREAM_LOG_LEVEL?"),
-        ("swarmstream_prot", "; did you mean SWARMSTREAM_PORT?"),
-        ("SWARMSTREAM_MODEL", "; did you mean SWARMSTREAM_DEFAULT_MODEL?"),
-        ("SWARMSTREAM_CORS", "; did you mean SWARMSTREAM_CORS_ORIGINS?"),
-        ("SWARMSTREAM_WORKERS", ""),
-        ("SWARMSTREAM_", ""),
-    ],
-)
-def test_a_misspelt_setting_is_named_with_the_one_that_may_be_meant(variable: str, hint: str) -> None:
-    assert misspelt_settings([variable, "SWARMSTREAM_PORT"]) == [f"{variable} is not a setting of this version{hint}"]

@@ -15,83 +15,28 @@ import pytest
 from swarmstream.journal.base import Journal
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.llm.base import Finished, Reasoning, ToolCallDelta
+from tests.api.stories import (
+    EVENTS,
+    MIDDLE,
+    NDJSON,
+    PAYLOAD,
+    RETRY,
+    SWARM,
+    after,
+    crowd,
+    events_in,
+    frames_of,
+    id_of,
+    story,
+    telling,
+    word,
+)
 from tests.clients.process import openai_environ, server_process
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
 from tests.conftest import KEY, client, serving
-from tests.fakes.scripted_model import ScriptedModel
 from tests.fakes.upstream import Exchange, provider
 
 pytestmark = pytest.mark.anyio
-
-SWARM = "/v1/swarm/completions"
-NDJSON = {"Accept": "application/x-ndjson"}
-RETRY = b"retry: 3000\n"
-NAMES = "ABC"
-ROUNDS = 48
-"""Each agent speaks so often before it calls a tool, and so often after."""
-MIDDLE = 2 + 3 + 3 + 3 * ROUNDS + 3 + 3 + 3
-"""The event after which the story waits: two of the run's, and of each agent its start, thoughts, words and tool."""
-EVENTS = MIDDLE + 3 * ROUNDS + 3 + 2
-WORDS = ("word ", "ünï ", "🙂", "𝒜 ", 'a "quoted" \\ line\n', "\u2028")
-
-
-def _word(number: int) -> str:
-    return WORDS[number % len(WORDS)]
-
-
-def _lines(name: str) -> list[Any]:
-    call = ToolCallDelta(0, f"call-{name}", "calculator", '{"expression": "17 + 25"}')
-    before, after = ([_word(number) for number in range(ROUNDS)] for _ in range(2))
-    return [[Reasoning("hm 🤔"), *before, call, Finished("tool_calls")], [Reasoning("so"), *after]]
-
-
-def story() -> ScriptedModel:
-    """Three agents who think, speak in turns, call a tool and speak again; in the middle of it they wait for `skip`."""
-    order = NAMES * ROUNDS + "|" + "".join(name * 3 for name in NAMES) * (ROUNDS // 3)
-    return ScriptedModel({name: _lines(name) for name in NAMES}, order=order)
-
-
-PAYLOAD: dict[str, Any] = {
-    "task": "go",
-    "swarm_type": "ConcurrentWorkflow",
-    "stream": True,
-    "agents": [
-        {"agent_name": name, "model_name": f"demo/{name}", "selected_tools": ["calculator"], "max_loops": 3}
-        for name in NAMES
-    ],
-}
-
-
-def frames_of(body: bytes) -> list[bytes]:
-    """A whole body's frames as they came, but for the line before the first."""
-    assert body.startswith(RETRY)
-    *frames, rest = body.removeprefix(RETRY).split(b"\n\n")
-    assert rest == b""
-    return [frame + b"\n\n" for frame in frames]
-
-
-def id_of(frame: bytes) -> int:
-    return int(frame.split(b"\n", 1)[0].removeprefix(b"id: "))
-
-
-def events_in(body: bytes) -> list[ServerEvent]:
-    return list(Parser().feed(body))
-
-
-def after(frames: list[bytes], cut: int) -> bytes:
-    """The body that whoever has the event `cut` is to get."""
-    rest = b"".join(frame for frame in frames if id_of(frame) > cut)
-    return RETRY + rest if rest else b""
-
-
-@asynccontextmanager
-async def crowd(url: str) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client with as many connections as it likes."""
-    async with httpx.AsyncClient(
-        base_url=url, headers={"x-api-key": KEY}, timeout=20, limits=httpx.Limits(), trust_env=False, verify=False
-    ) as http:
-        yield http
 
 
 @asynccontextmanager
@@ -137,25 +82,9 @@ async def begin(http: httpx.AsyncClient, **fields: Any) -> str:
     return path
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
-    return tmp_path / "data" if request.param == "sqlite" else None
-
-
-@asynccontextmanager
-async def telling(data_dir: Path | None, **settings: Any) -> AsyncGenerator[tuple[httpx.AsyncClient, ScriptedModel]]:
-    model = story()
-    with anyio.fail_after(30):
-        async with serving(models={"demo": model}, data_dir=data_dir, **settings) as url, crowd(url) as http:
-            yield http, model
-
-
-# --- Every cut -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.promise("W-60")
 @pytest.mark.parametrize("include_output", [True, False])
-async def test_whoever_is_cut_off_after_any_event_gets_exactly_the_rest(
+async def test_a_reader_that_is_cut_off_after_any_event_gets_exactly_the_rest(
     data_dir: Path | None, include_output: bool
 ) -> None:
     bodies: dict[int, bytes] = {}
@@ -230,9 +159,6 @@ async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data
             assert [event.id for event in rest] == sorted({event.id for event in rest if event.id and event.id > cut})
 
 
-# --- Cursors -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.promise("W-61")
 async def test_the_header_wins_over_the_query_and_nothing_is_the_beginning(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
@@ -305,7 +231,7 @@ async def test_a_cursor_beyond_a_finished_runs_end_is_refused_and_at_its_end_the
             assert [(answer.status_code, answer.content) for answer in ends] == [(204, b"")] * 2
 
 
-async def test_who_waits_beyond_the_end_that_a_run_comes_to_does_not_take_it_for_read(data_dir: Path | None) -> None:
+async def test_a_reader_that_waits_beyond_the_runs_end_is_broken_off(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
         async with http.stream("GET", path, headers={"Last-Event-ID": str(EVENTS + 1)}) as response:
@@ -315,9 +241,6 @@ async def test_who_waits_beyond_the_end_that_a_run_comes_to_does_not_take_it_for
                 await response.aread()
         again = await resume(http, path, EVENTS + 1)
     assert again.status_code == 400
-
-
-# --- Gaps ----------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -340,7 +263,7 @@ async def trimmed(kind: str, tmp_path: Path, before: int) -> AsyncGenerator[tupl
 
 @pytest.mark.promise("W-53")
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_what_the_log_has_lost_is_announced_and_the_rest_is_whole(kind: str, tmp_path: Path) -> None:
+async def test_trimmed_events_are_announced_by_a_gap_and_the_rest_is_whole(kind: str, tmp_path: Path) -> None:
     async with trimmed(kind, tmp_path, before=100) as (http, path, frames):
         wrong: list[int] = []
         for cut in range(EVENTS):
@@ -360,8 +283,6 @@ async def test_what_the_log_has_lost_is_announced_and_the_rest_is_whole(kind: st
     assert drained.status_code == 204
 
 
-# --- Restarts ------------------------------------------------------------------------------------------------------
-
 FLOW: dict[str, Any] = {
     "task": "go",
     "rearrange_flow": "A, B, C -> D",
@@ -379,7 +300,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(reasoning_content="hm 🤔")
-        await exchange.say(*(f"{exchange.system}{_word(number)}" for number in range(SPOKEN)))
+        await exchange.say(*(f"{exchange.system}{word(number)}" for number in range(SPOKEN)))
         if exchange.system == "D":
             await go_on.wait()
         await exchange.finish()
@@ -430,7 +351,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
     assert drained.status_code == 204
     *_, end = events_in(whole)
     assert [entry["role"] for entry in end.data["output"]] == list("ABCD")
-    assert end.data["output"][3]["content"] == "".join(f"D{_word(number)}" for number in range(SPOKEN))
+    assert end.data["output"][3]["content"] == "".join(f"D{word(number)}" for number in range(SPOKEN))
 
 
 async def test_one_run_read_by_many_short_connections_is_the_whole_run(data_dir: Path | None) -> None:

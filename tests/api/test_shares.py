@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from swarmstream.api.auth import owner_of
+from swarmstream.api.auth import owner_name
 from swarmstream.errors import Unavailable
 from swarmstream.events import RunEnded
 from swarmstream.journal.memory import MemoryJournal
@@ -24,10 +24,11 @@ from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import Finished, ToolCallDelta
 from swarmstream.places import Places
 from swarmstream.runs.job import Job
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.limits import RunLimits
+from swarmstream.runs.supervisor import Supervisor
 from swarmstream.shares import Owner, Shares, current_owner
 from swarmstream.tools.threads import MAX_THREADS
-from tests.api.test_listing import add_run
+from tests.api.stored_runs import add_run
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel, swarm
 
@@ -170,10 +171,10 @@ async def test_recovered_runs_are_admitted_however_many_and_count(tmp_path: Path
         async with supervising(1) as after:
             await after.recover(lambda _: job)
             refused = await _refusal(after, job)
-            tails = [await after.journal.open_cursor(run.job_id) for run in runs]
+            readings = [await after.runs_of("one").read(run.job_id) for run in runs]
             model.skip()
-            for tail in tails:
-                while not any(isinstance(event, RunEnded) for _, event in await tail.read()):
+            for reading in readings:
+                while not any(isinstance(event, RunEnded) for _, event in await reading.cursor.read()):
                     pass
             while await _refusal(after, job) is not None:  # their places are free in a moment
                 await anyio.lowlevel.checkpoint()
@@ -293,7 +294,7 @@ async def test_what_a_request_reads_is_read_for_its_key(path: str, by_token: boo
         journal.asked.clear()
         async with client(url, key=None if by_token else KEY) as reader:
             assert (await reader.get(path, params={"token": token} if by_token else {})).status_code == 200
-    assert journal.asked == {Owner(owner_of(KEY), of=2)}
+    assert journal.asked == {Owner(owner_name(KEY), of=2)}
 
 
 async def test_what_waits_for_a_place_and_gives_up_holds_none() -> None:

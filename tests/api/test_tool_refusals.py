@@ -6,7 +6,7 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from tests.api.test_refusals import AGENT, SWARM, agent, check_problem, refusing_server, swarm
+from tests.api.refusals import AGENT, SWARM, agent, check_problem, refusing_server, swarm
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel
 

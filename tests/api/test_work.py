@@ -26,7 +26,7 @@ from swarmstream.llm.providers.openai_chat_request import LONG_MESSAGE, SharedMe
 from swarmstream.swarm.compile import compile_agent, compile_swarm
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
-from tests.api.test_refusals import check_problem
+from tests.api.refusals import check_problem
 from tests.clients.sse import events_of
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.clock import DrivenClock

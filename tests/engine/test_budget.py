@@ -104,6 +104,7 @@ async def test_a_budget_in_usd_counts_prices(tmp_path: Path) -> None:
     assert events[-2].data["billing_info"]["total_cost"] <= 0.0003
 
 
+@pytest.mark.promise("W-12")
 async def test_a_model_without_a_price_is_refused_with_a_budget_in_usd(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     aliases.write_text('["free-*"]\nmodel = "openai/mine"\napi_base = "http://127.0.0.1:9/v1"\n')

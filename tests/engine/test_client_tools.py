@@ -31,6 +31,7 @@ FUNCTION = {"name": "get_weather", "description": "Tell the weather.", "paramete
 WEATHER = call("get_weather", {"city": "Ulm"}, call_id="call_w")
 
 
+@pytest.mark.promise("W-39")
 @pytest.mark.parametrize(
     "given",
     [
@@ -119,6 +120,7 @@ async def test_calls_of_unknown_tools_are_not_left_to_the_client(tmp_path: Path)
     assert events[-1].data["outputs"][0]["content"] == "ok"
 
 
+@pytest.mark.promise("W-39")
 async def test_the_text_beside_a_tool_call_for_the_client_is_in_the_answer(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await calls(exchange, call("look_up", {"q": "x"}), text="Looking. ")

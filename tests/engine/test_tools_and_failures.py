@@ -65,6 +65,7 @@ async def test_a_later_call_that_fails_fails_the_turn_with_what_it_has() -> None
     assert end.usage.estimated, "the second one told no figures"
 
 
+@pytest.mark.promise("W-41")
 @pytest.mark.noisy
 async def test_a_run_that_fails_after_a_tool_says_what_it_cost(lane: str, tmp_path: Path) -> None:
     script = in_turn(calling(call("add", {"a": 1, "b": 2}), text="Hm. "), refusing(400))

@@ -70,8 +70,8 @@ async def test_an_interrupted_run_is_claimed_once(place: SqlitePlace) -> None:
         assert not third.found
 
 
-@pytest.mark.noisy
 @pytest.mark.promise("W-48")
+@pytest.mark.noisy
 async def test_numbers_go_on_above_all_that_a_reader_can_have_seen(place: SqlitePlace) -> None:
     async with serving_process(place) as first:
         log = await begin(first.journal)

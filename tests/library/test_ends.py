@@ -81,6 +81,7 @@ async def test_a_run_that_is_cancelled_at_once_has_a_whole_stream_and_calls_no_m
     assert not upstream.exchanges
 
 
+@pytest.mark.promise("W-73")
 async def test_cancelling_an_ended_run_changes_nothing(openai: Serve) -> None:
     async with openai(hello):
         handle = agent().start("go")

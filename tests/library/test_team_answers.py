@@ -33,6 +33,7 @@ def agent(name: str, **more: Any) -> Agent:
     return Agent(agent_name=name, system_prompt=more.pop("system_prompt", name), print_on=False, num_retries=0, **more)
 
 
+@pytest.mark.promise("W-38")
 async def test_answers_come_in_flow_order_after_handoffs_too(local: None) -> None:
     agents = [agent("A", handoffs=[agent("Expert")]), agent("B")]
     assert await AgentRearrange(agents=agents, flow="A, B").arun("go") == "I am B"

@@ -162,6 +162,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
     assert all(exchange.headers["authorization"] == f"Bearer {OPENAI_KEY}" for exchange in upstream.exchanges)
 
 
+@pytest.mark.promise("W-78")
 async def test_an_open_connection_is_told_that_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")

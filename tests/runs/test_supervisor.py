@@ -1,4 +1,4 @@
-"""The life of runs: admission, cancellation, their one end."""
+"""Runs from their admission to their one end, whatever stops them."""
 
 import gc
 import sqlite3
@@ -22,8 +22,9 @@ from swarmstream.journal.records import IdempotencyKey, RunRecord
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
+from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.run import Run
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.supervisor import Supervisor
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel, swarm
 
@@ -101,7 +102,7 @@ async def test_a_run_can_be_cancelled_through_the_journal() -> None:
     assert outcome(events) == ("cancelled", "cancelled")
 
 
-async def test_what_is_cancelled_before_it_began_starts_nobody() -> None:
+async def test_a_run_that_is_cancelled_before_it_began_starts_no_turn() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     async with supervising(model) as (supervisor, journal):
         run = await supervisor.start(job("A, B"))
@@ -112,7 +113,7 @@ async def test_what_is_cancelled_before_it_began_starts_nobody() -> None:
     assert not model.calls
 
 
-async def test_what_is_cancelled_with_its_last_token_starts_no_later_agent() -> None:
+async def test_a_run_that_is_cancelled_with_a_turns_last_token_starts_no_later_turn() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     async with supervising(model) as (supervisor, journal):
         run = await supervisor.start(job(on_disconnect="continue"))
@@ -168,10 +169,10 @@ async def test_a_run_that_is_admitted_while_the_server_stops_is_interrupted_not_
         with pytest.raises(Unavailable):
             await supervisor.start(job())
     assert outcome(events) == ("interrupted", "interrupted")
-    assert not supervisor.ready
+    assert not supervisor.is_ready
 
 
-async def test_whoever_comes_back_in_time_keeps_the_run() -> None:
+async def test_a_reader_that_comes_back_in_time_keeps_the_run() -> None:
     clock = DrivenClock()
     model = ScriptedModel({"A": ["a"], "B": ["b"]}, order="-A")
     async with supervising(model, limits=RunLimits(disconnect_grace_seconds=10), clock=clock) as (supervisor, journal):
@@ -201,10 +202,10 @@ async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
 
 
 @pytest.mark.noisy
-async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_claim(tmp_path: Path) -> None:
+async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_frees_its_key(tmp_path: Path) -> None:
     """Nor a reader: whoever repeated the request meanwhile is let go."""
     model = ScriptedModel({"A": ["a"]})
-    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
+    keyed = replace(job("A", on_disconnect="continue"), idempotency_key=IdempotencyKey("key", "body"))
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     await journal.open()
     with anyio.fail_after(60):
@@ -215,11 +216,11 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
                 async def start() -> None:
                     with pytest.raises(StorageUnavailable):
-                        await supervisor.start(claimed)
+                        await supervisor.start(keyed)
                     outcomes.append("refused")
 
                 async def read() -> None:
-                    [job_id] = list(supervisor._live)  # pyright: ignore[reportPrivateUsage]
+                    [job_id] = list(supervisor._live._runs)  # pyright: ignore[reportPrivateUsage]
                     tail = await journal.open_cursor(job_id)
                     assert not tail.read_nowait(), "nothing is shown of what is not kept"
                     with pytest.raises(HandedOver):
@@ -237,27 +238,27 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_leaves_no_
 
 async def test_a_repeated_request_is_its_run_also_where_there_is_room_for_no_other() -> None:
     model = ScriptedModel({"A": ["a"]}, order="-")
-    claimed = replace(job("A", on_disconnect="continue"), claim=IdempotencyKey("key", "body"))
+    keyed = replace(job("A", on_disconnect="continue"), idempotency_key=IdempotencyKey("key", "body"))
     async with supervising(model, limits=RunLimits(max_runs=1)) as (supervisor, _):
-        run = await supervisor.start(claimed)
+        run = await supervisor.start(keyed)
         with pytest.raises(AlreadySubmitted) as known:
-            await supervisor.start(claimed)
+            await supervisor.start(keyed)
         with pytest.raises(Unavailable):
             await supervisor.start(job("A"))
         await supervisor.drain(0)
         with pytest.raises(AlreadySubmitted):
-            await supervisor.start(claimed)
+            await supervisor.start(keyed)
     assert known.value.job_id == run.job_id
 
 
-async def test_whose_run_is_looked_for_before_the_journal_is_open_is_asked_to_come_again(tmp_path: Path) -> None:
-    """Then no claim is known yet, and a run that is stored must not be denied."""
-    claim = IdempotencyKey(key="key", body="body")
+async def test_looking_for_a_keys_run_before_the_journal_is_open_is_refused_for_now(tmp_path: Path) -> None:
+    """Then no key is known yet, and a run that is stored must not be denied."""
+    key = IdempotencyKey(key="key", body="body")
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     async with Supervisor(journal, {}, RunLimits()) as supervisor:
         with pytest.raises(StorageUnavailable):
-            await supervisor.claimed(claim)
+            await supervisor.keyed_runs.require(key)
         await journal.open()
         with pytest.raises(NotFound):
-            await supervisor.claimed(claim)
+            await supervisor.keyed_runs.require(key)
     await journal.close()

@@ -46,6 +46,7 @@ def test_running_in_the_foreground_can_be_requested() -> None:
     assert swarm_of({"background": False}).warnings == ()
 
 
+@pytest.mark.promise("W-25")
 @pytest.mark.parametrize("name", ["api_key", "api_base", "base_url", "model", "messages", "extra_headers", "Top_p"])
 def test_llm_args_beyond_the_list_are_refused(name: str) -> None:
     detail = refused(

@@ -8,6 +8,7 @@ from swarmstream.errors import NoTask
 from tests.swarm.compiling import HI, agent_of, agent_refused, refused, swarm_of
 
 
+@pytest.mark.promise("W-27")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -36,6 +37,7 @@ def test_a_conversation_opens_with_the_task() -> None:
     assert plan.given_as == "task"
 
 
+@pytest.mark.promise("W-27")
 def test_task_wins_over_messages_and_tasks() -> None:
     compiled = swarm_of({"task": "go", "messages": [HI], "tasks": ["one"]})
     assert compiled.plan.openings == (({"role": "user", "content": "go"},),)
@@ -44,6 +46,7 @@ def test_task_wins_over_messages_and_tasks() -> None:
     assert swarm_of({"task": "go", "tasks": ["one"]}).plan.given_as == "task"
 
 
+@pytest.mark.promise("W-27")
 @pytest.mark.parametrize("task", [None, "", "  "])
 def test_messages_win_over_tasks(task: str | None) -> None:
     compiled = swarm_of({"task": task, "messages": [HI, {"role": "assistant", "content": "ho"}], "tasks": ["one"]})
@@ -76,6 +79,7 @@ def test_an_agents_history_comes_before_its_task(as_given: str) -> None:
     ]
 
 
+@pytest.mark.promise("W-26")
 @pytest.mark.parametrize("task", [None, " "])
 def test_a_history_is_task_enough_for_an_agent(task: str | None) -> None:
     assert agent_of({"history": [HI], "task": task}).plan.openings == (({"role": "user", "content": "hi"},),)

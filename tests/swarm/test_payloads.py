@@ -10,6 +10,7 @@ from swarmstream.swarm.payloads import AgentRequest, AgentSpec, SwarmRequest
 from tests.swarm.compiling import HI, OPENAI, agents, invalid_at, names, swarm_of
 
 
+@pytest.mark.promise("W-3")
 def test_nulls_mean_not_given() -> None:
     sparse: dict[str, Any] = {"agents": agents("A"), "task": "go"}
     full = {
@@ -165,6 +166,7 @@ def test_metadata_is_not_nested_deeper_than_an_answer_can_hold_it() -> None:
         SwarmRequest.model_validate({"metadata": {"k": {"k": deep}}})
 
 
+@pytest.mark.promise("W-31")
 def test_metadata_is_measured_in_bytes_of_json() -> None:
     fits = {"k": "é" * ((4096 - len('{"k":""}')) // 2)}
     assert SwarmRequest.model_validate({"metadata": fits}).metadata == fits

@@ -42,6 +42,7 @@ def test_each_swarm_type_has_its_stages(fields: dict[str, Any], swarm_type: str,
     assert compiled.plan.hears == ("previous_loop" if swarm_type == "ConcurrentWorkflow" else "everything")
 
 
+@pytest.mark.promise("W-28")
 @pytest.mark.parametrize("asked", ["MixtureOfAgents", "HierarchicalSwarm", "auto", "sequentialworkflow", " "])
 def test_a_swarm_type_that_we_do_not_run_is_refused_with_those_that_we_do(asked: str) -> None:
     detail = refused(UnknownSwarmType, {"swarm_type": asked}, at=("swarm_type",))
@@ -60,6 +61,7 @@ def test_a_swarm_without_agents_is_refused(given: Any) -> None:
         compile_swarm(SwarmRequest(task="go"), AnyModel(), PlanLimits())
 
 
+@pytest.mark.promise("W-23")
 @pytest.mark.parametrize("twin", ["B", " B", "\tB\n"])
 def test_two_agents_of_one_name_are_refused_at_the_second(twin: str) -> None:
     detail = refused(DuplicateAgent, {"agents": agents("A", "B", "C", twin)}, at=("agents", 3, "agent_name"))

@@ -45,12 +45,14 @@ def test_unknown_fields_of_an_agents_payload_are_named_with_their_path() -> None
     }
 
 
+@pytest.mark.promise("W-6")
 def test_at_most_twenty_warnings_come_back() -> None:
     assert len(swarm_of({f"x{number}": 1 for number in range(20)}).warnings) == 20
     warnings = swarm_of({f"x{number}": 1 for number in range(21)}).warnings
     assert warnings == tuple(f"unknown field x{number}" for number in range(20))
 
 
+@pytest.mark.promise("W-14")
 def test_a_field_is_named_by_at_most_a_hundred_printable_characters() -> None:
     fits, long = "y" * 100, "z" * 101
     assert swarm_of({fits: 1}).warnings == (f"unknown field {fits}",)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarmstream.api.auth import owner_of
+from swarmstream.api.auth import owner_name
 from swarmstream.events import (
     Event,
     RunDescribed,
@@ -67,7 +67,7 @@ def counting(journal: Journal) -> list[int]:
 async def begin(journal: Journal) -> Log:
     """A run in which an agent has said much, and speaks."""
     now = datetime.now(UTC)
-    record = RunRecord(JOB_ID, owner_of(KEY), "agent", now, include_output=False)
+    record = RunRecord(JOB_ID, owner_name(KEY), "agent", now, include_output=False)
     log = await journal.submit(record, NO_CALLBACKS)
     events: list[Event] = [
         RunDescribed(0, JOB_ID, "agent", "A", None, None, 1, "standard", None, now, (), None),

@@ -1,9 +1,9 @@
-"""Whether the server lives, and whether it takes new runs."""
+"""Health checks: the process lives, the server takes new runs."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from swarmstream.api.catalog_shapes import Status
-from swarmstream.api.state import Runs
+from swarmstream.api.state import state_of
 from swarmstream.errors import Unavailable
 
 router = APIRouter(tags=["health"])
@@ -20,9 +20,9 @@ async def live() -> Status:
 
 
 @router.get("/health/ready", summary="Tell whether new runs are welcome", operation_id="get_readiness")
-async def ready(runs: Runs) -> Status:
+async def ready(request: Request) -> Status:
     """503 from the moment the server begins to stop, and while it cannot write down what happens."""
-    if not runs.ready:
+    if not state_of(request)["supervisor"].is_ready:
         raise Unavailable("the server takes no runs at present", retry_after_seconds=1)
     return Status(status="ready")
 

@@ -1,4 +1,4 @@
-"""Work that a payload can make long, done where it holds nobody up."""
+"""Work on a payload that may take long, in a thread, where it delays no other request."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,18 +10,18 @@ ResultT = TypeVar("ResultT")
 
 _SMALL_BYTES = 16 * 1024
 _COSTLY = (b"response_format", b"\\u00")
-"""Its regular expressions become programs a thousand times their size; and what may be that name, escaped."""
+"""The field whose regular expressions become programs a thousand times their size, and an escape that may hide it."""
 
-_thread: RunVar[CapacityLimiter] = RunVar("aside")
+_thread: RunVar[CapacityLimiter] = RunVar("offload")
 
 
-async def aside(body: bytes, work: Callable[[], ResultT]) -> ResultT:
-    """What comes of work on a payload: of a small one at once, of any other in a thread.
+async def run_aside(body: bytes, work: Callable[[], ResultT]) -> ResultT:
+    """Return the result of work on this payload: done at once if the payload is small, else in a thread.
 
-    One thread does it for all: it is the interpreter's lock that they would share, and the event loop waits for that
-    behind each of them. Tools of callers have threads of their own.
+    One thread does it for all requests: more of them would share the interpreter's lock, and the event loop would wait
+    for that behind each of them. Clients' tools have threads of their own.
     """
-    if len(body) <= _SMALL_BYTES and not any(words in body for words in _COSTLY):
+    if len(body) <= _SMALL_BYTES and not any(name in body for name in _COSTLY):
         return work()
     limiter = _thread.get(None) or CapacityLimiter(1)
     _thread.set(limiter)

@@ -87,7 +87,7 @@ class RunHandle(Generic[ResultT]):
         """End the run, whose last events follow. A run that has ended stays as it is."""
         self._is_cancelled = True
         if self._begun.done() and not self._begun.cancelled():
-            self._begun.result().cancel()
+            self._begun.result().cancel_requested()
 
     async def closed(self) -> None:
         """Wait until nothing of the run is left: no task, no connection."""
@@ -112,7 +112,7 @@ class RunHandle(Generic[ResultT]):
                 run = await supervisor.start(self._job)
                 self._begun.set_result(run)
                 if self._is_cancelled:  # before it had begun: it ends like any other, with its events
-                    run.cancel()
+                    run.cancel_requested()
                 await supervisor.drain(math.inf)
         finally:
             self._begun.cancel()  # without effect on a run that has begun

@@ -1,4 +1,4 @@
-"""A run as it was asked for: what remains of a payload once its plan is made."""
+"""The job of a run: its plan, and what else of its payload is needed once that is made."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,12 +16,12 @@ from swarmstream.swarm.plan import Plan
 from swarmstream.tools.policy import AllowedTools
 
 _ACCEPTED = {"strict": False}
-"""Of a payload that was accepted once: fields that this release does not know any more must not end its run."""
+"""Overrides for a payload that was accepted once: a field that this release no longer knows must not end its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run as it was asked for."""
+    """A payload as it is to be run."""
 
     kind: RunKind
     plan: Plan
@@ -44,21 +44,21 @@ class Job:
     request_id: str = ""
     traceparent: str | None = None
     prompt_bytes: int = 0
-    """What the prompts of its widest stage will take, without what its agents will have said by then."""
+    """The size of the prompts of its widest stage, without the answers that its agents will have given by then."""
     body: bytes = b""
     """The payload, as JSON."""
-    claim: IdempotencyKey | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 def agent_job(payload: AgentRequest, compiled: Compiled, *, owner: str) -> Job:
-    """The job of a single agent; `owner` is who may read it."""
+    """Return the job of a single agent, whose run belongs to this owner."""
     agent = compiled.plan.stages[0].agents[0]
     job = _job("agent", payload, compiled, owner)
     return replace(job, name=agent.name, description=agent.description, temperature=agent.sampling.temperature)
 
 
 def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
-    """The job of a swarm."""
+    """Return the job of a swarm, whose run belongs to this owner."""
     return replace(
         _job("swarm", payload, compiled, owner),
         name=payload.name,
@@ -69,10 +69,10 @@ def swarm_job(payload: SwarmRequest, compiled: Compiled, *, owner: str) -> Job:
 
 
 def job_from_record(record: RunRecord, models: ModelRegistry, limits: PlanLimits, tools: AllowedTools) -> Job:
-    """The job of a run that was begun by another process, from its payload.
+    """Return the job of a run that was begun by another process, compiled from its payload.
 
     Raises:
-        AppError: it cannot be run any more.
+        AppError: this release, with these settings, cannot run it.
     """
     try:
         if record.kind == "agent":

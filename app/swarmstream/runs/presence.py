@@ -1,8 +1,15 @@
-"""Who reads a run, and what becomes of it when nobody does.
+"""The readers of a run, by which its `on_disconnect` goes.
 
-Where a run's `on_disconnect` is `cancel`, nobody pays for what nobody reads: once its last reader has left, no new turn
-starts, and after a grace period the run ends. A reader that comes back in time calls that off. Whoever posted the run
-has to come, too, in a time of its own: a client may be gone before its answer begins.
+A run with `on_disconnect: "cancel"` goes on only while it is read, since nobody is to pay for what nobody reads. Once
+its last reader has left, no new turn starts, and after the grace period the run is abandoned; a reader that comes back
+in time calls that off. The client that posted the run is expected, too: it may be gone before its answer begins.
+
+| readers | reached by | new turns | timer |
+|---|---|---|---|
+| expected | `expect_reader` | start | 10 s, or the grace period if that is longer |
+| at least one | `reader` entered | start | none |
+| none any more | the last `reader` left | wait | the grace period |
+| of no account | `close`, or `on_disconnect: "continue"` | start | none |
 """
 
 from collections.abc import Callable, Generator
@@ -19,71 +26,67 @@ _FIRST_READER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A run as somebody is about to read it."""
+    """A cursor into a run, and the account that the run keeps of its reader."""
 
-    tail: Cursor
+    cursor: Cursor
     presence: Callable[[], AbstractContextManager[None]]
-    """Entered for as long as the reader is there; what a run's `on_disconnect` goes by."""
+    """Entered for as long as the reader is connected."""
 
 
 class Presence:
     """The readers of one run in this process."""
 
     def __init__(
-        self, *, needs_reader: Callable[[], bool], leave: Callable[[], None], grace_seconds: float, clock: Clock
+        self, *, needs_reader: bool, on_abandoned: Callable[[], None], grace_seconds: float, clock: Clock
     ) -> None:
-        """`needs_reader` tells whether the run goes on only while it is read; `leave` ends it."""
+        """Without `needs_reader`, the run goes on whether or not it is read."""
         self._needs_reader = needs_reader
-        self._leave = leave
+        self._on_abandoned = on_abandoned
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._readers = 0
-        self._leaving: Timer | None = None
+        self._timer: Timer | None = None
         self._unread: anyio.Event | None = None
-        """There while nobody reads; set when somebody does."""
+        """There once all readers have left; set when one comes."""
 
     @contextmanager
     def reader(self) -> Generator[None]:
-        """Within this block somebody reads the run."""
+        """Count a reader for the length of the block."""
         self._readers += 1
         if self._unread is not None:
             self._unread.set()
             self._unread = None
-        self._stay()
+        self._stop_timer()
         try:
             yield
         finally:
             self._readers -= 1
-            if self._readers == 0 and self._needs_reader():
+            if self._readers == 0 and self._needs_reader:
                 self._unread = anyio.Event()
-                self._leave_in(self._grace_seconds)
+                self._abandon_in(self._grace_seconds)
 
     def expect_reader(self) -> None:
-        """Whoever posted the run reads it, if nothing comes between; nobody else will."""
-        if self._readers == 0 and self._needs_reader():
-            self._leave_in(max(self._grace_seconds, _FIRST_READER_SECONDS))
+        """Abandon the run unless the client that posted it begins to read in time."""
+        if self._readers == 0 and self._needs_reader:
+            self._abandon_in(max(self._grace_seconds, _FIRST_READER_SECONDS))
 
     async def while_unread(self) -> None:
-        """Return once somebody reads; at once, unless all who did have left."""
+        """Wait while all who read the run have left."""
         if self._unread is not None:
             await self._unread.wait()
 
-    def end(self) -> None:
-        """Let go of the run: it is over, and nothing follows any more from who reads it."""
-        self._stay()
-        self._needs_reader, self._leave = _never, _nothing
+    def close(self) -> None:
+        """Stop counting: the run is over."""
+        self._stop_timer()
+        self._needs_reader, self._on_abandoned = False, _nothing
 
-    def _stay(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _leave_in(self, seconds: float) -> None:
-        self._leaving = self._clock.call_later(seconds, self._leave)
-
-
-def _never() -> bool:
-    return False
+    def _abandon_in(self, seconds: float) -> None:
+        self._timer = self._clock.call_later(seconds, self._on_abandoned)
 
 
 def _nothing() -> None:

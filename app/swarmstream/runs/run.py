@@ -1,15 +1,46 @@
-"""One run: the recorder of its events, from its first to its one last."""
+"""A run, from its first event to the one way in which it leaves this process.
+
+A run is carried out by one task, `Run.run`. Whatever happens to it meanwhile only sets its state and cancels the scope
+around the plan; the task then leaves by the one way that the state says. So a run has exactly one `RunEnded`, after
+exactly one `UsageTotalled`, or it has none and another process goes on with it.
+
+    submit ──> RUNNING ──> the plan is carried out, fails, or runs out of time ──> its end
+                  ├─ stop(reason) ─────> STOPPED ──────────────────────────────> its end, with the reason
+                  ├─ hand_over() ──────> HANDED_OVER ──> no end; its readers are let go
+                  └─ cannot be written ─> DISCARDED ───> no trace; its request is refused
+
+Only `RUNNING` is left by `stop` and `hand_over`, so that the first reason counts, and a run that was handed over is not
+cancelled afterwards. `DISCARDED` wins over all: the log is gone.
+
+| what happens | state | `error` event | `end.status` |
+|---|---|---|---|
+| all turns were taken | `RUNNING` | | `success` |
+| a turn failed, and `on_error` is `"fail"` | `RUNNING` | the turn's own | `failed` |
+| the run's time is over | `RUNNING` | `timed_out` | `timed_out` |
+| the server has a bug | `RUNNING` | `internal` | `failed` |
+| a client cancels it, or the last reader left for good | `STOPPED` | `cancelled` | `cancelled` |
+| its budget is spent | `STOPPED` | `budget_exceeded` | `budget_exceeded` |
+| it has made all its model calls | `STOPPED` | `limit_exceeded` | `failed` |
+| the journal fails | `STOPPED` | `storage_unavailable` | `failed` |
+| the server stops, and the run may not be resumed | `STOPPED` | `interrupted` | `interrupted` |
+| the server stops, and the run may be resumed | `HANDED_OVER` | | no end: the next process resumes it |
+| its first two events cannot be written | `DISCARDED` | | no run: the client got 503 |
+| the process dies | | | no end: the next process resumes it, or ends it (`recovery.py`) |
+
+Without the states a run that is cancelled while the server stops would end twice, or be resumed after its client saw
+it cancelled. The end is written inside a shield: no cancellation from outside keeps a run from its end.
+"""
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from functools import partial
 
 from anyio import CancelScope
 
-from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit, utc
+from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.failures import as_failure
 from swarmstream.engine.replay import RecoveredTurns, recovered_turns
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.run_context import RunContext
@@ -23,200 +54,134 @@ from swarmstream.errors import (
     RunInterrupted,
     RunTimedOut,
     StorageUnavailable,
-    error_from_code,
 )
-from swarmstream.events import (
-    EndStatus,
-    Event,
-    ReasoningDelta,
-    RunDescribed,
-    RunEnded,
-    RunFailed,
-    RunStarted,
-    TextDelta,
-    TurnEnded,
-    TurnFailed,
-    UsageTotalled,
-)
-from swarmstream.journal.base import InterruptedRun, Journal, Log
+from swarmstream.events import RunStarted, Usage
+from swarmstream.journal.base import InterruptedRun, Journal
 from swarmstream.journal.records import Entry, RunRecord
-from swarmstream.journal.summary import Summary
+from swarmstream.runs.description import describe_run
+from swarmstream.runs.end import write_end
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Presence
+from swarmstream.runs.recorder import RunRecorder
 
 logger = logging.getLogger(__name__)
 
-_SHOWN_WHEN_SAFE = (RunDescribed, RunStarted, TurnEnded, TurnFailed, RunFailed, UsageTotalled)
-"""What readers act upon: a run that they saw begin is found again, a turn that they saw end is not taken again, a
-failure that they saw stays one."""
+
+class _State(Enum):
+    """The way in which a run is going to leave, as the module's table has it."""
+
+    RUNNING = auto()
+    STOPPED = auto()
+    HANDED_OVER = auto()
+    DISCARDED = auto()
 
 
 class Run:
-    """A run that is going on in this process, and the recorder of its events."""
-
-    _log: Log
+    """A run in this process. `recorder` writes its events, `presence` counts its readers."""
 
     def __init__(
-        self, job: Job, *, grace_seconds: float = 0, clock: Clock = SYSTEM_CLOCK, calls: RunCalls | None = None
+        self,
+        job: Job,
+        record: RunRecord,
+        *,
+        grace_seconds: float = 0,
+        clock: Clock = SYSTEM_CLOCK,
+        calls: RunCalls | None = None,
     ) -> None:
-        self._clock = clock
-        self._record = _record(job, clock)
-        self.job_id = self._record.job_id
         self.job = job
-        self.summary = Summary()
-        self._now = clock.now
-        self._began = clock.now()
+        self.record = record
+        self.job_id = record.job_id
+        self.calls = calls or RunCalls(owner=record.owner)
+        self._clock = clock
         self._scope = CancelScope()
-        self._stopped_by: RunError | None = None
-        self._is_suspended = False
-        self._is_withdrawn = False
-        self._past = RecoveredTurns()
-        self.calls = calls or RunCalls(owner=job.owner)
+        self._state = _State.RUNNING
+        self._reason: RunError | None = None
+        """Set once stopped."""
+        self._recovered = RecoveredTurns()
+        needs_reader = record.on_disconnect == "cancel"
+        self.recorder = RunRecorder(clock, may_be_resumed=not needs_reader, on_storage_failure=self.stop)
+        self.summary = self.recorder.summary
+        """The fold of its events so far."""
         self.presence = Presence(
-            needs_reader=self._needs_reader, leave=self._leave, grace_seconds=grace_seconds, clock=clock
+            needs_reader=needs_reader,
+            on_abandoned=partial(self.stop, RunCancelled("the client went away")),
+            grace_seconds=grace_seconds,
+            clock=clock,
         )
 
-    # The engine's recorder.
-
-    def now_ms(self) -> int:
-        return int((self._now() - self._began) * 1000)
-
-    def append_delta(self, delta: TextDelta | ReasoningDelta) -> None:
-        if not self._is_silent:
-            self._log.append(delta)  # the summary learns nothing of it
-
-    def append(self, event: Event) -> None:
-        if self._is_silent:
-            return
-        if isinstance(event, _SHOWN_WHEN_SAFE):
-            self._log.append_hidden(event)
-        else:
-            self._log.append(event)
-        self.summary.observe(event)
-
-    async def commit(self, event: Event) -> None:
-        if self._is_silent:
-            return
-        if self.job.on_disconnect == "cancel" and not isinstance(event, RunEnded):
-            self.append(event)  # no other process goes on with this run: it is enough that it is written soon
-            return
-        self.summary.observe(event)
-        try:
-            await self._log.commit(event)
-        except StorageUnavailable as error:
-            self.stop(error)
-
-    @property
-    def _is_silent(self) -> bool:
-        """Whether nothing more of it is recorded here."""
-        return self._is_suspended or self._is_withdrawn
-
-    # Its end.
-
-    def stop(self, reason: RunError) -> None:
-        """End the run; the first reason counts. One that is suspended goes on in the next process whatever comes."""
-        if self._stopped_by is None and not self._is_suspended:
-            self._stopped_by = reason
-            self._scope.cancel()
-
-    def cancel(self) -> None:
-        self.stop(RunCancelled("the run was cancelled"))
-
-    def _leave(self) -> None:
-        self.stop(RunCancelled("the client went away"))
-
-    def _needs_reader(self) -> bool:
-        return self.job.on_disconnect == "cancel"
-
-    def cancel_requested(self) -> None:
-        """Cancel the run: somebody asked for it through the journal."""
-        self.cancel()
-
-    def storage_failed(self) -> None:
-        """End the run: the journal can write no more of it."""
-        self.stop(StorageUnavailable("what happens in the run can no longer be written down"))
-
-    def suspend(self) -> None:
-        """Stop, and go on in the next process: nothing more of it is written, its readers go without an end."""
-        if self._stopped_by is None:
-            self._is_suspended = True
-            self._scope.cancel()
-
-    def unfinished_business(self) -> RunError | None:
-        """Why a run that was resumed must end at once; None if it goes on."""
-        if self.summary.stopped is not None:
-            failure = self.summary.stopped.failure
-            error = error_from_code(failure.code, failure.message, RunError)
-            return error if isinstance(error, RunError) else InternalError(failure.message)
-        if any(turn.status == "cancelled" for turn in self.summary.answers):
-            return RunCancelled("the run was cancelled")
-        if self.job.on_disconnect == "cancel" and self.summary.usage is None:  # else it had come to its end
-            return RunInterrupted("the server stopped")
-        return None
-
-    # Its course.
+    # How it begins.
 
     async def begin(self, journal: Journal) -> None:
         """Enter the run in the journal, with its first two events."""
-        self._log = await journal.submit(self._record, self)
-        self.append(_description(self._record, self.job, self.calls.max_calls))
-        self.append(RunStarted(self.now_ms()))
+        recorder = self.recorder
+        recorder.open(await journal.submit(self.record, self))
+        recorder.append(describe_run(self.record, self.job, self.calls.max_calls))
+        recorder.append(RunStarted(recorder.now_ms()))
 
-    async def kept(self) -> None:
-        """Return once the first two events are safe: who is told of the run finds it, whatever happens then.
+    async def confirm_begun(self) -> None:
+        """Return once the first two events are committed: a client that knows of the run finds it after any crash.
 
         Raises:
-            StorageUnavailable: they cannot be written; the run is withdrawn.
+            StorageUnavailable: they cannot be written; the run is discarded.
         """
         try:
-            await self._log.flush()
-        except StorageUnavailable as error:
-            self._is_withdrawn = True
-            self._log.discard()
-            self.stop(error)
+            await self.recorder.flush()
+        except StorageUnavailable:
+            self._state = _State.DISCARDED
+            self._scope.cancel()
+            self.recorder.discard()
             raise
         except BaseException:
             self.stop(InternalError("the run could not be started"))
             raise
 
-    async def safe(self) -> None:
-        """Return once all that has happened so far is safe.
-
-        Raises:
-            StorageUnavailable: it cannot be made safe at present.
-        """
-        await self._log.flush()
-
-    def take_over(self, found: InterruptedRun, entries: Sequence[Entry]) -> None:
-        """Go on where another process left off, behind these entries."""
-        self._record, self.job_id = found.record, found.record.job_id
-        self._log = found.resume(self)
-        if entries:
-            self._began -= entries[-1][1].t_ms / 1000
-
-    def remember(self, entries: Sequence[Entry]) -> None:
-        """Learn from the entries what the other process has done."""
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Fold what another process has recorded of the run."""
         for _, event in entries:
             self.summary.observe(event)
-        self._past = recovered_turns(entries)
+        self._recovered = recovered_turns(entries)
 
-    async def live(self, speaker: TurnRunner, run_seconds: float) -> None:
-        """Carry the plan out, and write the end of the journal whatever came of it."""
-        timeout = min(run_seconds, self.job.timeout_seconds or run_seconds)
+    def resume(self, interrupted: InterruptedRun, entries: Sequence[Entry]) -> None:
+        """Go on writing behind these entries, where another process left off."""
+        log = interrupted.resume(self)
+        self.recorder.open(log, elapsed_ms=entries[-1][1].t_ms if entries else 0)
+
+    # What leads it to its end.
+
+    def stop(self, reason: RunError) -> None:
+        """End the run for this reason, unless it is ending already or was handed over."""
+        if self._state is _State.RUNNING:
+            self._state, self._reason = _State.STOPPED, reason
+            self._scope.cancel()
+
+    def hand_over(self) -> None:
+        """Leave the run to the next process: nothing more of it is recorded, and its readers go without an end."""
+        if self._state is _State.RUNNING:
+            self._state = _State.HANDED_OVER
+            self._scope.cancel()
+            self.recorder.close()
+
+    def cancel_requested(self) -> None:
+        """Cancel the run, because somebody asked for it."""
+        self.stop(RunCancelled("the run was cancelled"))
+
+    def storage_failed(self) -> None:
+        """End the run, because the journal can no longer write its events."""
+        self.stop(StorageUnavailable("what happens in the run can no longer be written down"))
+
+    # Its course.
+
+    async def run(self, turns: TurnRunner, max_seconds: float) -> None:
+        """Carry the plan out, and leave by the way that the state says, whatever came of it."""
+        seconds = min(max_seconds, self.job.timeout_seconds or max_seconds)
         # Unless we learn otherwise: only a cancellation from outside leaves it at this.
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
-        job = self.job
-        self.calls.resume(self._past.model_calls, on_limit=self.stop)
-        context = RunContext(self, self._budget(), self.calls)
-        execution = Execution(job.plan, speaker, context, job.on_error, self.presence.while_unread, self._past)
         try:
-            has_had = self.now_ms() / 1000  # before a crash, if there was one
-            with self._scope, time_limit(self._clock, timeout - has_had):
-                succeeded = await execution.carry_out()
-            if succeeded is None or isinstance(self._stopped_by, BudgetExceeded):
+            succeeded = await self._carry_out(turns, seconds)
+            if succeeded is None or isinstance(self._reason, BudgetExceeded):
                 # The budget may have cut the last answer of all: nothing was left to be cancelled.
-                reason = self._stopped_by or RunTimedOut(f"the run took longer than {timeout:g} s")
+                reason = self._reason or RunTimedOut(f"the run took longer than {seconds:g} s")
             else:
                 reason = None
         except asyncio.CancelledError:
@@ -226,79 +191,30 @@ class Run:
             reason = InternalError("something went wrong in this server")
         finally:
             with CancelScope(shield=True):
-                self.presence.end()
-                if self._is_suspended and self._stopped_by is None:
-                    await self._log.hand_over()
-                elif not self._is_withdrawn:
-                    await self.finish(reason, succeeded=bool(succeeded), timeout_seconds=timeout)
+                self.presence.close()
+                if self._state is _State.HANDED_OVER:
+                    await self.recorder.hand_over()
+                elif self._state is not _State.DISCARDED:
+                    await write_end(self.recorder, reason, succeeded=bool(succeeded), timeout_seconds=seconds)
 
-    async def finish(self, reason: RunError | None, *, succeeded: bool, timeout_seconds: float = 0) -> None:
-        """Write the run's last events."""
-        self.presence.end()
-        now_ms = self.now_ms()
-        if reason is not None and self.summary.stopped is None:
-            self.append(
-                RunFailed(
-                    now_ms,
-                    failure=as_failure(reason),
-                    elapsed_seconds=now_ms / 1000,
-                    active_agents=tuple(turn.agent for turn in self.summary.answers if turn.status == "cancelled"),
-                    timeout_seconds=timeout_seconds if isinstance(reason, RunTimedOut) else None,
-                )
-            )
-        if self.summary.usage is None:  # else a crash came between it and the end
-            self.append(self.summary.total(now_ms))
-        unforced: EndStatus = "success" if succeeded else "failed"
-        await self.commit(
-            RunEnded(
-                now_ms,
-                status=reason.end_status if reason else unforced,
-                duration_seconds=now_ms / 1000,
-                failed_agents=self.summary.failed_agents,
-            )
-        )
-
-    def _budget(self) -> Budget | None:
+    async def _carry_out(self, turns: TurnRunner, seconds: float) -> bool | None:
+        """Return whether all turns were taken; None if something stopped them, or their time was over."""
         job = self.job
-        if job.max_total_tokens is None and job.max_cost_usd is None:
-            return None
-        return Budget(
-            max_total_tokens=job.max_total_tokens,
-            max_cost_usd=job.max_cost_usd,
-            spent=self.summary.total(0).total,
-            on_exhausted=self.stop,
-        )
+        self.calls.resume(self._recovered.model_calls, on_limit=self.stop)
+        context = RunContext(self.recorder, _budget(job, self.summary.total(0).total, self.stop), self.calls)
+        execution = Execution(job.plan, turns, context, job.on_error, self.presence.while_unread, self._recovered)
+        elapsed_seconds = self.recorder.now_ms() / 1000  # in other processes
+        with self._scope, time_limit(self._clock, seconds - elapsed_seconds):
+            return await execution.carry_out()
+        return None
 
 
-def _record(job: Job, clock: Clock) -> RunRecord:
-    return RunRecord(
-        job_id=f"{'swarms' if job.kind == 'swarm' else 'agent'}-{secrets.token_hex(16)}",
-        owner=job.owner,
-        kind=job.kind,
-        created_at=utc(clock),
-        include_output=job.include_output,
-        coalesce_ms=job.coalesce_ms,
-        request_id=job.request_id,
-        traceparent=job.traceparent,
-        on_disconnect=job.on_disconnect,
-        body=job.body,
-        idempotency_key=job.claim,
-    )
-
-
-def _description(record: RunRecord, job: Job, max_calls: int) -> RunDescribed:
-    return RunDescribed(
-        t_ms=0,
-        job_id=record.job_id,
-        kind=job.kind,
-        name=job.name,
-        description=job.description,
-        swarm_type=job.swarm_type,
-        number_of_agents=job.number_of_agents,
-        service_tier=job.service_tier,
-        temperature=job.temperature,
-        created_at=record.created_at,
-        warnings=job.warnings,
-        metadata=job.metadata,
-        max_calls=max_calls,
+def _budget(job: Job, spent: Usage, on_exhausted: Callable[[BudgetExceeded], None]) -> Budget | None:
+    if job.max_total_tokens is None and job.max_cost_usd is None:
+        return None
+    return Budget(
+        max_total_tokens=job.max_total_tokens,
+        max_cost_usd=job.max_cost_usd,
+        spent=spent,
+        on_exhausted=on_exhausted,
     )
