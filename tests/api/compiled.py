@@ -4,11 +4,12 @@ from typing import Any
 
 from swarmstream.main import tool_policy
 from swarmstream.settings import Settings
-from swarmstream.swarm.agents import Agent
 from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
+from swarmstream.swarm.plan import Agent
 from swarmstream.tools.policy import AllowedTools
+from swarmstream.tools.toolbox import toolbox
 from tests.fakes.scripted_model import AnyModel
 
 TASK = {"role": "user", "content": "go"}
@@ -26,12 +27,15 @@ def tools() -> AllowedTools:
     return tool_policy(Settings.model_construct(tools=(f"{__name__}:read_file",), api_keys=())).of("")
 
 
-def swarm(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
+BUILT_IN = AllowedTools(toolbox())
+
+
+def swarm(*, access: AllowedTools = BUILT_IN, **fields: Any) -> Compiled:
     request = SwarmRequest.model_validate({"agents": [{"agent_name": "A"}], "task": "go", **fields})
     return compile_swarm(request, AnyModel(), PlanLimits(), access)
 
 
-def single(*, access: AllowedTools | None = None, **fields: Any) -> Compiled:
+def single(*, access: AllowedTools = BUILT_IN, **fields: Any) -> Compiled:
     request = AgentRequest.model_validate({"agent_config": {"agent_name": "A"}, "task": "go", **fields})
     return compile_agent(request, AnyModel(), PlanLimits(), access)
 

@@ -244,7 +244,7 @@ def models() -> Generator[type[Payload]]:
     while pending:
         kind = pending.pop()
         pending += kind.__subclasses__()
-        if kind.__module__ == AgentSpec.__module__:
+        if kind.__module__ in (AgentSpec.__module__, Message.__module__):
             yield kind
 
 

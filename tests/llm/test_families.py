@@ -22,6 +22,7 @@ from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 from swarmstream.tools.policy import AllowedTools
+from swarmstream.tools.toolbox import toolbox
 from tests.clients.sse import events_of
 from tests.conftest import client, serving
 from tests.fakes.upstream import Exchange, provider
@@ -49,7 +50,7 @@ def compiled(
     registry = Registry(default_model="gpt-6-luna", environ=environ or OPENAI, aliases=aliases, backend=lane or "auto")
     spec = {"agent_name": "A", "model_name": model, **agent}
     request = AgentRequest.model_validate({"agent_config": spec, "task": "go", "tools_enabled": list(enabled)})
-    return compile_agent(request, registry, PlanLimits(), AllowedTools(hosts=AllowedHosts(["*"])))
+    return compile_agent(request, registry, PlanLimits(), AllowedTools(toolbox(), hosts=AllowedHosts(["*"])))
 
 
 def model_of(its: Compiled) -> ModelRef:
@@ -196,7 +197,9 @@ def test_what_is_not_sent_is_said_in_the_runs_warnings_once_a_model() -> None:
     agents.append({"agent_name": "C", "model_name": "gpt-4.1", "temperature": 0.5, "fallbacks": ["o3"]})
     agents.append({"agent_name": "D", "model_name": "gpt-6-luna", "temperature": 1})
     registry = Registry(default_model="gpt-6-luna", environ=OPENAI)
-    its = compile_swarm(SwarmRequest.model_validate({"task": "go", "agents": agents}), registry, PlanLimits())
+    its = compile_swarm(
+        SwarmRequest.model_validate({"task": "go", "agents": agents}), registry, PlanLimits(), AllowedTools(toolbox())
+    )
     assert its.warnings == (
         '"gpt-6-luna" refuses temperature: not sent',
         '"gpt-6-luna" takes no thinking_tokens: reasoning_effort low was sent instead',

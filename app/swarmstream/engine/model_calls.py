@@ -34,7 +34,7 @@ from swarmstream.errors import (
 from swarmstream.events import Usage
 from swarmstream.llm.base import ChatMessage, ChatModel, JsonObject
 from swarmstream.llm.model_ref import ModelRef
-from swarmstream.swarm.agents import Agent
+from swarmstream.swarm.plan import Agent
 from swarmstream.swarm.response_format import AnswerFormat
 
 logger = logging.getLogger(__name__)
