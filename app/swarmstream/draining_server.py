@@ -3,9 +3,9 @@
 On SIGTERM, in this order:
 
 1. The listener is closed. Connections that are open stay, with `/health/ready` at 503.
-2. The supervisor drains: it admits no run, and gives those under way `drain_seconds`. A second signal ends the wait.
-   Then every run has ended, and its streams have their last event, or was handed over to the next process, and its
-   streams were broken off.
+2. The supervisor drains: it admits no run, and gives those under way `drain_seconds`. A SIGINT after the
+   first signal ends the wait. Then every run has ended, and its streams have their last event, or was handed over to
+   the next process, and its streams were broken off.
 3. Readers get `_FLUSH_SECONDS` to take what is left of their answers. Connections that remain are reset.
 4. uvicorn's own shutdown: the app's lifespan ends, which closes journal and backends.
 
@@ -103,7 +103,7 @@ class DrainingServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._forced.set)
 
     async def _hurry_when_forced(self, supervisor: Supervisor) -> None:
-        """Interrupt the runs at once when a second signal comes."""
+        """Interrupt the runs at once when a SIGINT comes after the first signal."""
         await self._forced.wait()
         await supervisor.drain(0)
 
