@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.errors import InvalidOutput
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.swarm.response_format import AnswerFormat
 
 logger = logging.getLogger(__name__)

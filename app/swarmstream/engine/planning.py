@@ -13,7 +13,7 @@ from swarmstream.engine.subtasks import MAX_SUBTASKS, PLAN_EXPECTED, Subtask, in
 from swarmstream.engine.tool_calls import ToolCalls
 from swarmstream.engine.toolsets import ServerTools
 from swarmstream.errors import PlanFailed
-from swarmstream.llm.base import ChatMessage, JsonObject
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.swarm.response_format import AnswerFormat
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext

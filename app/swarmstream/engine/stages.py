@@ -14,7 +14,7 @@ from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.transcript import Transcript
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.swarm.plan import Agent, Plan
 from swarmstream.swarm.prompts import TranscriptEntry, prompt
 

@@ -4,15 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from pydantic import JsonValue
-
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.traits import EFFORT, THINKING, Fitted, fit
-
-JsonObject: TypeAlias = dict[str, JsonValue]
-
-ChatMessage: TypeAlias = dict[str, Any]
-"""One message in OpenAI's chat format."""
 
 DEFAULT_MAX_TOKENS: Final = 8192
 """The hosted API's."""
