@@ -132,7 +132,7 @@ def test_a_documented_field_without_a_function_here_is_named_with_the_reason(fie
 
 @pytest.mark.parametrize("nothing", [None, False, "", 0, [], {}])
 def test_a_documented_field_that_asks_for_nothing_is_not_named(nothing: Any) -> None:
-    fields = dict.fromkeys((*HOSTED, *REFUSED), nothing)
+    fields: dict[str, Any] = dict.fromkeys((*HOSTED, *REFUSED), nothing)
     assert swarm(**fields, strict=True).warnings == single(**fields, strict=True).warnings == warned(**fields) == ()
 
 
