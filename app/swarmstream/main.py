@@ -19,6 +19,8 @@ from swarmstream.api.middleware import RequestIds
 from swarmstream.api.openapi.document import serve_document
 from swarmstream.api.state import AppState
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
+from swarmstream.engine.stages import PlanRunner
+from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import AppError, quote
 from swarmstream.journal.base import Journal
 from swarmstream.journal.opening import create_journal
@@ -26,7 +28,7 @@ from swarmstream.llm.aliases import load_aliases
 from swarmstream.llm.base import ChatModel
 from swarmstream.llm.providers.backends import ModelBackends
 from swarmstream.llm.registry import Registry
-from swarmstream.runs.job import job_from_record
+from swarmstream.runs.compiled_job import job_from_record
 from swarmstream.runs.limits import plan_limits, run_limits
 from swarmstream.runs.supervisor import Supervisor
 from swarmstream.settings import ENV_PREFIX, Settings
@@ -74,10 +76,12 @@ def create_app(
         if preload:
             await lanes["litellm"].ready()
         mcp = McpHub(tools.hosts, clock=clock)
+        limits = run_limits(settings)
+        engine = PlanRunner(TurnRunner(models or lanes, limits.timeouts, mcp, clock))
         try:
             async with (
                 _opened(journal or create_journal(settings, clock), clock) as opened,
-                Supervisor(opened, models or lanes, run_limits(settings), mcp, clock) as supervisor,
+                Supervisor(opened, engine, limits, clock) as supervisor,
             ):
                 supervisor.recover(
                     lambda record: job_from_record(record, registry, plan_limits(settings), tools.of(record.owner))

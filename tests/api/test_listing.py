@@ -20,10 +20,10 @@ from swarmstream.journal.memory import MemoryJournal
 from swarmstream.journal.records import RunStatus
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.limits import RunLimits
-from swarmstream.runs.supervisor import Supervisor
 from tests.api.stored_runs import add_run
 from tests.clients.process import ServerProcess, server_process
 from tests.conftest import KEY, OTHER_KEY, client, serving
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +106,7 @@ async def test_a_run_that_goes_while_its_page_is_written_is_left_out(journal: Jo
     async with serving(journal=journal):
         for number in range(4):
             await add_run(journal, f"run-{number}", "x" * 100_000)
-        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        runs = supervisor_of(journal, {}, RunLimits()).runs_of(owner_name(KEY))
         listing = Listing(runs, "ids", _only_id, _only_more)
         response = await listing.response(await runs.list())
         await journal.delete("run-1")
@@ -118,7 +118,7 @@ async def test_a_run_that_left_the_state_asked_for_is_left_out(journal: Journal)
     async with serving(journal=journal):
         await add_run(journal, "run-0", "x")
         await add_run(journal, "run-1", "x")
-        runs = Supervisor(journal, {}, RunLimits()).runs_of(owner_name(KEY))
+        runs = supervisor_of(journal, {}, RunLimits()).runs_of(owner_name(KEY))
         listing = Listing(runs, "ids", _only_id, _only_more)
         response = await listing.response(await runs.list(), state="running")
         body = b"".join([cast(bytes, piece) async for piece in cast(StreamingResponse, response).body_iterator])

@@ -12,7 +12,7 @@ from starlette.types import Message
 from swarmstream.api.streaming import ReadOptions, RunStream
 from swarmstream.journal.memory import MemoryJournal
 from swarmstream.runs.job import Job
-from swarmstream.runs.supervisor import RunLimits, Supervisor
+from swarmstream.runs.supervisor import RunLimits
 from swarmstream.wire.framing import SSE
 from tests.clients.nginx import nginx_before
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
@@ -22,6 +22,7 @@ from tests.fakes.held_provider import HeldProvider
 from tests.fakes.local_models import local_models
 from tests.fakes.scripted_model import ScriptedModel, swarm
 from tests.fakes.upstream import provider
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -165,7 +166,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
 
     model = ScriptedModel({"A": ["x" * 1000] * 500})
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
-    async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+    async with supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
         run = await supervisor.start(Job(kind="swarm", plan=swarm("A").plan, owner="o", swarm_type="AgentRearrange"))
         tail = await journal.open_cursor(run.job_id)
         await supervisor.drain(5)

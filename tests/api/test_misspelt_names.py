@@ -9,7 +9,7 @@ import pytest
 
 from swarmstream.errors import AppError, InvalidRequest
 from swarmstream.journal.records import RunRecord
-from swarmstream.runs.job import job_from_record
+from swarmstream.runs.compiled_job import job_from_record
 from swarmstream.settings import misspelt_settings
 from swarmstream.spelling import closest_name
 from swarmstream.swarm.limits import PlanLimits

@@ -31,6 +31,7 @@ from swarmstream.tools.threads import MAX_THREADS
 from tests.api.stored_runs import add_run
 from tests.conftest import KEY, OTHER_KEY, client, serving
 from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -161,7 +162,7 @@ async def test_recovered_runs_are_admitted_however_many_and_count(tmp_path: Path
     async def supervising(max_runs: int) -> AsyncGenerator[Supervisor]:
         journal = SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 20)
         await journal.open()
-        async with Supervisor(journal, {"scripted": model}, RunLimits(max_runs=max_runs, keys=2)) as supervisor:
+        async with supervisor_of(journal, {"scripted": model}, RunLimits(max_runs=max_runs, keys=2)) as supervisor:
             yield supervisor
         await journal.close()
 

@@ -19,7 +19,8 @@ from swarmstream.errors import (
     UpstreamTruncated,
 )
 from swarmstream.events import ReasoningDelta, TextDelta
-from swarmstream.llm.base import ChatMessage, Finished, ModelCall, OnDeltas, Reasoning, TokenCount, ToolCallDelta
+from swarmstream.llm.base import Finished, ModelCall, OnDeltas, Reasoning, TokenCount, ToolCallDelta
+from swarmstream.llm.messages import ChatMessage
 from tests.engine.carrying_out import end_of, failure_of, soon, take_turn
 from tests.fakes.clock import DrivenClock
 from tests.fakes.recorder import KeptEvents

@@ -15,6 +15,7 @@ from tests.conftest import client, serving
 from tests.fakes.clock import DrivenClock
 from tests.journal.directories import ask, ids, old_store, opened_still, until
 from tests.journal.sample_runs import END, begin, finish, read_all, record, text
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -230,9 +231,9 @@ async def test_a_server_ends_a_run_whose_events_are_damaged(tmp_path: Path) -> N
         await log.hand_over()
     flip(tmp_path, "batches", "events", "id = 1", 8)
     from swarmstream.llm.providers.backends import ModelBackends
-    from swarmstream.runs.supervisor import RunLimits, Supervisor
+    from swarmstream.runs.supervisor import RunLimits
 
-    async with opened_still(tmp_path) as journal, Supervisor(journal, ModelBackends({}), RunLimits()) as supervisor:
+    async with opened_still(tmp_path) as journal, supervisor_of(journal, ModelBackends({}), RunLimits()) as supervisor:
         await supervisor.recover(lambda _: pytest.fail("it is not run"))
         entries = await read_all(await journal.open_cursor("agent-1"))
         status = await journal.status("agent-1")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from swarmstream.llm.base import ChatMessage, Delta, Finished, ModelCall, Opened, Sampling, TokenCount, ToolCallDelta
+from swarmstream.llm.base import Delta, Finished, ModelCall, Opened, Sampling, TokenCount, ToolCallDelta
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.demo.model import DemoModel
 from swarmstream.tools.base import Tool

@@ -20,11 +20,11 @@ from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.llm.base import ToolCallDelta
 from swarmstream.runs.job import Job
 from swarmstream.runs.limits import RunLimits
-from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.compile import Compiled
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel, swarm
 from tests.journal.sample_runs import read_all, record
+from tests.runs.supervisors import supervisor_of
 
 
 def passes(name: str) -> list[Any]:
@@ -101,7 +101,7 @@ async def opened(folder: Path) -> AsyncGenerator[SqliteJournal]:
 async def uncut(folder: Path, case: str, **fields: Any) -> Course:
     job, model = team(case, **fields)
     with anyio.fail_after(5):
-        async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+        async with opened(folder) as journal, supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
             run = await supervisor.start(job)
             return Course(await read_all(await journal.open_cursor(run.job_id)), model)
 
@@ -126,6 +126,6 @@ async def crashed(folder: Path, *lives: Sequence[Entry], **fields: Any) -> None:
 async def recovered(folder: Path, case: str, **fields: Any) -> Course:
     job, model = team(case, **fields)
     with anyio.fail_after(5):
-        async with opened(folder) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+        async with opened(folder) as journal, supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
             await supervisor.recover(lambda _: job)
             return Course(await read_all(await journal.open_cursor("run-1")), model)

@@ -31,15 +31,16 @@ from swarmstream.journal.base import NO_CALLBACKS
 from swarmstream.journal.records import Entry, RunRecord
 from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.journal import SqliteJournal
-from swarmstream.runs.job import Job, job_from_record
+from swarmstream.runs.compiled_job import job_from_record
+from swarmstream.runs.job import Job
 from swarmstream.runs.limits import RunLimits
-from swarmstream.runs.supervisor import Supervisor
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.tools.policy import AllowedTools
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import AnyModel, ScriptedModel
 from tests.journal.sample_runs import read_all, record
 from tests.runs.courses import CASES, Course, crashed, opened, recovered, team, uncut
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -159,7 +160,7 @@ async def test_a_run_that_cannot_go_on_ends_once_and_says_why(tmp_path: Path) ->
         raise UnknownModel("there is no model gone/model")
 
     await crashed(tmp_path / "data", whole.entries[:8])
-    async with opened(tmp_path / "data") as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
+    async with opened(tmp_path / "data") as journal, supervisor_of(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(gone)
         entries = await read_all(await journal.open_cursor("run-1"))
         assert (await journal.status("run-1")).state == "failed"
@@ -176,7 +177,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
     async with opened(tmp_path) as journal:
         log = await journal.submit(record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), NO_CALLBACKS)
         await log.commit(RunStarted(0))
-    async with opened(tmp_path) as journal, Supervisor(journal, {}, RunLimits()) as supervisor:
+    async with opened(tmp_path) as journal, supervisor_of(journal, {}, RunLimits()) as supervisor:
         await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), AllowedTools()))
         assert (await journal.status("run-1")).state == "failed"
 
@@ -185,7 +186,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
 async def test_a_run_that_needs_no_client_is_written_down_before_anybody_is_told_of_it(tmp_path: Path) -> None:
     job, _ = team("parallel")
     model = ScriptedModel({name: ["x"] for name in "ABC"}, order="-")
-    async with opened(tmp_path) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+    async with opened(tmp_path) as journal, supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
         run = await supervisor.start(job)
         with closing(sqlite3.connect(tmp_path / FILE)) as connection:
             assert connection.execute("SELECT job_id FROM runs").fetchall() == [(run.job_id,)]
@@ -216,7 +217,7 @@ async def test_a_run_that_was_taken_up_can_be_cancelled(tmp_path: Path) -> None:
     with anyio.fail_after(5):
         async with (
             opened(tmp_path / "data") as journal,
-            Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor,
+            supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor,
         ):
             await supervisor.recover(lambda _: job)
             await journal.cancel("run-1")

@@ -27,6 +27,7 @@ from swarmstream.runs.run import Run
 from swarmstream.runs.supervisor import Supervisor
 from tests.fakes.clock import DrivenClock
 from tests.fakes.scripted_model import ScriptedModel, swarm
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +73,7 @@ async def supervising(
 ) -> AsyncGenerator[tuple[Supervisor, SlowJournal]]:
     journal = SlowJournal()
     with anyio.fail_after(30):
-        async with Supervisor(journal, {"scripted": model}, limits or RunLimits(), clock=clock) as supervisor:
+        async with supervisor_of(journal, {"scripted": model}, limits or RunLimits(), clock=clock) as supervisor:
             yield supervisor, journal
     await journal.close()
 
@@ -192,7 +193,7 @@ async def test_a_forgotten_run_is_freed_without_the_garbage_collector() -> None:
     gc.collect()
     gc.disable()
     try:
-        async with Supervisor(journal, {"scripted": ScriptedModel({"A": ["a"]})}, RunLimits()) as supervisor:
+        async with supervisor_of(journal, {"scripted": ScriptedModel({"A": ["a"]})}, RunLimits()) as supervisor:
             run = weakref.ref(await supervisor.start(job("A")))
             await supervisor.drain(5)
             await anyio.wait_all_tasks_blocked()
@@ -209,7 +210,7 @@ async def test_a_run_whose_beginning_cannot_be_written_is_refused_and_frees_its_
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
     await journal.open()
     with anyio.fail_after(60):
-        async with Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:
+        async with supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
             with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
                 other.execute("DROP TABLE runs")  # what is written next fails
                 outcomes: list[str] = []
@@ -255,7 +256,7 @@ async def test_looking_for_a_keys_run_before_the_journal_is_open_is_refused_for_
     """Then no key is known yet, and a run that is stored must not be denied."""
     key = IdempotencyKey(key="key", body="body")
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 20)
-    async with Supervisor(journal, {}, RunLimits()) as supervisor:
+    async with supervisor_of(journal, {}, RunLimits()) as supervisor:
         with pytest.raises(StorageUnavailable):
             await supervisor.keyed_runs.require(key)
         await journal.open()

@@ -22,7 +22,6 @@ from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.runs.job import Job
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.recovery import Recovery
-from swarmstream.runs.supervisor import Supervisor
 from tests.clients.process import openai_environ, server_process
 from tests.conftest import client
 from tests.fakes.clock import DrivenClock
@@ -31,6 +30,7 @@ from tests.fakes.upstream import Exchange, provider
 from tests.journal.sample_runs import read_all, record
 from tests.runs.courses import crashed, opened, team, uncut
 from tests.runs.restarts import SWARM, TEAM, read
+from tests.runs.supervisors import supervisor_of
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +173,7 @@ async def test_a_run_that_processes_have_died_of_is_given_up_and_keeps_back_no_o
     job, model = team("parallel")
     async with (
         opened(tmp_path / "data") as journal,
-        Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor,
+        supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor,
     ):
         other = await supervisor.start(replace(job, on_disconnect="continue"))
         with anyio.fail_after(30):

@@ -23,7 +23,8 @@ from swarmstream.api.run_response import RunResponse
 from swarmstream.api.streaming import RunStream, framing_for
 from swarmstream.errors import InvalidRequest, Location, McpHostRefused
 from swarmstream.journal.base import AlreadySubmitted
-from swarmstream.runs.job import Job, agent_job, swarm_job
+from swarmstream.runs.compiled_job import agent_job, swarm_job
+from swarmstream.runs.job import Job
 from swarmstream.runs.limits import plan_limits
 from swarmstream.swarm.compile import Compiled, compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest

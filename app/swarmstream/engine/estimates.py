@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from swarmstream.engine.reply import PartialReply
 from swarmstream.events import Usage
-from swarmstream.llm.base import JsonObject, TokenCount
+from swarmstream.llm.base import TokenCount
+from swarmstream.llm.messages import JsonObject
 from swarmstream.llm.model_ref import Price
 from swarmstream.llm.prompt_size import BYTES_PER_TOKEN, PromptSize
 

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from swarmstream.engine.model_calls import ModelCalls
+from swarmstream.engine.caller import Caller
 from swarmstream.errors import InvalidOutput
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.swarm.response_format import AnswerFormat
 
 logger = logging.getLogger(__name__)
@@ -14,7 +14,7 @@ _NO_TOOLS = "No tool can be called any more. Answer now, in words."
 
 
 async def answer_without_tools(
-    calls: ModelCalls, messages: Sequence[ChatMessage], answer_format: AnswerFormat | None
+    calls: Caller, messages: Sequence[ChatMessage], answer_format: AnswerFormat | None
 ) -> list[ChatMessage]:
     """Ask for the answer, twice if the model calls a tool instead; return the messages that were answered.
 
@@ -33,7 +33,7 @@ async def answer_without_tools(
 
 
 async def keep_to_format(
-    calls: ModelCalls, messages: Sequence[ChatMessage], answer_format: AnswerFormat, *, agent: str
+    calls: Caller, messages: Sequence[ChatMessage], answer_format: AnswerFormat, *, agent: str
 ) -> None:
     """Have the answer to these messages written anew, once, if it does not keep to its format.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.swarm.plan import Agent
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext

@@ -32,7 +32,8 @@ from swarmstream.errors import (
     drop_tracebacks,
 )
 from swarmstream.events import Usage
-from swarmstream.llm.base import ChatMessage, ChatModel, JsonObject
+from swarmstream.llm.base import ChatModel
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.swarm.plan import Agent
 from swarmstream.swarm.response_format import AnswerFormat

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from swarmstream.llm.base import ChatMessage, JsonObject, ModelCall, Sampling
+from swarmstream.llm.base import ModelCall, Sampling
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.swarm.response_format import AnswerFormat
 

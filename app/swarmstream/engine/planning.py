@@ -6,14 +6,14 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from swarmstream.engine.caller import Caller
 from swarmstream.engine.final_answer import answer_without_tools
-from swarmstream.engine.model_calls import ModelCalls
 from swarmstream.engine.reply import Reply
 from swarmstream.engine.subtasks import MAX_SUBTASKS, PLAN_EXPECTED, Subtask, in_order, parse_plan
 from swarmstream.engine.tool_calls import ToolCalls
 from swarmstream.engine.toolsets import ServerTools
 from swarmstream.errors import PlanFailed
-from swarmstream.llm.base import ChatMessage, JsonObject
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.swarm.response_format import AnswerFormat
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
@@ -63,7 +63,7 @@ class _DoneTool(Tool):
 class AutonomousTurn:
     """One turn of an agent that decides by itself how often it calls its model, within bounds."""
 
-    def __init__(self, calls: ModelCalls, tools: ToolCalls, messages: Sequence[ChatMessage]) -> None:
+    def __init__(self, calls: Caller, tools: ToolCalls, messages: Sequence[ChatMessage]) -> None:
         self._calls = calls
         self._tools = tools
         self._messages = list(messages)

@@ -18,7 +18,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from swarmstream.errors import LimitExceeded, Unavailable
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_BYTES: Final = 256 * 1024 * 1024

@@ -1,8 +1,8 @@
 """The deltas of one model call on their way from the provider to the run's events."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from swarmstream.engine.allowance import Allowance
 from swarmstream.engine.recorder import Recorder
 from swarmstream.engine.reply import PartialReply
 from swarmstream.engine.timeouts import CallTimer
@@ -10,6 +10,19 @@ from swarmstream.events import ReasoningDelta, TextDelta
 from swarmstream.llm.base import Delta, Echo, Finished, Opened, Reasoning, TokenCount, ToolCallDelta
 
 _MAX_REASON_LENGTH = 40
+
+
+class Share(Protocol):
+    """A call's share of its run's budget."""
+
+    @property
+    def is_limited(self) -> bool:
+        """True if there is a budget, of which the call may exceed its share."""
+        ...
+
+    def is_exceeded(self, length: int) -> bool:
+        """Return True if a reply of this many characters is beyond the share and ends the run."""
+        ...
 
 
 class ReplyStream:
@@ -20,7 +33,7 @@ class ReplyStream:
         reply: PartialReply,
         recorder: Recorder,
         timer: CallTimer,
-        allowance: Allowance,
+        share: Share,
         *,
         agent: str,
         turn: int,
@@ -31,8 +44,8 @@ class ReplyStream:
         self._reply = reply
         self._recorder = recorder
         self._timer = timer
-        self._allowance = allowance
-        self._is_limited = allowance.is_limited
+        self._share = share
+        self._is_limited = share.is_limited
         self._agent = agent
         self._turn = turn
         self._step = step
@@ -62,7 +75,7 @@ class ReplyStream:
         reply = self._reply
         t_ms = self._recorder.now_ms()
         for delta in deltas:
-            if self._is_limited and self._allowance.is_exceeded(reply.length):
+            if self._is_limited and self._share.is_exceeded(reply.length):
                 return  # the run has ended: what came with it is dropped
             if isinstance(delta, str):
                 reply.count_delta(len(delta))

@@ -7,7 +7,7 @@ import anyio
 
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.errors import LimitExceeded, RunError, RunLimitReached
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.prompt_size import PromptSize, PromptSizes
 
 DEFAULT_MAX_CALLS: Final = 2000

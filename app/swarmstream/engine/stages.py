@@ -1,4 +1,4 @@
-"""The execution of a plan: stage after stage, the agents of a stage at once."""
+"""The execution of plans: stage after stage, the agents of a stage at once."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +14,28 @@ from swarmstream.engine.run_context import RunContext
 from swarmstream.engine.transcript import Transcript
 from swarmstream.engine.turn import Turn, TurnResult, TurnRunner
 from swarmstream.events import TurnEnded
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.swarm.plan import Agent, Plan
 from swarmstream.swarm.prompts import TranscriptEntry, prompt
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRunner:
+    """Carries out the plans of all runs of a process."""
+
+    runner: TurnRunner
+
+    async def carry_out(
+        self,
+        plan: Plan,
+        run: RunContext,
+        *,
+        on_error: Literal["fail", "continue"],
+        before_turn: Callable[[], Awaitable[None]],
+        recovered: RecoveredTurns,
+    ) -> bool:
+        """Take all turns of the plan; return False where a turn failed and `on_error` is `"fail"`, which ends it."""
+        return await Execution(plan, self.runner, run, on_error, before_turn, recovered).carry_out()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from swarmstream.engine.timeouts import Deadline
 from swarmstream.engine.toolsets import Toolset
 from swarmstream.errors import quote
 from swarmstream.events import CustomEvent, ToolCall, ToolEnded, ToolStarted
-from swarmstream.llm.base import ChatMessage, JsonObject
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolError

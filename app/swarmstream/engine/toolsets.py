@@ -11,7 +11,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.functions import Tool
 
 

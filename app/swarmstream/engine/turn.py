@@ -42,7 +42,8 @@ from swarmstream.engine.tool_calls import ToolCalls
 from swarmstream.engine.toolsets import ClientTools, ServerTools, Toolset, without_taken
 from swarmstream.errors import InternalError, ModelError
 from swarmstream.events import Failure, ToolCall, TurnEnded, TurnFailed, TurnRestarted, TurnStarted, TurnStatus
-from swarmstream.llm.base import ChatMessage, ChatModel
+from swarmstream.llm.base import ChatModel
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.swarm.plan import Agent
 from swarmstream.tools.mcp.hub import McpHub, McpTools

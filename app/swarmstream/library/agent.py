@@ -13,9 +13,11 @@ from swarmstream.library.environment import Environment, load_environment
 from swarmstream.library.event_types import AgentEvent
 from swarmstream.library.runnable import Runnable
 from swarmstream.library.terminal_view import terminal_view
-from swarmstream.llm.base import ChatMessage, ChatModel
+from swarmstream.llm.base import ChatModel
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.providers.backends import ModelBackends
-from swarmstream.runs.job import Job, agent_job
+from swarmstream.runs.compiled_job import agent_job
+from swarmstream.runs.job import Job
 from swarmstream.swarm.compile import compile_agent
 from swarmstream.swarm.payloads import AgentRequest
 from swarmstream.tools.base import Tool

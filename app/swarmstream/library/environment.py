@@ -8,8 +8,7 @@ from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.llm.aliases import load_aliases
 from swarmstream.llm.registry import DEMO_MODEL, Registry
 from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.runs.limits import plan_limits, run_limits
-from swarmstream.runs.supervisor import RunLimits
+from swarmstream.runs.limits import RunLimits, plan_limits, run_limits
 from swarmstream.settings import Settings
 from swarmstream.swarm.limits import PlanLimits
 from swarmstream.tools.loading import tools_from_settings

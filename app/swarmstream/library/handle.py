@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from swarmstream.engine.stages import PlanRunner
+from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import InvalidRequest
 from swarmstream.events import RunEnded
 from swarmstream.journal.base import Cursor, Journal
@@ -107,8 +109,9 @@ class RunHandle(Generic[ResultT]):
         env = self._env
         backends = ModelBackends(env.environ, env.clock)
         mcp = McpHub(env.tools.hosts, clock=env.clock)
+        engine = PlanRunner(TurnRunner(backends, env.limits.timeouts, mcp, env.clock))
         try:
-            async with Supervisor(self._journal, backends, env.limits, mcp, env.clock) as supervisor:
+            async with Supervisor(self._journal, engine, env.limits, env.clock) as supervisor:
                 run = await supervisor.start(self._job)
                 self._begun.set_result(run)
                 if self._is_cancelled:  # before it had begun: it ends like any other, with its events

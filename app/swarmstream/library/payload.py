@@ -11,7 +11,8 @@ from swarmstream.library.arguments import invalid_request
 from swarmstream.library.environment import Environment, load_environment
 from swarmstream.library.events import Frame
 from swarmstream.library.handle import RunHandle
-from swarmstream.runs.job import Job, agent_job, swarm_job
+from swarmstream.runs.compiled_job import agent_job, swarm_job
+from swarmstream.runs.job import Job
 from swarmstream.swarm.compile import compile_agent, compile_swarm
 from swarmstream.swarm.payloads import AgentRequest, SwarmRequest
 

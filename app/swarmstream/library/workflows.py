@@ -15,7 +15,8 @@ from swarmstream.library.environment import Environment
 from swarmstream.library.event_types import TeamEvent
 from swarmstream.library.runnable import Runnable
 from swarmstream.library.terminal_view import for_agents, terminal_view
-from swarmstream.runs.job import Job, swarm_job
+from swarmstream.runs.compiled_job import swarm_job
+from swarmstream.runs.job import Job
 from swarmstream.swarm.compile import compile_swarm
 from swarmstream.swarm.payloads import SwarmRequest
 from swarmstream.wire.answers import swarm_answer

@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.traits import EFFORT, THINKING, Fitted, fit
 
-JsonObject: TypeAlias = dict[str, JsonValue]
-
-ChatMessage: TypeAlias = dict[str, Any]
-"""One message in OpenAI's chat format."""
+if TYPE_CHECKING:
+    from swarmstream.llm.messages import ChatMessage, JsonObject
 
 DEFAULT_MAX_TOKENS: Final = 8192
 """The hosted API's."""
@@ -50,11 +46,11 @@ class ModelCall:
     """A request to a model."""
 
     model: ModelRef
-    messages: Sequence[ChatMessage]
+    messages: "Sequence[ChatMessage]"
     sampling: Sampling
-    tools: Sequence[JsonObject] = ()
+    tools: "Sequence[JsonObject]" = ()
     """Tools that the model may call, in the format of OpenAI's API."""
-    response_format: JsonObject | None = None
+    response_format: "JsonObject | None" = None
     """The format that the answer must have, as OpenAI's API describes it."""
 
     without: Collection[str] = ()

@@ -11,8 +11,8 @@ from anyio import Lock, Semaphore, to_thread
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, Timer, time_limit
 from swarmstream.errors import McpHostRefused, ProviderBusy, ProviderRejected, quote
-from swarmstream.llm.base import ChatMessage
 from swarmstream.llm.images import image_format, is_web_url
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.network.checked import CheckedNetwork, default_tls
 from swarmstream.network.host_port import parse_host_port

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 
 BYTES_PER_TOKEN: Final = 4
 """The rule of thumb that providers give for their tokenizers."""

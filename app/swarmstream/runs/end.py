@@ -1,6 +1,6 @@
 """The last events of a run: its failure, its usage, its one `RunEnded`."""
 
-from swarmstream.engine.turn import as_failure
+from swarmstream.engine.failures import as_failure
 from swarmstream.errors import RunError, RunTimedOut
 from swarmstream.events import EndStatus, RunEnded, RunFailed
 from swarmstream.runs.recorder import RunRecorder

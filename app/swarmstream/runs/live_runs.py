@@ -22,13 +22,17 @@ from enum import IntEnum
 import anyio
 
 from swarmstream.clock import Clock, time_limit
-from swarmstream.engine.turn import TurnRunner
-from swarmstream.errors import RunInterrupted
+from swarmstream.errors import RunInterrupted, Unavailable
+from swarmstream.runs.engine import Engine
 from swarmstream.runs.limits import RunLimits
 from swarmstream.runs.run import Run
+from swarmstream.settings import ENV_PREFIX
 from swarmstream.shares import Owner, Shares, current_owner
 
 logger = logging.getLogger(__name__)
+
+_RETRY_AFTER_FULL_SECONDS = 5.0
+_RETRY_AFTER_DRAINING_SECONDS = 1.0
 
 
 class Phase(IntEnum):
@@ -43,12 +47,12 @@ class LiveRuns:
     """Runs in progress, each in a task of its own."""
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, turns: TurnRunner, limits: RunLimits, *, hands_over: bool, clock: Clock
+        self, tasks: asyncio.TaskGroup, engine: Engine, limits: RunLimits, *, hands_over: bool, clock: Clock
     ) -> None:
         """With `hands_over`, runs that may be resumed are left to the next process when this one stops."""
         # asyncio's group, not anyio's: done callbacks are called also for a task that ends before its first step.
         self._tasks = tasks
-        self._turns = turns
+        self._engine = engine
         self._limits = limits
         self._hands_over = hands_over
         self._clock = clock
@@ -74,11 +78,27 @@ class LiveRuns:
             await run.recorder.flush()
 
     @contextmanager
-    def admission(self) -> Generator[None]:
-        """Keep the process from being drained for the length of the block, in which a run may begin."""
+    def admission(self, owner: str) -> Generator[None]:
+        """Take a place among the runs, for one of this owner that begins in the block; a block that fails gives it
+        back. The process is not drained before the block ends.
+
+        Raises:
+            Unavailable: the server is full or about to stop.
+        """
+        if self.phase is not Phase.OPEN:
+            raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
+        if not self.shares.take(Owner(owner, of=self._limits.keys)):
+            kept = " but for what is kept for other keys" if self.shares.left > 0 else ""
+            raise Unavailable(
+                f"the server is full{kept}: {ENV_PREFIX}MAX_RUNS is {self._limits.max_runs}",
+                retry_after_seconds=_RETRY_AFTER_FULL_SECONDS,
+            )
         self._admissions += 1
         try:
             yield
+        except BaseException:
+            self.shares.give_back(owner)
+            raise
         finally:
             self._admissions -= 1
             self._check_drained()
@@ -125,7 +145,7 @@ class LiveRuns:
         kind, turns = job.swarm_type or "agent", f"{job.plan.turns} turn{'' if job.plan.turns == 1 else 's'}"
         logger.info("run %s started: %s, %s%s", run.job_id, kind, turns, trace)
         try:
-            await run.run(self._turns, self._limits.run_seconds)
+            await run.run(self._engine, self._limits.run_seconds)
         except asyncio.CancelledError:
             raise
         except BaseException:

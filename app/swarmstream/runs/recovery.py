@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from anyio import CancelScope, to_thread
 
 from swarmstream.clock import Clock, sleep
+from swarmstream.engine.replay import recovered_turns
 from swarmstream.errors import (
     AppError,
     InternalError,
@@ -109,7 +110,9 @@ class Recovery:
         """Replay the run's entries and compile its job; return why it cannot go on, or None."""
         job_id = run.job_id
         try:
-            run.replay(entries)
+            for _, event in entries:
+                run.summary.observe(event)
+            run.recovered = recovered_turns(entries)
             if interrupted.fault is not None:
                 logger.error("run %s was in progress and cannot go on: %s", job_id, interrupted.fault)
                 return InternalError("what was stored of the run is damaged")

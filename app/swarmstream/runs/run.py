@@ -41,11 +41,9 @@ from anyio import CancelScope
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
 from swarmstream.engine.budget import Budget
-from swarmstream.engine.replay import RecoveredTurns, recovered_turns
+from swarmstream.engine.replay import RecoveredTurns
 from swarmstream.engine.run_calls import RunCalls
 from swarmstream.engine.run_context import RunContext
-from swarmstream.engine.stages import Execution
-from swarmstream.engine.turn import TurnRunner
 from swarmstream.errors import (
     BudgetExceeded,
     InternalError,
@@ -55,11 +53,11 @@ from swarmstream.errors import (
     RunTimedOut,
     StorageUnavailable,
 )
-from swarmstream.events import RunStarted, Usage
+from swarmstream.events import RunDescribed, RunStarted, Usage
 from swarmstream.journal.base import InterruptedRun, Journal
 from swarmstream.journal.records import Entry, RunRecord
-from swarmstream.runs.description import describe_run
 from swarmstream.runs.end import write_end
+from swarmstream.runs.engine import Engine
 from swarmstream.runs.job import Job
 from swarmstream.runs.presence import Presence
 from swarmstream.runs.recorder import RunRecorder
@@ -97,7 +95,8 @@ class Run:
         self._state = _State.RUNNING
         self._reason: RunError | None = None
         """Set once stopped."""
-        self._recovered = RecoveredTurns()
+        self.recovered = RecoveredTurns()
+        """The turns that another process took or began."""
         needs_reader = record.on_disconnect == "cancel"
         self.recorder = RunRecorder(clock, may_be_resumed=not needs_reader, on_storage_failure=self.stop)
         self.summary = self.recorder.summary
@@ -111,11 +110,11 @@ class Run:
 
     # How it begins.
 
-    async def begin(self, journal: Journal) -> None:
-        """Enter the run in the journal, with its first two events."""
+    async def begin(self, journal: Journal, description: RunDescribed) -> None:
+        """Enter the run in the journal, with its first two events, of which the description is one."""
         recorder = self.recorder
         recorder.open(await journal.submit(self.record, self))
-        recorder.append(describe_run(self.record, self.job, self.calls.max_calls))
+        recorder.append(description)
         recorder.append(RunStarted(recorder.now_ms()))
 
     async def confirm_begun(self) -> None:
@@ -134,12 +133,6 @@ class Run:
         except BaseException:
             self.stop(InternalError("the run could not be started"))
             raise
-
-    def replay(self, entries: Sequence[Entry]) -> None:
-        """Fold what another process has recorded of the run."""
-        for _, event in entries:
-            self.summary.observe(event)
-        self._recovered = recovered_turns(entries)
 
     def resume(self, interrupted: InterruptedRun, entries: Sequence[Entry]) -> None:
         """Go on writing behind these entries, where another process left off."""
@@ -171,14 +164,14 @@ class Run:
 
     # Its course.
 
-    async def run(self, turns: TurnRunner, max_seconds: float) -> None:
+    async def run(self, engine: Engine, max_seconds: float) -> None:
         """Carry the plan out, and leave by the way that the state says, whatever came of it."""
         seconds = min(max_seconds, self.job.timeout_seconds or max_seconds)
         # Unless we learn otherwise: only a cancellation from outside leaves it at this.
         reason: RunError | None = RunInterrupted("the server stopped")
         succeeded: bool | None = None
         try:
-            succeeded = await self._carry_out(turns, seconds)
+            succeeded = await self._carry_out(engine, seconds)
             if succeeded is None or isinstance(self._reason, BudgetExceeded):
                 # The budget may have cut the last answer of all: nothing was left to be cancelled.
                 reason = self._reason or RunTimedOut(f"the run took longer than {seconds:g} s")
@@ -197,15 +190,20 @@ class Run:
                 elif self._state is not _State.DISCARDED:
                     await write_end(self.recorder, reason, succeeded=bool(succeeded), timeout_seconds=seconds)
 
-    async def _carry_out(self, turns: TurnRunner, seconds: float) -> bool | None:
+    async def _carry_out(self, engine: Engine, seconds: float) -> bool | None:
         """Return whether all turns were taken; None if something stopped them, or their time was over."""
         job = self.job
-        self.calls.resume(self._recovered.model_calls, on_limit=self.stop)
+        self.calls.resume(self.recovered.model_calls, on_limit=self.stop)
         context = RunContext(self.recorder, _budget(job, self.summary.total(0).total, self.stop), self.calls)
-        execution = Execution(job.plan, turns, context, job.on_error, self.presence.while_unread, self._recovered)
         elapsed_seconds = self.recorder.now_ms() / 1000  # in other processes
         with self._scope, time_limit(self._clock, seconds - elapsed_seconds):
-            return await execution.carry_out()
+            return await engine.carry_out(
+                job.plan,
+                context,
+                on_error=job.on_error,
+                before_turn=self.presence.while_unread,
+                recovered=self.recovered,
+            )
         return None
 
 

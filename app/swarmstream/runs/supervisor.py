@@ -4,17 +4,16 @@ A run belongs to the supervisor and not to the request that posted it: a request
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.engine.prompt_room import PromptRoom
 from swarmstream.engine.run_calls import RunCalls
-from swarmstream.engine.turn import TurnRunner
-from swarmstream.errors import StorageUnavailable, Unavailable
+from swarmstream.errors import StorageUnavailable
 from swarmstream.journal.base import AlreadySubmitted, Cursor, Journal
 from swarmstream.journal.records import RunRecord
-from swarmstream.llm.base import ChatModel
-from swarmstream.runs.description import new_record
+from swarmstream.runs.description import describe_run, new_record
+from swarmstream.runs.engine import Engine
 from swarmstream.runs.job import Job
 from swarmstream.runs.keyed_runs import KeyedRuns
 from swarmstream.runs.limits import RunLimits
@@ -22,12 +21,8 @@ from swarmstream.runs.live_runs import LiveRuns, Phase
 from swarmstream.runs.owned_runs import OwnedRuns
 from swarmstream.runs.recovery import Recovery
 from swarmstream.runs.run import Run
-from swarmstream.settings import ENV_PREFIX
-from swarmstream.shares import Owner
-from swarmstream.tools.mcp.hub import McpHub
 
-_RETRY_AFTER_FULL_SECONDS = 5.0
-_RETRY_AFTER_DRAINING_SECONDS = 1.0
+_RETRY_AFTER_SECONDS = 5.0
 
 
 class Supervisor:
@@ -36,9 +31,8 @@ class Supervisor:
     def __init__(
         self,
         journal: Journal,
-        models: Mapping[str, ChatModel],
+        engine: Engine,
         limits: RunLimits,
-        mcp: McpHub | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._journal = journal
@@ -47,8 +41,7 @@ class Supervisor:
         self._prompt_room = PromptRoom(limits.max_prompt_bytes)
         self._recovery: Recovery | None = None
         self._tasks = asyncio.TaskGroup()
-        turns = TurnRunner(models, limits.timeouts, mcp, clock)
-        self._live = LiveRuns(self._tasks, turns, limits, hands_over=journal.is_durable, clock=clock)
+        self._live = LiveRuns(self._tasks, engine, limits, hands_over=journal.is_durable, clock=clock)
         self.keyed_runs = KeyedRuns(journal, self._live.flush)
 
     async def __aenter__(self) -> "Supervisor":
@@ -84,48 +77,29 @@ class Supervisor:
         # First: a run that was admitted once is found again also where there is no room for another.
         if job.idempotency_key is not None and (job_id := await self.keyed_runs.find(job.idempotency_key)) is not None:
             raise AlreadySubmitted(job_id)
-        self._take_share(job)
-        calls: RunCalls | None = None
-        with self._live.admission():
+        if not self._journal.is_healthy:
+            raise StorageUnavailable(
+                "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_SECONDS
+            )
+        with self._live.admission(job.owner):
+            calls = RunCalls(self._limits.max_calls, self._prompt_room, job.owner, job.prompt_bytes)
             try:
-                calls = RunCalls(self._limits.max_calls, self._prompt_room, job.owner, job.prompt_bytes)
+                record = new_record(job, self._clock)
                 run = Run(
                     job,
-                    new_record(job, self._clock),
+                    record,
                     grace_seconds=self._limits.disconnect_grace_seconds,
                     clock=self._clock,
                     calls=calls,
                 )
-                await run.begin(self._journal)
+                await run.begin(self._journal, describe_run(record, job, calls.max_calls))
                 self._live.begin(run)
             except BaseException:
-                self._live.shares.give_back(job.owner)
-                if calls is not None:
-                    calls.close()
+                calls.close()
                 raise
         await run.confirm_begun()  # meanwhile its first turn begins
         run.presence.expect_reader()
         return run
-
-    def _take_share(self, job: Job) -> None:
-        """Take the job's place among the runs.
-
-        Raises:
-            StorageUnavailable, Unavailable: as `start`.
-        """
-        if not self._journal.is_healthy:
-            raise StorageUnavailable(
-                "the server cannot write anything down at present", retry_after_seconds=_RETRY_AFTER_FULL_SECONDS
-            )
-        if self._live.phase is not Phase.OPEN:
-            raise Unavailable("the server is about to stop", retry_after_seconds=_RETRY_AFTER_DRAINING_SECONDS)
-        shares = self._live.shares
-        if not shares.take(Owner(job.owner, of=self._limits.keys)):
-            kept = " but for what is kept for other keys" if shares.left > 0 else ""
-            raise Unavailable(
-                f"the server is full{kept}: {ENV_PREFIX}MAX_RUNS is {self._limits.max_runs}",
-                retry_after_seconds=_RETRY_AFTER_FULL_SECONDS,
-            )
 
     def recover(self, compile_job: Callable[[RunRecord], Job]) -> asyncio.Task[None]:
         """Begin to resume the runs whose process ended before they did, beside what else goes on, however many there

@@ -6,7 +6,7 @@ from swarmstream.errors import QUOTE_LIMIT, InvalidTool, Location, quote
 from swarmstream.json_schema.errors import SchemaError
 from swarmstream.json_schema.steps import SchemaSteps
 from swarmstream.json_schema.validator import check_schema
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.swarm.findings import Findings
 from swarmstream.swarm.payloads import AgentSpec
 from swarmstream.swarm.selected_tools import MAX_TOOLS, too_many_tools

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from swarmstream.errors import InvalidRequest, Location, NoTask
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.swarm.fields import Payload
 from swarmstream.swarm.images import image_url
 from swarmstream.swarm.messages import ImagePart, Message

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from swarmstream.llm.base import ChatMessage, JsonObject, Sampling
+from swarmstream.llm.base import Sampling
+from swarmstream.llm.messages import ChatMessage, JsonObject
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.prompt_size import PromptSizes, text_bytes
 from swarmstream.swarm.response_format import AnswerFormat

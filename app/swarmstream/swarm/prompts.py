@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from swarmstream.errors import InvalidTool, Location
 from swarmstream.json_schema.errors import SchemaError
 from swarmstream.json_schema.steps import SchemaSteps
 from swarmstream.json_schema.validator import JsonSchema, compile_schema
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.names import is_name
 
 _ANY_OBJECT: JsonObject = {"type": "object"}

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, time_limit
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.errors import ToolDefinitionError, ToolError
 from swarmstream.tools.names import check_name

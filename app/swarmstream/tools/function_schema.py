@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, to_json
 
 from swarmstream.errors import quote
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.docstring import description_in, parameters_in
 from swarmstream.tools.errors import ToolDefinitionError, ToolError

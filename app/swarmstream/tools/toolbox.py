@@ -7,7 +7,7 @@ from typing import Final, cast
 from pydantic import JsonValue
 
 from swarmstream.errors import quote
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.base import Tool
 from swarmstream.tools.builtin.offered import BUILTIN_TOOLS
 from swarmstream.tools.errors import ToolLoadError

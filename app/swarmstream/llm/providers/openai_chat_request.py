@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from swarmstream.llm.base import ChatMessage
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.prompt_size import FEW_FIELDS, text_bytes
 
 LONG_MESSAGE: Final = 16 * 1024

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from swarmstream.errors import quote
 from swarmstream.json_schema.errors import SchemaError
 from swarmstream.json_schema.validator import compile_schema
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.names import is_name
 

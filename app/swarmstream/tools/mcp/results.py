@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from swarmstream.json_schema.validator import compile_schema
-from swarmstream.llm.base import JsonObject
+from swarmstream.llm.messages import JsonObject
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.listing import RemoteTool
 

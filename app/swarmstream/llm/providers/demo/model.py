@@ -10,7 +10,8 @@ from anyio import CapacityLimiter, to_thread
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, sleep
 from swarmstream.errors import InvalidOutput
-from swarmstream.llm.base import ChatMessage, Finished, ModelCall, OnDeltas, Opened, TokenCount, ToolCallDelta
+from swarmstream.llm.base import Finished, ModelCall, OnDeltas, Opened, TokenCount, ToolCallDelta
+from swarmstream.llm.messages import ChatMessage
 
 _FIRST_TOKEN_SECONDS = 0.25
 _TOKEN_SECONDS = 0.025

@@ -11,10 +11,11 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from swarmstream.clock import SYSTEM_CLOCK, Clock, utc
 from swarmstream.errors import ModelError
-from swarmstream.llm.base import ChatMessage, ModelCall, OnDeltas, Repeated
+from swarmstream.llm.base import ModelCall, OnDeltas, Repeated
 from swarmstream.llm.http.pool import REOPEN_SECONDS
 from swarmstream.llm.http.status import first_line
 from swarmstream.llm.image_fetcher import ImageFetcher
+from swarmstream.llm.messages import ChatMessage
 from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.clients import leave_clients, use_clients
 from swarmstream.llm.providers.litellm.errors import hung_up, refusal, wants_images
