@@ -13,7 +13,7 @@ import orjson
 from swarmstream.errors import UnknownModel
 from swarmstream.llm.provider_names import find_provider
 from tests.llm.egress import OUR_FETCHER
-from tests.llm.test_registry import PROVIDERS
+from tests.llm.registries import PROVIDERS
 
 HERE = Path(__file__).resolve().parent
 EXPECTED: dict[str, dict[str, list[str]]] = orjson.loads((HERE / "egress.json").read_bytes())

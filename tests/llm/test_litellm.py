@@ -14,7 +14,7 @@ from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from tests.fakes import protocols
 from tests.fakes.upstream import Exchange, Script, hello, provider
-from tests.llm.test_image_fetcher import PNG, asking, fetcher, images, whole
+from tests.llm.image_host import PNG, answering, fetcher, image_host, messages_with
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
 
@@ -182,16 +182,16 @@ async def test_a_text_completion_that_breaks_off_is_told_truthfully() -> None:
 
 
 async def test_a_provider_that_fetches_images_itself_is_given_their_urls() -> None:
-    async with images(whole(PNG)) as host, provider(hello) as upstream, litellm() as model:
-        await said(model, call("openai/m", upstream.base_url, asking(host.url())))
+    async with image_host(answering(PNG)) as host, provider(hello) as upstream, litellm() as model:
+        await said(model, call("openai/m", upstream.base_url, messages_with(host.url())))
         assert host.asked == []
         assert upstream.exchanges[0].body["messages"][1]["content"][1]["image_url"]["url"] == host.url()
 
 
 @pytest.mark.parametrize("target", ["anthropic/m", "ollama_chat/m"])
 async def test_a_provider_that_wants_bytes_is_given_what_we_have_fetched_once(target: str) -> None:
-    async with images(whole(PNG)) as host, provider(_server_error) as upstream, litellm() as model:
-        its = call(target, upstream.base_url.removesuffix("/v1"), asking(host.url()))
+    async with image_host(answering(PNG)) as host, provider(_server_error) as upstream, litellm() as model:
+        its = call(target, upstream.base_url.removesuffix("/v1"), messages_with(host.url()))
         for _ in range(2):  # as the engine does where the provider fails
             await fails(model, its)
         assert len(upstream.exchanges) == 2
@@ -200,8 +200,12 @@ async def test_a_provider_that_wants_bytes_is_given_what_we_have_fetched_once(ta
 
 
 async def test_no_provider_is_asked_about_an_image_that_cannot_be_had() -> None:
-    async with images(whole(b"no", status="404 Not Found")) as host, provider(claude) as upstream, litellm() as model:
-        error = await fails(model, call("anthropic/m", upstream.base_url, asking(host.url())))
+    async with (
+        image_host(answering(b"no", status="404 Not Found")) as host,
+        provider(claude) as upstream,
+        litellm() as model,
+    ):
+        error = await fails(model, call("anthropic/m", upstream.base_url, messages_with(host.url())))
         assert type(error) is ProviderRejected
         assert "HTTP status 404" in error.detail
         assert upstream.exchanges == []
