@@ -81,7 +81,7 @@ async def test_a_run_that_is_larger_than_a_page_has_one_of_its_own() -> None:
     assert len(pages[1].json()["data"][0]["output"][0]["content"]) == MAX_PAGE_BYTES + 1
 
 
-async def test_a_list_has_what_agents_said_only_where_it_is_asked_for(journal: Journal) -> None:
+async def test_a_list_has_the_outputs_of_agents_only_on_request(journal: Journal) -> None:
     async with serving(journal=journal) as url, client(url) as http:
         for number in range(18):
             await add_run(journal, f"run-{number}", "x" * MEGABYTE)

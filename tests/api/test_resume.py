@@ -135,7 +135,7 @@ async def test_json_lines_resume_as_frames_do(data_dir: Path | None) -> None:
 
 
 @pytest.mark.promise("W-49")
-async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data_dir: Path | None) -> None:
+async def test_a_reader_that_joins_tokens_and_is_cut_off_anywhere_misses_no_token(data_dir: Path | None) -> None:
     """Its ids skip, and each that it has seen is a place to go on from."""
 
     def said(events: list[ServerEvent]) -> dict[int, str]:
@@ -160,7 +160,7 @@ async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data
 
 
 @pytest.mark.promise("W-61")
-async def test_the_header_wins_over_the_query_and_nothing_is_the_beginning(data_dir: Path | None) -> None:
+async def test_the_header_wins_over_the_query_and_an_empty_cursor_is_the_beginning(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
         model.skip()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.promise("W-73")
-async def test_a_run_that_is_cancelled_tells_its_reader_and_whoever_asked() -> None:
+async def test_a_cancelled_run_ends_for_its_reader_and_for_the_request_that_cancelled_it() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A never")
     with anyio.fail_after(30):
         async with (

@@ -326,7 +326,7 @@ def said(speaker: str, task: str) -> str:
     return "".join(f"{speaker}{number}-{task} " for number in range(WORDS))
 
 
-def test_the_python_client_prints_every_word_once_whatever_breaks(survivors: Survivors) -> None:
+def test_the_python_client_prints_every_chunk_once_through_every_break(survivors: Survivors) -> None:
     out, err = survivors.out["python"], survivors.err["python"]
     panels = dict(panel.split(":\n") for panel in out.split("\n\n")[:-1])
     assert panels == {
@@ -341,7 +341,7 @@ def test_the_python_client_prints_every_word_once_whatever_breaks(survivors: Sur
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 @pytest.mark.parametrize("name", ["eventsource", "fetch"])
-def test_the_pages_show_every_word_once_whatever_breaks(survivors: Survivors, name: str) -> None:
+def test_the_pages_show_every_chunk_once_through_every_break(survivors: Survivors, name: str) -> None:
     title, parts, drawn = json.loads(survivors.out[name])
     assert title == "success"
     shown = dict(zip(parts[::2], parts[1::2], strict=True))

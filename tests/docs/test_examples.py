@@ -193,7 +193,7 @@ async def test_the_python_example_prints_each_agents_text() -> None:
     assert "words that Researcher wrote before me" in found[2]
 
 
-async def test_the_python_example_shows_what_was_refused() -> None:
+async def test_the_python_example_shows_the_refusal() -> None:
     [example] = blocks("streaming", "python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
@@ -238,7 +238,7 @@ async def test_the_browser_example_fills_a_panel_for_each_agent(tmp_path: Path) 
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
-async def test_the_browser_example_shows_what_was_refused(tmp_path: Path) -> None:
+async def test_the_browser_example_shows_the_refusal(tmp_path: Path) -> None:
     async with serving() as url:
         title, shown = await _page(url, tmp_path)
     assert title == "refused"
@@ -313,7 +313,7 @@ async def _asked(upstream: Upstream, url: str, model: str) -> tuple[str, str, di
     return exchange.body["model"], exchange.headers.get("authorization", ""), answer.json()["usage"]
 
 
-async def test_the_alias_file_sends_a_key_only_where_it_says(tmp_path: Path) -> None:
+async def test_the_alias_file_sends_a_key_only_to_its_address(tmp_path: Path) -> None:
     [example] = blocks("models", "toml")
     aliases = tmp_path / "models.toml"
     aliases.write_text(example)

@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_moving_picture_is_what_the_program_draws_today() -> None:
+async def test_the_moving_picture_equals_the_programs_output_of_today() -> None:
     with anyio.fail_after(60):
         made = await anyio.run_process(
             [sys.executable, "scripts/moving_picture.py"], cwd=ROOT, env={"PATH": os.environ["PATH"]}

@@ -147,7 +147,7 @@ async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:
     assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in told
 
 
-async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
+async def test_the_documented_error_body_equals_the_answer_to_a_wrong_flow() -> None:
     [shown] = [json.loads(block) for block in blocks("errors", "json")]
     async with serving(default_model="demo/swarm") as url, client(url) as http:
         answer = await http.post(

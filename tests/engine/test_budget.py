@@ -51,7 +51,7 @@ def obedient(words: int, figures: tuple[int, int] | None = None) -> Script:
     return script
 
 
-async def test_a_run_within_its_budget_succeeds_and_its_calls_may_say_what_is_left(tmp_path: Path) -> None:
+async def test_a_run_within_its_budget_succeeds_and_its_calls_get_the_rest_as_max_tokens(tmp_path: Path) -> None:
     events, exchanges = await run(obedient(10), tmp_path, "A", "B", max_total_tokens=100)
     assert events[-1].data["status"] == "success"
     first, second = (exchange.body["max_tokens"] for exchange in exchanges)
@@ -116,7 +116,7 @@ async def test_a_model_without_a_price_is_refused_with_a_budget_in_usd(tmp_path:
 
 
 @pytest.mark.promise("W-41")
-async def test_a_run_that_was_not_streamed_answers_402_with_what_there_is(tmp_path: Path) -> None:
+async def test_a_run_that_was_not_streamed_answers_402_with_the_output_so_far(tmp_path: Path) -> None:
     payload = {"agent_config": agent("A"), "task": "go", "max_total_tokens": 30}
     async with (
         provider(obedient(1000)) as upstream,

@@ -55,9 +55,7 @@ async def post(http: httpx.AsyncClient, **agent: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
-async def test_a_field_that_the_provider_refuses_by_name_is_left_out_and_the_client_told(
-    lane: str, tmp_path: Path
-) -> None:
+async def test_a_field_that_the_provider_refuses_by_name_is_left_out_with_a_warning(lane: str, tmp_path: Path) -> None:
     async with (
         provider(refusing("temperature", "seed")) as upstream,
         local_models(upstream, tmp_path, lane=lane) as url,
@@ -125,7 +123,7 @@ async def test_late_warnings_are_in_agent_end_and_in_every_replay_of_it(tmp_path
     assert replayed == events
 
 
-async def test_agent_end_has_no_warnings_where_there_are_none(tmp_path: Path) -> None:
+async def test_agent_end_has_no_warnings_field_without_warnings(tmp_path: Path) -> None:
     agent = {"agent_name": "A", "model_name": "m"}
     async with provider(refusing()) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
         payload = {"agent_config": agent, "task": "go", "stream": True}

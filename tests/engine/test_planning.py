@@ -105,7 +105,7 @@ async def test_the_json_answer_is_the_summary(tmp_path: Path) -> None:
     assert answer.json()["usage"]["total_tokens"] == 30
 
 
-async def test_the_model_is_told_its_present_subtask(tmp_path: Path) -> None:
+async def test_the_prompt_names_the_present_subtask(tmp_path: Path) -> None:
     written = [{"id": "a", "title": "First"}, {"id": "b", "title": "Second", "depends_on": ["a"]}]
     script = in_turn(calling(plan(written)), calling(DONE), calling(DONE), saying("done"))
     _, exchanges = await run(script, tmp_path, {**AUTO, "system_prompt": "S"})
@@ -153,7 +153,9 @@ NO_PLANS: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.parametrize("case", NO_PLANS)
-async def test_a_model_that_gives_no_plan_is_told_and_given_up_after_three_tries(case: str, tmp_path: Path) -> None:
+async def test_a_model_that_gives_no_plan_is_reminded_and_its_turn_fails_after_three_tries(
+    case: str, tmp_path: Path
+) -> None:
     script, words = NO_PLANS[case]
     events, exchanges = await run(script, tmp_path, {**AUTO, "selected_tools": ["calculator"]})
     assert len(exchanges) == MAX_PLAN_TRIES == 3
@@ -210,7 +212,7 @@ async def test_the_first_of_two_plans_counts(tmp_path: Path) -> None:
     assert customs(events) == [("subtask_start", "1", ""), ("subtask_end", "1", "done")]
 
 
-async def test_subtasks_follow_what_they_depend_on_and_else_the_plan(tmp_path: Path) -> None:
+async def test_subtasks_follow_their_dependencies_and_else_the_plans_order(tmp_path: Path) -> None:
     written = [
         {"id": "d", "title": "D", "depends_on": ["c", "b"]},
         {"id": "c", "title": "C", "depends_on": ["a"]},
@@ -305,7 +307,7 @@ async def test_the_hosted_apis_planning_fields_change_nothing(fields: dict[str, 
 
 
 @pytest.mark.noisy
-async def test_a_call_that_fails_fails_the_turn_and_counts_what_was_used(tmp_path: Path) -> None:
+async def test_a_call_that_fails_fails_the_turn_and_its_usage_counts(tmp_path: Path) -> None:
     script = in_turn(calling(plan()), refusing(400))
     events, _ = await run(script, tmp_path, AUTO)
     assert [event.data["code"] for event in named(events, "error")] == ["provider_rejected"]

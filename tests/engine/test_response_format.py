@@ -153,7 +153,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> KeptEvents:
 
 
 @pytest.mark.parametrize("system_prompt", [None, "S"])
-async def test_a_model_that_takes_no_schemas_is_told_the_format_in_its_prompt(system_prompt: str | None) -> None:
+async def test_a_model_that_takes_no_schemas_gets_the_format_in_its_prompt(system_prompt: str | None) -> None:
     model = ScriptedModel({"A": [["three"], [FITS]]})
     notes = await _without_schemas(model, system_prompt=system_prompt)
     assert (end_of(notes).status, end_of(notes).output) == ("success", FITS)

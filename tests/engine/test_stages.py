@@ -25,7 +25,7 @@ async def test_agents_of_a_stage_interleave_and_the_next_stage_reads_them_all() 
 
 
 @pytest.mark.promise("W-38")
-async def test_answers_are_handed_on_in_flow_order_whoever_ends_first() -> None:
+async def test_answers_are_handed_on_in_flow_order_and_not_in_the_order_of_their_ends() -> None:
     model = ScriptedModel({"A": ["late"], "B": ["early"], "C": ["c"]}, order="BAC")
     _, events = await carry_out(swarm("A, B -> C"), model)
     assert next(event.agent for event in events if isinstance(event, TurnEnded)) == "B"
@@ -79,7 +79,7 @@ async def test_siblings_of_a_failed_agent_finish_and_later_stages_do_not_run() -
     assert events.index(failed) + 1 == events.index(ends["A"])
 
 
-async def test_with_on_error_continue_the_next_stage_is_told_who_failed() -> None:
+async def test_with_on_error_continue_the_next_stage_reads_which_agents_failed() -> None:
     model = ScriptedModel({"A": ["a"], "B": [ProviderAuth("no")], "C": ["c"]})
     succeeded, _ = await carry_out(swarm("A, B -> C"), model, on_error="continue")
     assert succeeded

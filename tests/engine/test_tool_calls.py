@@ -52,7 +52,7 @@ async def test_the_result_of_a_tool_comes_back_once(lane: str, tmp_path: Path) -
     ]
 
 
-async def test_a_streamed_run_ends_with_what_the_json_answer_says(lane: str, tmp_path: Path) -> None:
+async def test_a_streamed_run_ends_with_the_content_of_the_json_answer(lane: str, tmp_path: Path) -> None:
     agent = {"selected_tools": ["add"], "max_loops": 3}
 
     def script() -> Script:

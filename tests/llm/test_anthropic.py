@@ -128,7 +128,7 @@ async def test_a_hosted_clients_claude_is_served_by_an_alias(tmp_path: Path) -> 
         (_wrong_key, "provider_auth", ""),
     ],
 )
-async def test_its_faults_are_told_truthfully(script: Script, code: str, text: str, tmp_path: Path) -> None:
+async def test_each_fault_ends_with_its_error_code(script: Script, code: str, text: str, tmp_path: Path) -> None:
     async with _stream(script, tmp_path) as (events, _):
         assert [event.data["code"] for event in events if event.event == "error"] == [code]
         assert events[-1].data["status"] == "failed"

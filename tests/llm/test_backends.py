@@ -110,7 +110,7 @@ async def test_calls_of_tools_come_in_pieces(lane: Backend) -> None:
     assert Finished("tool_calls") in deltas
 
 
-def test_what_a_provider_wants_back_with_its_calls_is_kept() -> None:
+def test_signatures_and_reasoning_of_a_providers_tool_calls_are_kept() -> None:
     signature = {"google": {"thought_signature": "abc"}}
     call = {"index": 0, "id": "1", "function": {"name": "add", "arguments": "{}"}, "extra_content": signature}
     stream = ChatStream()
@@ -124,7 +124,7 @@ def test_what_a_provider_wants_back_with_its_calls_is_kept() -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_thoughts_are_told_from_text(lane: Backend, field: str) -> None:
+async def test_thoughts_and_text_are_separate_deltas(lane: Backend, field: str) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, **{field: "let me "})
@@ -136,7 +136,7 @@ async def test_thoughts_are_told_from_text(lane: Backend, field: str) -> None:
     assert deltas[:3] == [Reasoning("let me "), Reasoning("see"), "4"]
 
 
-async def test_a_refusal_is_what_the_model_says(lane: Backend) -> None:
+async def test_a_models_refusal_is_its_text(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, refusal="I can")
@@ -158,7 +158,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("packets", ["one", "bytes"])
 @pytest.mark.parametrize("layout", STREAMS)
-async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Backend, layout: str, packets: str) -> None:
+async def test_every_layout_of_a_stream_yields_the_same_deltas(lane: Backend, layout: str, packets: str) -> None:
     text = "naïve 日本 👩‍🔬 \u2028 end"
     content = STREAMS[layout] % (chunk(content=text), FINISH)
 

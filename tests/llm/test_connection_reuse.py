@@ -249,7 +249,7 @@ async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections
         assert len(provider.lines) == calls
 
 
-async def test_close_hangs_up_on_what_is_kept_and_what_is_going_on(connections: ConnectionPool) -> None:
+async def test_close_closes_kept_connections_and_those_in_use(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole())

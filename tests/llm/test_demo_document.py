@@ -140,7 +140,7 @@ TOO_HARD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schema", TOO_HARD)
-def test_where_none_is_found_the_search_ends(schema: dict[str, Any]) -> None:
+def test_the_search_ends_where_no_document_is_found(schema: dict[str, Any]) -> None:
     assert find_document(schema) is None
 
 
@@ -238,7 +238,7 @@ def test_no_document_is_made_that_is_large(kind: str) -> None:
     assert peak < MAX_MEMORY_BYTES
 
 
-def test_work_beyond_what_is_allowed_is_neither_done_nor_counted() -> None:
+def test_work_beyond_the_allowance_is_neither_done_nor_counted() -> None:
     work = Work()
     work.allow(10 * MAX_WORK)
     assert work.left == MAX_WORK
@@ -301,7 +301,7 @@ def test_other_patterns_are_unknown(pattern: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_demo_keeps_to_a_response_format_or_says_that_it_cannot() -> None:
+async def test_the_demo_keeps_to_a_response_format_or_explains_that_it_cannot() -> None:
     async with serving() as url, client(url) as http:
 
         async def ask(response_format: dict[str, Any]) -> dict[str, Any]:

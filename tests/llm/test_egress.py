@@ -118,7 +118,7 @@ def _different(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, tup
     return {name: (found.get(name), expected.get(name)) for name in both if found.get(name) != expected.get(name)}
 
 
-def test_every_provider_is_asked_at_the_hosts_of_the_list_and_nobody_else_is() -> None:
+def test_every_provider_is_asked_at_the_hosts_of_the_list_and_at_no_others() -> None:
     found, _, _ = _asked()
     assert _different(dict(zip(PROVIDERS, found, strict=True)), EXPECTED["asked"]) == {}
 

@@ -190,7 +190,7 @@ def sampled(model: str, **asked: Any) -> dict[str, Any]:
     )
 
 
-def test_what_is_not_sent_is_said_in_the_runs_warnings_once_a_model() -> None:
+def test_each_omitted_field_is_in_the_runs_warnings_once_a_model() -> None:
     agents: list[dict[str, Any]] = [
         {"agent_name": name, "model_name": "gpt-6-luna", "temperature": 0.5, "thinking_tokens": 1024} for name in "AB"
     ]
@@ -248,7 +248,7 @@ def test_a_refusal_names_fields_that_a_call_can_do_without(
         assert not getattr(status_error(status, None, text), "named", ())
 
 
-def test_a_refusal_of_tools_on_chat_completions_says_where_they_are_taken() -> None:
+def test_a_refusal_of_tools_on_chat_completions_names_the_way_that_takes_them() -> None:
     message = (
         "Function tools with reasoning_effort are not supported for gpt-6-luna in /v1/chat/completions. To use "
         "function tools, use /v1/responses or set reasoning_effort to 'none'."
@@ -313,7 +313,7 @@ async def _as_responses(exchange: Exchange) -> None:
 
 
 @pytest.mark.anyio
-async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> None:
+async def test_agent_start_names_the_lane_of_its_turn(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     agents = [
         {"agent_name": "plain", "model_name": "gpt"},
@@ -339,7 +339,7 @@ async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 @pytest.mark.noisy
-async def test_a_deployment_whose_name_hides_its_model_takes_tools_once_it_is_asked_for_responses(
+async def test_a_deployment_whose_name_hides_its_model_takes_tools_through_responses(
     tmp_path: Path,
 ) -> None:
     aliases = tmp_path / "models.toml"

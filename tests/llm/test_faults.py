@@ -174,7 +174,7 @@ def _only_faulty(fault: Script) -> Script:
     ("lane", "shape"), [("direct", "single"), ("direct", "sequential"), ("direct", "parallel"), ("litellm", "single")]
 )
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
+async def test_every_fault_becomes_its_error_and_ends_the_stream_once(
     fault: str, shape: str, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
@@ -250,7 +250,7 @@ def _is_repeated(code: str) -> bool:
     return code in {"provider_rate_limited", "provider_error", "first_token_timeout", "provider_unreachable"}
 
 
-async def test_a_provider_that_nobody_listens_for_is_unreachable(lane: str, tmp_path: Path, free_tcp_port: int) -> None:
+async def test_a_provider_on_a_closed_port_is_unreachable(lane: str, tmp_path: Path, free_tcp_port: int) -> None:
     upstream = Upstream(hello)
     upstream.base_url = f"http://127.0.0.1:{free_tcp_port}/v1"
     async with local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
@@ -262,7 +262,7 @@ async def test_a_provider_that_nobody_listens_for_is_unreachable(lane: str, tmp_
 @pytest.mark.parametrize(
     ("fault", "status"), [("401", 502), ("stall in the stream", 504), ("clean truncation", 502), ("garbage", 502)]
 )
-async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_there_was(
+async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_the_output_so_far(
     fault: str, status: int, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
@@ -370,7 +370,7 @@ async def test_a_provider_without_figures_is_counted_by_us(lane: str, tmp_path: 
     assert (usage["output_tokens"], usage["estimated"]) == (10, True)
 
 
-async def test_what_a_client_asks_for_reaches_the_provider(lane: str, tmp_path: Path) -> None:
+async def test_a_clients_sampling_parameters_reach_the_provider(lane: str, tmp_path: Path) -> None:
     agent = {
         "agent_name": "A",
         "temperature": 0.5,
@@ -430,7 +430,7 @@ async def test_text_cut_anywhere_between_packets_arrives_whole(lane: str, tmp_pa
     assert answer.json()["outputs"][0]["content"] == text
 
 
-async def test_what_is_odd_and_no_fault_is_borne(lane: str, tmp_path: Path) -> None:
+async def test_unusual_but_valid_streams_are_read(lane: str, tmp_path: Path) -> None:
     """Dashes in as many chunks, a second choice, thoughts, calls of tools that nobody offered."""
 
     async def odd(exchange: Exchange) -> None:

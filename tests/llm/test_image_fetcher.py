@@ -67,14 +67,14 @@ async def test_the_bytes_of_an_image_take_the_place_of_its_url_and_nothing_else_
         (b"BM\0\0", "bmp"),
     ],
 )
-async def test_the_format_is_told_by_the_bytes(body: bytes, kind: str) -> None:
+async def test_the_bytes_decide_the_format(body: bytes, kind: str) -> None:
     async with image_host(answering(body, "content-type: text/html")) as host:
         [url] = await inlined(fetcher(), host.url())
     assert url.startswith(f"data:image/{kind};base64,")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"RIFF\0\0\0\0WAVE", b'{"secret": 1}'])
-async def test_what_is_no_image_goes_to_no_provider(body: bytes) -> None:
+async def test_a_body_that_is_not_an_image_is_refused(body: bytes) -> None:
     async with image_host(answering(body, "content-type: image/png")) as host:
         assert "is no PNG, JPEG, GIF, WebP or BMP" in await refused(fetcher(), host.url())
 
@@ -134,7 +134,7 @@ async def test_a_redirect_is_not_followed() -> None:
         assert elsewhere.asked == []
 
 
-async def test_a_refusal_is_told_by_its_status_alone() -> None:
+async def test_a_refusal_of_the_host_is_reported_by_its_status_alone() -> None:
     async with image_host(answering(b"internal words", status="403 Forbidden")) as host:
         detail = await refused(fetcher(), host.url())
     assert "HTTP status 403" in detail
@@ -236,7 +236,7 @@ async def test_calls_at_the_same_time_share_one_fetch_also_if_the_first_is_cance
         assert len(host.asked) == 2, "the cancelled one, and one for all others"
 
 
-async def test_a_failure_is_shared_by_those_who_wait_and_by_nobody_later() -> None:
+async def test_a_failure_is_shared_by_waiting_calls_and_not_by_later_ones() -> None:
     async with image_host(answering(b"", status="503 Busy")) as host:
         fetching = fetcher()
         async with anyio.create_task_group() as tasks:
@@ -282,7 +282,7 @@ async def test_no_more_than_eight_are_fetched_at_once_and_three_for_one_call() -
         assert len(host.asked) == 70
 
 
-async def test_what_is_kept_and_in_use_has_a_bound() -> None:
+async def test_images_kept_and_in_use_share_a_bound() -> None:
     async with image_host(answering(PNG)) as host:
         fetching = ImageFetcher(LOOPBACK_POLICY, max_kept_bytes=3 * len(PNG_URL))
         async with anyio.create_task_group() as tasks:

@@ -146,7 +146,7 @@ async def test_the_failure_of_a_model_that_completes_texts_is_a_failure_of_its_p
     assert type(error) is ProviderUnreachable
 
 
-async def test_a_model_that_completes_texts_says_what_it_says_and_why_it_ends() -> None:
+async def test_a_text_completion_model_yields_its_text_and_its_finish_reason() -> None:
     async def completes(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.event({"choices": [{"index": 0, "text": "hi", "finish_reason": None}]})
@@ -167,7 +167,7 @@ async def test_a_model_that_completes_texts_says_what_it_says_and_why_it_ends() 
         assert type(await fails(model, its)) is UpstreamTruncated
 
 
-async def test_a_text_completion_that_breaks_off_is_told_truthfully() -> None:
+async def test_a_text_completion_that_breaks_off_is_reported_as_truncated() -> None:
     async def breaks(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.event({"choices": [{"index": 0, "text": "hi", "finish_reason": None}]})
@@ -189,7 +189,7 @@ async def test_a_provider_that_fetches_images_itself_is_given_their_urls() -> No
 
 
 @pytest.mark.parametrize("target", ["anthropic/m", "ollama_chat/m"])
-async def test_a_provider_that_wants_bytes_is_given_what_we_have_fetched_once(target: str) -> None:
+async def test_a_provider_that_wants_bytes_gets_an_image_that_was_fetched_once(target: str) -> None:
     async with image_host(answering(PNG)) as host, provider(_server_error) as upstream, litellm() as model:
         its = call(target, upstream.base_url.removesuffix("/v1"), messages_with(host.url()))
         for _ in range(2):  # as the engine does where the provider fails

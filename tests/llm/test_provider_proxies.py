@@ -70,7 +70,7 @@ async def test_a_proxy_may_have_tls_itself(authority: Authority) -> None:
         assert KEY.encode() not in proxy.lines[0].received
 
 
-async def test_a_proxy_with_tls_whose_certificate_is_not_trusted_is_told_nothing(authority: Authority) -> None:
+async def test_a_proxy_with_an_untrusted_certificate_gets_no_request(authority: Authority) -> None:
     async with tunnelled(authority, proxy_tls=True) as (_, proxy), connected(HTTPS_PROXY=proxy.https) as connections:
         with pytest.raises(ssl.SSLCertVerificationError):
             await post(connections, f"https://{CERTIFIED}/")
@@ -85,7 +85,7 @@ async def test_a_tunnel_is_asked_for_with_host_and_port(host: str, asked: str) -
         assert proxy.lines[0].received.startswith(f"CONNECT {asked} HTTP/1.1\r\nhost: {asked}\r\n".encode())
 
 
-async def test_a_proxy_for_http_is_told_the_whole_address() -> None:
+async def test_a_proxy_for_http_gets_the_absolute_url() -> None:
     async with peer(answering(whole())) as proxy, connected(HTTP_PROXY=proxy.http) as connections:
         assert await ask(connections, f"http://{NOWHERE}:81/v1?a=b") == [b"hello"]
         start = f"POST http://{NOWHERE}:81/v1?a=b HTTP/1.1\r\nhost: {NOWHERE}:81\r\n"
@@ -146,7 +146,7 @@ async def test_a_proxys_credentials_go_to_the_proxy_and_no_further(authority: Au
         assert b"proxy-authorization" not in provider.lines[0].received
 
 
-async def test_a_proxys_credentials_go_with_what_it_forwards_and_not_with_what_goes_past_it() -> None:
+async def test_a_proxys_credentials_are_sent_to_it_and_not_to_a_provider_that_bypasses_it() -> None:
     async with peer(answering(whole())) as proxy, peer(answering(whole())) as provider:
         url = f"http://{USER}@127.0.0.1:{proxy.port}"
         async with connected(HTTP_PROXY=url, NO_PROXY="127.0.0.1") as connections:
@@ -170,7 +170,7 @@ async def test_a_proxys_credentials_go_with_what_it_forwards_and_not_with_what_g
         (".localhost", "localhost"),
     ],
 )
-async def test_what_no_proxy_names_is_reached_directly(bypass: str, host: str) -> None:
+async def test_a_host_in_no_proxy_is_reached_directly(bypass: str, host: str) -> None:
     async with peer(answering(whole())) as provider:
         environ = {"ALL_PROXY": LOCAL_PORT_1, "no_proxy": bypass.format(port=provider.port)}
         async with connected(**environ) as connections:
@@ -178,7 +178,7 @@ async def test_what_no_proxy_names_is_reached_directly(bypass: str, host: str) -
 
 
 @pytest.mark.parametrize("bypass", ["example.test", ".example.test", "*.example.test", "test", "example.test:81"])
-async def test_what_no_proxy_names_has_all_below_it(bypass: str) -> None:
+async def test_a_domain_in_no_proxy_covers_its_subdomains(bypass: str) -> None:
     async with (
         peer(answering(whole())) as proxy,
         connected(ALL_PROXY=proxy.http, NO_PROXY=bypass) as connections,
@@ -193,7 +193,7 @@ async def test_what_no_proxy_names_has_all_below_it(bypass: str) -> None:
     "bypass",
     ["", ",", ".", "ample.test", "example.test:82", "b.example.test", "10.0.0.0/8", "10.0.0.0/99", "fd00::/8", "::1"],
 )
-async def test_what_no_proxy_does_not_name_goes_through_the_proxy(bypass: str) -> None:
+async def test_a_host_outside_no_proxy_is_reached_through_the_proxy(bypass: str) -> None:
     async with (
         peer(answering(whole())) as proxy,
         connected(ALL_PROXY=proxy.http, NO_PROXY=bypass) as connections,
@@ -267,7 +267,7 @@ async def test_a_proxy_that_opens_no_tunnel_leaves_a_provider_out_of_reach(talk:
 
 @pytest.mark.noisy
 @pytest.mark.parametrize("talk", [once(), once(b"HTTP/1.1 200 O"), once(b"SSH-2.0-OpenSSH_9.6\r\n")])
-async def test_a_proxy_that_forwards_nothing_leaves_a_provider_out_of_reach(talk: Talk) -> None:
+async def test_a_provider_behind_a_proxy_that_refuses_to_forward_is_unreachable(talk: Talk) -> None:
     async with peer(talk) as proxy, modelled(HTTP_PROXY=proxy.http) as model:
         await fails(model, f"http://{NOWHERE}/v1", ProviderUnreachable)
 

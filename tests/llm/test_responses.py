@@ -160,7 +160,7 @@ async def test_trailers_without_end_are_refused(connections: ConnectionPool) -> 
         SWITCHING,
     ],
 )
-async def test_what_is_no_answer_leaves_a_provider_out_of_reach(garbage: bytes) -> None:
+async def test_a_provider_that_answers_with_garbage_is_unreachable(garbage: bytes) -> None:
     async with peer(once(garbage)) as provider, modelled() as model:
         await fails(model, provider.http, ProviderUnreachable)
         assert len(provider.lines) == 1

@@ -25,7 +25,7 @@ from tests.journal.directories import old_store
 pytestmark = pytest.mark.anyio
 
 
-def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:
+def test_without_keys_the_server_refuses_to_start_and_explains_how_to_set_them() -> None:
     refused = run("serve")
     assert refused.returncode == 2
     assert "SWARMSTREAM_API_KEYS" in refused.stderr

@@ -265,7 +265,7 @@ def test_nothing_in_a_message_makes_a_second_line(formatter: Formatter, control:
         assert "forged" in line
 
 
-def test_a_message_keeps_what_can_be_printed(formatter: Formatter) -> None:
+def test_a_message_keeps_printable_characters(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.info("é 日本 \U0001f600"))
     assert message_of(formatter, line) == "é 日本 \U0001f600"
 

@@ -272,7 +272,7 @@ def team(name: str, **fields: Any) -> dict[str, Any]:
     ("seed", "breaks_disk", "puts_back"), [(1, False, False), (2, True, False), (3, False, True)],
     ids=["killed", "killed with writes failing", "killed and put back"],
 )  # fmt: skip
-async def test_what_readers_were_shown_stays_true(
+async def test_every_event_that_readers_were_shown_stays_true(
     tmp_path: Path, seed: int, breaks_disk: bool, puts_back: bool
 ) -> None:
     scene = Scene(tmp_path / "data", int(os.environ.get("SEED", seed)), breaks_disk=breaks_disk, puts_back=puts_back)

@@ -152,7 +152,7 @@ async def test_a_failure_of_a_turn_counts_only_if_the_turns_end_was_written(tmp_
 
 
 @pytest.mark.noisy
-async def test_a_run_that_cannot_go_on_ends_once_and_says_why(tmp_path: Path) -> None:
+async def test_a_run_that_cannot_be_resumed_ends_once_with_the_reason(tmp_path: Path) -> None:
     whole = await uncut(tmp_path / "whole", "parallel")
 
     def gone(_: RunRecord) -> Job:
@@ -182,7 +182,7 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
 
 
 @pytest.mark.promise("W-54")
-async def test_a_run_that_needs_no_client_is_written_down_before_anybody_is_told_of_it(tmp_path: Path) -> None:
+async def test_a_run_that_needs_no_client_is_written_down_before_it_is_announced(tmp_path: Path) -> None:
     job, _ = team("parallel")
     model = ScriptedModel({name: ["x"] for name in "ABC"}, order="-")
     async with opened(tmp_path) as journal, Supervisor(journal, {"scripted": model}, RunLimits()) as supervisor:

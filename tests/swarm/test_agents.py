@@ -113,9 +113,7 @@ def test_an_agents_models_are_its_own_or_the_default_then_its_fallbacks() -> Non
         ({"model_name": "openai/that-no-table-knows"}, 8192),
     ],
 )
-def test_max_tokens_is_lowered_to_what_the_model_can_only_where_it_is_not_given(
-    spec: dict[str, Any], max_tokens: int
-) -> None:
+def test_only_the_default_of_max_tokens_is_lowered_to_the_models_limit(spec: dict[str, Any], max_tokens: int) -> None:
     agent = one(spec, models=OPENAI)
     assert agent.sampling.max_tokens_for(agent.models[0]) == max_tokens
 

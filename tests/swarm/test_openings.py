@@ -97,6 +97,6 @@ def test_calls_of_tools_and_their_results_stay_in_the_history() -> None:
     )
 
 
-def test_only_what_belongs_to_a_message_is_handed_on() -> None:
+def test_only_the_known_fields_of_a_message_are_handed_on() -> None:
     (opening,) = swarm_of({"task": None, "messages": [{**HI, "api_base": "https://evil.example"}]}).plan.openings
     assert opening == ({"role": "user", "content": "hi"},)

@@ -63,7 +63,7 @@ def test_a_query_finds_the_value_at_its_path(path: str, value: Any) -> None:
     assert json.loads(query_json(json.dumps(DOCUMENT), path)) == value
 
 
-def test_a_query_s_answer_is_json_whatever_the_document_holds() -> None:
+def test_the_answer_to_a_query_is_json_for_every_kind_of_value() -> None:
     assert query_json("[1e999]", "0") == '"Infinity"'
 
 

@@ -189,7 +189,7 @@ def test_nothing_is_imported_before_a_server_is_needed() -> None:
     assert done.stdout == "[]\n"
 
 
-async def test_the_newest_protocol_is_spoken_to_a_server_that_speaks_no_other() -> None:
+async def test_a_server_that_knows_only_the_newest_protocol_is_called_with_it() -> None:
     async def refuse(asked: Asked) -> None:
         supported = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
         await asked.answer(asked.reply(error={"code": -32022, "message": "no", "data": supported}), 400)

@@ -116,7 +116,7 @@ async def test_a_server_that_misbehaves_fails_the_call_and_the_run_goes_on(
     assert named(events, "agent_end")[0].data["status"] == "success"
 
 
-async def test_a_server_that_is_down_is_told_of_and_the_run_goes_on_without_it(tmp_path: Path) -> None:
+async def test_a_server_that_is_down_becomes_a_warning_and_the_run_goes_on_without_it(tmp_path: Path) -> None:
     async def nobody(*_: object) -> None:
         raise AssertionError
 
@@ -135,7 +135,7 @@ async def test_a_server_that_is_down_is_told_of_and_the_run_goes_on_without_it(t
     assert named(events, "agent_end")[0].data["output"] == "alone"
 
 
-async def test_a_tool_that_is_named_as_another_one_is_left_out_and_told_of(tmp_path: Path) -> None:
+async def test_a_tool_with_the_name_of_another_is_left_out_with_a_warning(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         assert offered(exchange) == ["calculator", "echo"]
         await says(exchange, "well")

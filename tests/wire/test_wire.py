@@ -50,7 +50,7 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
 
 @pytest.mark.promise("W-45")
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
+def test_a_chunk_of_any_text_is_one_line_of_ascii_json(first: str, second: str) -> None:
     encoder = FrameEncoder(SSE, include_output=True)
     described = RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None)
     list(encoder.encode([(1, described), (2, text(1, first))]))
@@ -68,7 +68,7 @@ def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: 
 
 @pytest.mark.parametrize("include_output", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 20], ids=["one by one", "by threes", "at once"])
-def test_objects_are_what_json_lines_hold_also_where_a_turn_begins_again(include_output: bool, size: int) -> None:
+def test_objects_equal_the_json_lines_also_where_a_turn_begins_again(include_output: bool, size: int) -> None:
     events: list[Event] = [
         RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None),
         RunStarted(0),
