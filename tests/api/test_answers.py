@@ -234,9 +234,9 @@ async def test_a_request_id_is_taken_over_or_made() -> None:
     async with serving() as url, client(url) as http:
         assert (await http.get("/health", headers={"x-request-id": "mine-1"})).headers["x-request-id"] == "mine-1"
         made = [(await http.get("/health")).headers["x-request-id"] for _ in range(2)]
-        unfit = (await http.get("/health", headers={"x-request-id": "x" * 129})).headers["x-request-id"]
+        too_long = (await http.get("/health", headers={"x-request-id": "x" * 129})).headers["x-request-id"]
     assert made[0] != made[1]
-    assert unfit != "x" * 129
+    assert too_long != "x" * 129
 
 
 async def test_pages_of_listed_origins_may_call() -> None:

@@ -133,13 +133,13 @@ async def test_a_client_that_waits_for_an_answer_gets_the_address_of_its_resumed
                     process.process.terminate()
                 assert await process.stopped(30) == 0
             go_on.set()
-            [told] = answers
+            [unavailable] = answers
             async with server_process(environ=environ) as process, client(process.url) as http:
-                end = await end_of(http, told.headers["location"])
+                end = await end_of(http, unavailable.headers["location"])
                 again = await http.post(SWARM, json=payload, headers=headers) if key else None
-    assert (told.status_code, told.json()["code"]) == (503, "unavailable")
-    assert told.headers["retry-after"] == "1"
-    assert told.headers.get("x-should-retry") == (None if key else "false")
+    assert (unavailable.status_code, unavailable.json()["code"]) == (503, "unavailable")
+    assert unavailable.headers["retry-after"] == "1"
+    assert unavailable.headers.get("x-should-retry") == (None if key else "false")
     assert end["output"] == [{"role": "A", "content": "word"}]
     if again is not None:
         assert (again.status_code, again.json()["output"]) == (200, end["output"])

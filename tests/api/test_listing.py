@@ -33,13 +33,13 @@ MEGABYTE = 1_000_000
 @pytest.fixture(params=["memory", "sqlite"])
 async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
     """Closed by the server that has it."""
-    its = (
+    own = (
         MemoryJournal(retain_seconds=60, retain_bytes=1 << 30)
         if request.param == "memory"
         else SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     )
-    await its.open()
-    return its
+    await own.open()
+    return own
 
 
 async def pages_of(http: httpx.AsyncClient) -> list[httpx.Response]:

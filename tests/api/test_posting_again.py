@@ -47,8 +47,8 @@ async def post(
     http: httpx.AsyncClient, payload: dict[str, Any], cursor: int | str | None = None, path: str = SWARM, **headers: str
 ) -> httpx.Response:
     """A POST with the key, and with a cursor in its head if there is one."""
-    given = {} if cursor is None else {"Last-Event-ID": str(cursor)}
-    return await http.post(path, json=payload, headers={**KEYED, **given, **headers})
+    cursor_header = {} if cursor is None else {"Last-Event-ID": str(cursor)}
+    return await http.post(path, json=payload, headers={**KEYED, **cursor_header, **headers})
 
 
 async def cut_off(http: httpx.AsyncClient, payload: dict[str, Any], path: str = SWARM, **headers: str) -> None:
@@ -243,9 +243,11 @@ async def test_deltas_are_joined_behind_the_cursor_without_losing_any() -> None:
         for cut in range(last):
             events = events_in((await post(http, payload, cut)).content)
             assert min(event.id or 0 for event in events) > cut
-            said = "".join(event.data["content"] for event in events if event.event == "chunk")
-            assert "a b c d".endswith(said)
-            assert len(said) == len("a b c d") - 2 * min(max(cut - 3, 0), 4) or cut >= 7, f"behind {cut}: {said}"
+            text_read = "".join(event.data["content"] for event in events if event.event == "chunk")
+            assert "a b c d".endswith(text_read)
+            assert len(text_read) == len("a b c d") - 2 * min(max(cut - 3, 0), 4) or cut >= 7, (
+                f"behind {cut}: {text_read}"
+            )
 
 
 async def test_a_restart_between_is_a_cut_like_any_other(tmp_path: Path) -> None:

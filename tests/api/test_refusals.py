@@ -335,8 +335,8 @@ async def test_both_ways_to_send_a_key_are_accepted() -> None:
 
 async def test_a_key_without_the_word_bearer_is_answered_with_how_to_send_it() -> None:
     async with serving() as url, client(url, key=None) as http:
-        for given in (KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer", f"Bearer{KEY}"):
-            answer = await http.get("/v1/models", headers={"authorization": given})
+        for value in (KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer", f"Bearer{KEY}"):
+            answer = await http.get("/v1/models", headers={"authorization": value})
             check_problem(answer, 401, "invalid_api_key")
             assert "Authorization: Bearer <key>" in answer.json()["detail"]
             assert "behind the word Bearer" in answer.json()["detail"]

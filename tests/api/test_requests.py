@@ -56,14 +56,12 @@ async def test_the_sdks_body_for_an_agent_without_a_name_runs(caplog: pytest.Log
     assert caplog.text.count(" started: agent, 1 turn\n") == 1
 
 
-@pytest.mark.parametrize(
-    "given", [[ASKED, ANSWERED], {"a": ASKED, "b": ANSWERED}, {"role": ASKED, "content": ANSWERED}]
-)
-def test_messages_may_be_a_list_or_an_object(given: Any) -> None:
+@pytest.mark.parametrize("sent", [[ASKED, ANSWERED], {"a": ASKED, "b": ANSWERED}, {"role": ASKED, "content": ANSWERED}])
+def test_messages_may_be_a_list_or_an_object(sent: Any) -> None:
     expected = [ASKED, ANSWERED]
-    assert swarm(task=None, messages=given).plan.openings == (tuple(expected),)
-    assert swarm(history=given).plan.openings == ((*expected, TASK),)
-    assert single(history=given).plan.openings == ((*expected, TASK),)
+    assert swarm(task=None, messages=sent).plan.openings == (tuple(expected),)
+    assert swarm(history=sent).plan.openings == ((*expected, TASK),)
+    assert single(history=sent).plan.openings == ((*expected, TASK),)
 
 
 def test_one_message_need_not_stand_in_a_list() -> None:
@@ -99,21 +97,21 @@ LAX: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.promise("W-4")
-@pytest.mark.parametrize(("field", "given", "meaning"), LAX)
-def test_numbers_and_booleans_may_be_strings(field: str, given: Any, meaning: Any) -> None:
+@pytest.mark.parametrize(("field", "sent", "meaning"), LAX)
+def test_numbers_and_booleans_may_be_strings(field: str, sent: Any, meaning: Any) -> None:
     for spec in (
-        AgentSpec.model_validate({field: given}),
-        AgentSpec.model_validate_json(json.dumps({field: given})),
+        AgentSpec.model_validate({field: sent}),
+        AgentSpec.model_validate_json(json.dumps({field: sent})),
     ):
         value = getattr(spec, field)
         assert (value, type(value)) == (meaning, type(meaning))
 
 
 def test_the_options_of_a_run_may_be_strings() -> None:
-    given = {"stream": "true", "background": "0", "strict": "yes", "timeout": "5", "max_loops": "2"}
+    sent = {"stream": "true", "background": "0", "strict": "yes", "timeout": "5", "max_loops": "2"}
     options = {"include_output": "false", "coalesce_ms": "50"}
     more = {"max_cost_usd": "0.5", "max_total_tokens": "9", "return_history": "1", "stream_options": options}
-    request = SwarmRequest.model_validate({**given, **more})
+    request = SwarmRequest.model_validate({**sent, **more})
     assert (request.stream, request.background, request.strict, request.timeout, request.max_loops) == (
         *(True, False, True, 5.0, 2),
     )
@@ -132,7 +130,7 @@ def test_a_documented_field_without_a_function_here_is_named_with_the_reason(fie
 
 @pytest.mark.parametrize("nothing", [None, False, "", 0, [], {}])
 def test_a_documented_field_that_asks_for_nothing_is_not_named(nothing: Any) -> None:
-    fields = dict.fromkeys((*HOSTED, *REFUSED), nothing)
+    fields: dict[str, Any] = dict.fromkeys((*HOSTED, *REFUSED), nothing)
     assert swarm(**fields, strict=True).warnings == single(**fields, strict=True).warnings == warned(**fields) == ()
 
 
@@ -265,11 +263,11 @@ def test_the_hosted_tools_for_files_and_agents_are_left_out_with_a_warning(max_l
     spec: dict[str, Any] = {"selected_tools": [*PLANNING, *LEFT_OUT, "calculator"], "max_loops": max_loops}
     assert [tool.name for tool in agent(**spec).tools] == ["calculator"]
     (warning,) = warned(**spec)
-    words = "no files here, no agents that make agents"
-    assert warning == f"agents.0.selected_tools without {', '.join(LEFT_OUT)}: {words}"
-    assert warned(selected_tools="create_file") == (f"agents.0.selected_tools without create_file: {words}",)
+    reason_text = "no files here, no agents that make agents"
+    assert warning == f"agents.0.selected_tools without {', '.join(LEFT_OUT)}: {reason_text}"
+    assert warned(selected_tools="create_file") == (f"agents.0.selected_tools without create_file: {reason_text}",)
     enabled = single(tools_enabled=["assign_task", "clock"])
-    assert enabled.warnings == (f"tools_enabled without assign_task: {words}",)
+    assert enabled.warnings == (f"tools_enabled without assign_task: {reason_text}",)
 
 
 def test_an_operators_tool_of_such_a_name_is_not_left_out() -> None:
@@ -300,8 +298,8 @@ def test_a_callers_tool_may_be_named_as_one_of_the_operators_that_the_agent_does
 
 
 def test_a_client_tool_with_nothing_but_a_name_is_warned_about() -> None:
-    given = [{"name": "f"}, {"name": "g", "description": "Gets."}, {"function": {"name": "h", "parameters": None}}]
-    assert warned(tools_list_dictionary=given) == (
+    sent = [{"name": "f"}, {"name": "g", "description": "Gets."}, {"function": {"name": "h", "parameters": None}}]
+    assert warned(tools_list_dictionary=sent) == (
         "agents.0.tools_list_dictionary: models can only guess what these tools are for: f, h",
     )
 
@@ -309,6 +307,6 @@ def test_a_client_tool_with_nothing_but_a_name_is_warned_about() -> None:
 def test_a_swarms_enabled_tools_are_for_each_of_its_agents() -> None:
     agents = [{"agent_name": "A", "selected_tools": ["clock"]}, {"agent_name": "B", "handoffs": [{"agent_name": "C"}]}]
     compiled = swarm(agents=agents, tools_enabled=["calculator", "clock", "think"])
-    given = {each.name: [tool.name for tool in each.tools] for stage in compiled.plan.stages for each in stage.agents}
-    assert given == {"A": ["clock", "calculator"], "B": ["calculator", "clock"]}
+    sent = {each.name: [tool.name for tool in each.tools] for stage in compiled.plan.stages for each in stage.agents}
+    assert sent == {"A": ["clock", "calculator"], "B": ["calculator", "clock"]}
     assert compiled.plan.stages[1].agents[0].handoffs[0].tools == ()

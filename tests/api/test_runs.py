@@ -137,7 +137,7 @@ async def test_runs_are_listed_by_how_they_stand(data_dir: Path | None) -> None:
         ]
         run = (await http.get(f"/v1/runs/{live}")).json()
     assert found == {"queued": [], "running": [live], "success": [done], "cancelled": [stopped], "failed": []}
-    assert [its["job_id"] for its in page["data"]] == [live]
+    assert [body["job_id"] for body in page["data"]] == [live]
     assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert {answer.status_code for answer in wrong} == {422}
     assert (run["status"], run["ended_at"], run["object"], run["kind"]) == ("running", None, "run", "swarm")

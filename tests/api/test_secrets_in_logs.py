@@ -34,8 +34,8 @@ async def test_no_log_contains_a_key_or_a_token(layout: str, tmp_path: Path) -> 
                 path = answer.headers["location"]
                 token = (await http.post(path.replace("/stream", "/stream-token"))).json()["token"]
                 async with client(server.url, key=None) as page:
-                    for given in (token, token + "x", LONG_KEY):
-                        await page.get(path, params={"token": given})
+                    for query_token in (token, token + "x", LONG_KEY):
+                        await page.get(path, params={"token": query_token})
                     await page.get("/v1/runs", headers={"authorization": f"Bearer {LONG_KEY}x"})
                     await page.get(path, params={"token": token}, headers={"Last-Event-ID": "x"})
                 listed = (await http.get("/v1/swarm/logs")).json()

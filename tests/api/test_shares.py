@@ -234,8 +234,8 @@ async def test_a_key_whose_tools_hang_leaves_threads_to_the_tools_of_the_other()
         late = await one.get(path)
     assert served.status_code == 200
     answered = [call for call in model.calls if call.model.target == "Answers"][-1]
-    told = [message["content"] for message in answered.messages if message["role"] == "tool"]
-    assert told == ["at once"] * 3
+    results = [message["content"] for message in answered.messages if message["role"] == "tool"]
+    assert results == ["at once"] * 3
     assert late.text.count("event: tool_end") == MAX_THREADS
     assert '"is_error":true' not in late.text.replace(" ", ""), "those that waited had their thread in the end"
 

@@ -102,9 +102,9 @@ def test_numbers_to_compare_with_weigh_more_than_words() -> None:
     """A fraction held against integers is compared digit by digit: 827 of them took six seconds."""
     value: Any = [7.3] * 827
     many: Any = {"items": {"anyOf": [*({"enum": [1, 2, 3]} for _ in range(120)), True]}}
-    words: Any = {"items": {"anyOf": [*({"enum": ["a", "b", "c"]} for _ in range(120)), True]}}
+    combined: Any = {"items": {"anyOf": [*({"enum": ["a", "b", "c"]} for _ in range(120)), True]}}
     assert compile_schema(many).violation(value) == "it is too large to be held against this schema"
-    assert compile_schema(words).violation(value) is None
+    assert compile_schema(combined).violation(value) is None
 
 
 async def test_mcp_servers_are_counted_for_the_whole_request() -> None:

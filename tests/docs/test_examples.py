@@ -159,14 +159,14 @@ async def test_the_ten_lines_of_the_readme_print_two_agents_at_once_and_then_a_t
 
 async def test_the_commands_of_the_terminal_run_as_they_stand() -> None:
     [block] = [block for block in blocks("terminal", "bash") if ".venv/bin/swarmstream run" in block]
-    said: list[str] = []
+    outputs: list[str] = []
     for command in block.splitlines():
         program, *arguments = shlex.split(command)
         swarmstream = Path(sys.executable).with_name(Path(program).name)
         with anyio.fail_after(60):
             ended = await anyio.run_process([swarmstream, *arguments], cwd=ROOT, env={"PATH": "/usr/bin:/bin"})
-        said.append(ended.stdout.decode())
-    agent, team = said
+        outputs.append(ended.stdout.decode())
+    agent, team = outputs
     assert '"Why do cats purr?"' in agent
     assert all(name in team for name in ("Optimist: ", "Pessimist: ", "--- Summary ---"))
 
@@ -268,7 +268,7 @@ def environments() -> Iterator[dict[str, str]]:
     """The variables that the pages set for a command, a mapping for each command."""
     for line in [*"".join("".join(blocks(page, "bash")) for page in PAGES).splitlines(), *quoted(EVERYTHING)]:
         if re.match("[A-Z_]+=", line):
-            yield dict(word.split("=", 1) for word in shlex.split(line) if re.match("[A-Z_]+=", word))
+            yield dict(assignment.split("=", 1) for assignment in shlex.split(line) if re.match("[A-Z_]+=", assignment))
 
 
 async def test_the_example_page_and_pages_of_the_listed_origin_may_call() -> None:
@@ -296,8 +296,8 @@ def test_the_settings_in_commands_can_be_used(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as context:
             for name, value in environ.items():
                 context.setenv(name, value)
-            given = {f"{ENV_PREFIX}{name.upper()}" for name in Settings(**NOTHING).model_fields_set}
-        assert environ.keys() <= given
+            documented = {f"{ENV_PREFIX}{name.upper()}" for name in Settings(**NOTHING).model_fields_set}
+        assert environ.keys() <= documented
 
 
 # --- Models ---------------------------------------------------------------------------------------------------------

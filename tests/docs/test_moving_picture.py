@@ -24,7 +24,7 @@ def test_the_moving_picture_is_small_and_loads_nothing_from_elsewhere() -> None:
     file = ROOT / "docs" / "panels.svg"
     assert file.stat().st_size <= 100_000
     picture = ElementTree.parse(file).getroot()
-    words = {text.text for text in picture.iter("{http://www.w3.org/2000/svg}tspan")}
-    assert {"Optimist", "Pessimist", "Summary"} <= {word for word in words if word}
+    texts = {text.text for text in picture.iter("{http://www.w3.org/2000/svg}tspan")}
+    assert {"Optimist", "Pessimist", "Summary"} <= {drawn for drawn in texts if drawn}
     assert not [name for element in picture.iter() for name in element.attrib if "href" in name]
     assert "url(" not in file.read_text(encoding="utf-8")

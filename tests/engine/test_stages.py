@@ -10,7 +10,7 @@ from tests.fakes.scripted_model import ScriptedModel, swarm
 pytestmark = pytest.mark.anyio
 
 
-def said(events: list[Event]) -> list[tuple[str, str]]:
+def texts(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.agent, event.text) for event in events if isinstance(event, TextDelta)]
 
 
@@ -18,7 +18,7 @@ async def test_agents_of_a_stage_interleave_and_the_next_stage_reads_them_all() 
     model = ScriptedModel({"A": ["a1", "a2"], "B": ["b1", "b2"], "C": ["c"]}, order="ABBAC")
     succeeded, events = await carry_out(swarm("A, B -> C"), model)
     assert succeeded
-    assert said(events) == [("A", "a1"), ("B", "b1"), ("B", "b2"), ("A", "a2"), ("C", "c")]
+    assert texts(events) == [("A", "a1"), ("B", "b1"), ("B", "b2"), ("A", "a2"), ("C", "c")]
     assert model.prompts("A") == [[("user", "go")]]
     assert model.prompts("B") == [[("user", "go")]]
     assert model.prompts("C") == [[("user", "go"), ("user", "A: a1a2"), ("user", "B: b1b2")]]

@@ -18,7 +18,7 @@ CRLF = b"\r\n"
 OBJECT: JsonValue = {"type": "object"}
 
 
-class Overheard:
+class RecordingProxy:
     """What an application was asked for, before it hears of it itself."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,22 +43,22 @@ class Overheard:
 
 
 @asynccontextmanager
-async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[str, Overheard]]:
+async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[str, RecordingProxy]]:
     """The SDK's server; its URL and what it is asked for."""
-    overheard = Overheard(server.streamable_http_app(**options))
-    config = uvicorn.Config(overheard, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    its = TestServer(config)
+    recording = RecordingProxy(server.streamable_http_app(**options))
+    config = uvicorn.Config(recording, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    running = TestServer(config)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(its.run_here)
+        tasks.start_soon(running.run_here)
         with anyio.fail_after(30):
-            await its.listening.wait()
+            await running.listening.wait()
         try:
-            yield f"{its.url}/mcp", overheard
+            yield f"{running.url}/mcp", recording
         finally:
-            its.should_exit = True
-            its.leaving.set()
+            running.should_exit = True
+            running.leaving.set()
             with anyio.move_on_after(5, shield=True):
-                await its.stopped.wait()
+                await running.stopped.wait()
 
 
 class Asked:
@@ -153,14 +153,18 @@ class Rogue:
 
     async def _play(self, asked: Asked) -> None:
         with suppress(ConnectionError):  # the client hung up, as many tests want it to
-            await (self.scripts.get(asked.method.replace("/", "_")) or self._by_the_book)(asked)
+            await (self.scripts.get(asked.method.replace("/", "_")) or self._regular_answer)(asked)
 
-    async def _by_the_book(self, asked: Asked) -> None:
+    async def _regular_answer(self, asked: Asked) -> None:
         match asked.method:
             case "initialize":
-                its = {"name": "rogue", "version": "1"}
+                server_info = {"name": "rogue", "version": "1"}
                 version = asked.message["params"]["protocolVersion"]
-                result: dict[str, Any] = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": its}
+                result: dict[str, Any] = {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": server_info,
+                }
                 await asked.result(result, {"mcp-session-id": "session-1"})
             case "tools/list":
                 await asked.result({"tools": self.tools})
@@ -189,10 +193,10 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @asynccontextmanager
 async def rogue(tools: list[Any] | None = None, **scripts: Script) -> AsyncGenerator[Rogue]:
-    its = Rogue(tools, **scripts)
-    async with listening(its.serve) as origin:
-        its.url = f"{origin}/mcp"
-        yield its
+    running = Rogue(tools, **scripts)
+    async with listening(running.serve) as origin:
+        running.url = f"{origin}/mcp"
+        yield running
 
 
 @asynccontextmanager

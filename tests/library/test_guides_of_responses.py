@@ -37,8 +37,8 @@ async def test_detailed_streaming_has_usage_and_finish_reason_once_at_the_end(tm
         await play.shows("alpha ")
         script.go.set()
         printed = await play.ended()
-    words, used, finished, rest = re.split(r"\n\n|\n", printed)
-    assert (words, finished, rest) == (HELLO, "Finished: stop", "")
+    text, used, finished, rest = re.split(r"\n\n|\n", printed)
+    assert (text, finished, rest) == (HELLO, "Finished: stop", "")
     assert used.startswith("Tokens used: {'input_tokens': 7, 'output_tokens': 3, 'total_tokens': 10,")
     assert "None" not in printed
 

@@ -19,11 +19,11 @@ class Pipeline:
         self.prompts: list[list[str]] = []
 
     async def __call__(self, exchange: Exchange) -> None:
-        who = next(name for name in self.go if exchange.system.startswith(name))
+        speaker = next(name for name in self.go if exchange.system.startswith(name))
         self.prompts.append([message["content"] for message in exchange.body["messages"][1:]])
         await exchange.open()
-        await exchange.say(f"<{who} ")
-        await self.go[who].wait()
+        await exchange.say(f"<{speaker} ")
+        await self.go[speaker].wait()
         await exchange.say("ends>")
         await exchange.finish()
 

@@ -200,8 +200,8 @@ def test_a_server_of_ones_own_gets_a_key_only_if_there_is_one() -> None:
 
 def test_openai_gets_headers_for_the_organization_and_the_project() -> None:
     environ = {"OPENAI_API_KEY": "key", "OPENAI_ORGANIZATION": "org", "OPENAI_PROJECT_ID": "proj"}
-    told = (("openai-organization", "org"), ("openai-project", "proj"))
-    assert endpoint("gpt-4.1-mini", environ).headers == told
+    expected = (("openai-organization", "org"), ("openai-project", "proj"))
+    assert endpoint("gpt-4.1-mini", environ).headers == expected
     assert endpoint("house", environ, {"house": local("x")}).headers == ()
     assert endpoint("groq/x", {**environ, "GROQ_API_KEY": "key"}).headers == ()
 

@@ -49,9 +49,9 @@ async def test_the_answer_mentions_the_task_and_the_instructions() -> None:
 
 
 async def test_a_long_task_is_quoted_by_its_first_twelve_words() -> None:
-    words = [f"w{number}" for number in range(1, 14)]
-    assert f'"{" ".join(words[:12])}…"' in text_of(await deltas({"role": "user", "content": " ".join(words)}))
-    assert f'"{" ".join(words[:12])}"' in text_of(await deltas({"role": "user", "content": " ".join(words[:12])}))
+    tokens = [f"w{number}" for number in range(1, 14)]
+    assert f'"{" ".join(tokens[:12])}…"' in text_of(await deltas({"role": "user", "content": " ".join(tokens)}))
+    assert f'"{" ".join(tokens[:12])}"' in text_of(await deltas({"role": "user", "content": " ".join(tokens[:12])}))
 
 
 async def test_the_text_of_a_task_with_an_image_is_mentioned() -> None:
@@ -114,9 +114,9 @@ async def test_it_calls_the_calculator_for_a_sum_and_answers_with_the_result() -
     assert (call.name, call.arguments) == ("calculator", '{"expression":"17 + 25"}')
     assert Finished("tool_calls") in asked
     calling = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    told = [{"role": "assistant", "content": "", "tool_calls": [calling]}]
+    assistant = [{"role": "assistant", "content": "", "tool_calls": [calling]}]
     result = {"role": "tool", "tool_call_id": call.id, "content": "42"}
-    assert "The calculator says 42." in text_of(await deltas(SUM, *told, result, tools=[clock, calculator]))
+    assert "The calculator says 42." in text_of(await deltas(SUM, *assistant, result, tools=[clock, calculator]))
 
 
 async def test_it_calls_nothing_that_is_not_offered_or_not_needed() -> None:

@@ -304,17 +304,17 @@ def test_other_patterns_are_unknown(pattern: str) -> None:
 async def test_the_demo_keeps_to_a_response_format_or_explains_that_it_cannot() -> None:
     async with serving() as url, client(url) as http:
 
-        async def ask(response_format: dict[str, Any]) -> dict[str, Any]:
+        async def complete(response_format: dict[str, Any]) -> dict[str, Any]:
             agent = {"agent_name": "A", "model_name": "demo/swarm", "response_format": response_format}
             answer = await http.post("/v1/agent/completions", json={"agent_config": agent, "task": "go"})
             return answer.json()
 
         with anyio.fail_after(60):
             schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMAS["all of them"][0]}}
-            assert json.loads((await ask(schema))["outputs"][0]["content"]) == {"a": 5}
-            words = json.loads((await ask({"type": "json_object"}))["outputs"][0]["content"])
-            refused = await ask({"type": "string", "minLength": 100_000})
-    assert "demo model" in words["answer"]
+            assert json.loads((await complete(schema))["outputs"][0]["content"]) == {"a": 5}
+            unstructured = json.loads((await complete({"type": "json_object"}))["outputs"][0]["content"])
+            refused = await complete({"type": "string", "minLength": 100_000})
+    assert "demo model" in unstructured["answer"]
     assert refused["code"] == "invalid_output"
     assert refused["detail"] == "A: the demo model found no small document that fits this schema; a real one may"
 
@@ -329,13 +329,13 @@ async def test_the_event_loop_does_not_search() -> None:
         sampling,
         response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
     )
-    heard: list[Delta] = []
+    deltas: list[Delta] = []
     calls = Calls()
     find_document({})  # what is imported late is not counted
     sys.setprofile(calls)  # of this thread alone
     try:
         with anyio.fail_after(60), pytest.raises(InvalidOutput):
-            await DemoModel().stream(call, heard.extend)
+            await DemoModel().stream(call, deltas.extend)
     finally:
         sys.setprofile(None)
     assert calls.made < 10_000

@@ -29,8 +29,8 @@ from tests.llm.streams import (
     call,
     chunk,
     collect,
+    deltas_of,
     failing,
-    heard,
     joined,
     lines,
 )
@@ -94,7 +94,7 @@ async def counted(model: ChatModel, usage: str) -> list[Delta]:
     """What a lane makes of a whole stream with this usage, behind its finish."""
     fields = b'"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"'
     last = b'data: {%s, "choices": [], "usage": %s}' % (fields, usage.encode())
-    return (await heard(model, lines(b"data: " + FINISH + b"\n\n" + last + b"\n\ndata: [DONE]\n\n")))[1:]
+    return (await deltas_of(model, lines(b"data: " + FINISH + b"\n\n" + last + b"\n\ndata: [DONE]\n\n")))[1:]
 
 
 NO_FIGURES = ["-7", "NaN", "null", '"many"', "true", "[7]", str(2**70), "1" + "0" * 300]
@@ -130,7 +130,7 @@ async def test_a_byte_order_mark_before_the_stream_is_no_part_of_it(direct: Back
                 await anyio.lowlevel.checkpoint()
         await exchange.end()
 
-    assert joined(await heard(direct, script)) == "ab"
+    assert joined(await deltas_of(direct, script)) == "ab"
     stream = ChatStream()
     assert [*stream.feed(content[:cut]), *stream.feed(content[cut:])] == ["a", "b"]
 
@@ -153,19 +153,19 @@ async def test_an_event_of_very_many_lines_is_read_once(direct: Backend) -> None
 
 async def test_an_event_of_several_lines_is_one(direct: Backend) -> None:
     content = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\ndata: ' + FINISH + b"\n\n"
-    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == ["a", Finished("stop")]
 
 
 async def test_thoughts_among_the_parts_of_a_content_become_reasoning(direct: Backend) -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
     parts = [thinking, {"type": "text", "text": "4"}, {"type": "reference", "reference_ids": [1]}]
     content = b"data: " + chunk(content=parts) + b"\n\ndata: " + FINISH + b"\n\n"
-    assert await heard(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
 
 
 async def test_bytes_behind_the_end_marker_are_ignored(direct: Backend) -> None:
     content = b"data: " + chunk(content="a") + b"\n\ndata: " + FINISH + b"\n\ndata: [DONE]\n\ndata: {not json\n\n"
-    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == ["a", Finished("stop")]
 
 
 async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direct: Backend) -> None:
@@ -175,7 +175,7 @@ async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direc
         await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         exchange.close()
 
-    assert await heard(direct, script) == ["a", Finished("stop")]
+    assert await deltas_of(direct, script) == ["a", Finished("stop")]
 
 
 async def test_connections_are_kept_for_the_next_call(direct: Backend) -> None:
@@ -255,7 +255,7 @@ async def test_the_request_has_the_endpoints_url_headers_and_body(direct: Backen
 
     sampling = Sampling(50, 0.5, "low", 1024, {"seed": 7, "top_p": 0.9})
     async with provider(script) as upstream:
-        its = call(
+        model_call = call(
             upstream.base_url,
             sampling=sampling,
             key_header="api-key",
@@ -263,11 +263,11 @@ async def test_the_request_has_the_endpoints_url_headers_and_body(direct: Backen
             renames=(("seed", "random_seed"), ("max_tokens", "max_completion_tokens")),
             extra=(("usage", {"include": True}),),
         )
-        await collect(direct, its)
+        await collect(direct, model_call)
         keyless = call(upstream.base_url, key_env=None)
         await collect(direct, keyless)
-        its = ModelCall(
-            its.model,
+        model_call = ModelCall(
+            model_call.model,
             [
                 {"role": "developer", "content": "be brief"},
                 {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -275,7 +275,7 @@ async def test_the_request_has_the_endpoints_url_headers_and_body(direct: Backen
             ],
             sampling,
         )
-        await collect(direct, its)
+        await collect(direct, model_call)
     first, second, third = upstream.exchanges
     assert third.body["messages"] == [
         {"role": "system", "content": "be brief"},

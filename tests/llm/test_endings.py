@@ -277,7 +277,7 @@ def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "us
     return ModelCall(ref, list(messages), Sampling(4000, None, None, None, {}), tools)
 
 
-async def heard(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
+async def deltas_of(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
     """What comes of these frames, and how it fails."""
     lane = lanes["direct" if protocol == "direct" else "litellm"]
     deltas: list[Delta] = []
@@ -297,7 +297,7 @@ async def test_an_answer_ends_with_the_finish_reason_of_its_provider(
     lanes: dict[str, Backend], protocol: str, ending: str
 ) -> None:
     frames, text, outcome = PROTOCOLS[protocol][2][ending]
-    deltas, failure = await heard(lanes, protocol, frames)
+    deltas, failure = await deltas_of(lanes, protocol, frames)
     assert deltas[0] == Opened()
     assert "".join(delta for delta in deltas if isinstance(delta, str)) == text
     ends = [delta.reason for delta in deltas if isinstance(delta, Finished)]

@@ -66,7 +66,7 @@ async def _stall_in_the_stream(exchange: Exchange) -> None:
 async def _reset_in_the_stream(exchange: Exchange) -> None:
     await exchange.open()
     await exchange.say("half a ")
-    await exchange.heard.wait()  # a reset overtakes what is not yet read
+    await exchange.received.wait()  # a reset overtakes what is not yet read
     exchange.reset()
 
 
@@ -182,13 +182,13 @@ async def test_every_fault_becomes_its_error_and_ends_the_stream_once(
     attempts = 2 if shape == "single" and _is_repeated(code) else 1
     clock = DrivenClock()
     events: list[ServerEvent] = []
-    good_is_done, half_is_heard = anyio.Event(), anyio.Event()
+    good_is_done, half_is_received = anyio.Event(), anyio.Event()
 
     async def time_passes(upstream: Upstream) -> None:
         """As long as the provider stalls, once all else has happened."""
         for attempt in range(attempts):
             await upstream.asked(attempt + (1 if shape == "single" else 2))
-            await (half_is_heard if before else good_is_done).wait()
+            await (half_is_received if before else good_is_done).wait()
             await clock.waiting(19.5, 20)
             await clock.advance(20)
             if attempt + 1 < attempts:
@@ -219,9 +219,9 @@ async def test_every_fault_becomes_its_error_and_ends_the_stream_once(
             if event.event == "agent_end":
                 good_is_done.set()
             elif event.event == "chunk" and event.data["agent"] == "Faulty":
-                half_is_heard.set()
+                half_is_received.set()
                 for exchange in upstream.exchanges:
-                    exchange.heard.set()
+                    exchange.received.set()
         with anyio.fail_after(30):
             await upstream.idle()
 

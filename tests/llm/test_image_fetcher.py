@@ -47,10 +47,10 @@ async def refused(fetching: ImageFetcher, *urls: str) -> str:
 async def test_the_bytes_of_an_image_take_the_place_of_its_url_and_nothing_else_changes() -> None:
     async with image_host(answering(PNG)) as host:
         fetching = fetcher()
-        given = messages_with(host.url(), PNG_URL)
-        async with fetching.inlined(given) as messages:
+        original = messages_with(host.url(), PNG_URL)
+        async with fetching.inlined(original) as messages:
             assert messages == messages_with(PNG_URL, PNG_URL)
-        assert given == messages_with(host.url(), PNG_URL), "the caller's own messages are as they were"
+        assert original == messages_with(host.url(), PNG_URL), "the caller's own messages are as they were"
         [head] = host.heads
         assert "accept-encoding: identity" in head.lower()
         assert not {"authorization", "cookie", "x-api-key", "proxy-authorization"} & {

@@ -51,8 +51,8 @@ def _after_a_tool(first: Script, then: Script) -> Script:
     """Answers differently once the results of a tool are there."""
 
     async def script(exchange: Exchange) -> None:
-        said = json.dumps(exchange.body)
-        answered = any(mark in said for mark in ("function_response", "function_call_output", "tool_result"))
+        text = json.dumps(exchange.body)
+        answered = any(mark in text for mark in ("function_response", "function_call_output", "tool_result"))
         await (then if answered else first)(exchange)
 
     return script
@@ -148,8 +148,8 @@ async def test_signed_thoughts_go_back_to_the_model_and_never_to_clients(name: s
         events = await _events(url, agent_config={"selected_tools": ["calculator"], "max_loops": 2})
     assert _only(events, "agent_end")[0]["output"] == "done"
     assert "".join(thought["content"] for thought in _only(events, "reasoning")).split() == ["I", "think"]
-    told = json.dumps([event.data for event in events])
-    assert all(secret not in told for secret in (SIGNATURE, "sealed", "__thought__"))
+    shown = json.dumps([event.data for event in events])
+    assert all(secret not in shown for secret in (SIGNATURE, "sealed", "__thought__"))
     ids = [start["tool_call_id"] for start in _only(events, "tool_start")]
     assert sorted(ids) == sorted(end["tool_call_id"] for end in _only(events, "tool_end"))
     assert all(0 < len(call_id) <= 64 for call_id in ids)
@@ -185,8 +185,8 @@ async def test_a_provider_gets_its_own_ids_back_however_long_and_clients_see_sho
 
     async with _serving("direct", script, tmp_path) as (url, exchanges):
         events = await _events(url, agent_config={"selected_tools": ["calculator"], "max_loops": 2})
-    told = [*_only(events, "tool_start"), *_only(events, "tool_end")]
-    assert [event["tool_call_id"] for event in told] == ["call_1_1", "call_1_1"]
+    shown = [*_only(events, "tool_start"), *_only(events, "tool_end")]
+    assert [event["tool_call_id"] for event in shown] == ["call_1_1", "call_1_1"]
     asked, answered = exchanges[1].body["messages"][-2:]
     assert (asked["tool_calls"][0]["id"], answered["tool_call_id"]) == (long, long)
 
@@ -348,10 +348,10 @@ async def test_a_refused_thinking_parameter_is_remembered_for_an_hour_and_for_on
     ],
 )
 def test_only_the_providers_own_message_makes_a_refusal_one_of_summaries(message: str, is_about: bool) -> None:
-    words = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
-    assert refused_argument(["thinking"], 400, words) == ("thinking" if is_about else None)
-    assert refused_argument(["reasoning_effort", "include"], 400, words) is None
-    assert refused_argument(["thinking"], 500, words) is None
+    message_text = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
+    assert refused_argument(["thinking"], 400, message_text) == ("thinking" if is_about else None)
+    assert refused_argument(["reasoning_effort", "include"], 400, message_text) is None
+    assert refused_argument(["thinking"], 500, message_text) is None
 
 
 @pytest.mark.parametrize(

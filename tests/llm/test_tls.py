@@ -14,7 +14,7 @@ from swarmstream.errors import (
 )
 from swarmstream.llm.providers.litellm.setup import import_litellm
 from tests.llm.authority import Authority, trusting
-from tests.llm.callers import KEY, STREAM, ask, connected, fails, modelled, post
+from tests.llm.callers import KEY, STREAM, connected, fails, fetch, modelled, post
 from tests.llm.peer import Line, answering, listened_to, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -22,20 +22,20 @@ pytestmark = pytest.mark.anyio
 
 async def test_an_authority_in_ssl_cert_file_is_trusted(authority: Authority) -> None:
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(**trusting(authority)) as connections:
-        assert await ask(connections, provider.https) == [b"hello"]
+        assert await fetch(connections, provider.https) == [b"hello"]
         assert KEY.encode() in provider.lines[0].received
 
 
 async def test_an_authority_in_ssl_cert_dir_is_trusted(authority: Authority) -> None:
     folders = f"/nowhere:{authority.folder}"
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(SSL_CERT_DIR=folders) as connections:
-        assert await ask(connections, provider.https) == [b"hello"]
+        assert await fetch(connections, provider.https) == [b"hello"]
 
 
 async def test_a_connection_with_tls_is_used_again(authority: Authority) -> None:
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(**trusting(authority)) as connections:
         for _ in range(3):
-            await ask(connections, provider.https)
+            await fetch(connections, provider.https)
         assert len(provider.lines) == 1
 
 
@@ -72,7 +72,7 @@ async def test_traffic_with_a_trusted_provider_is_encrypted(authority: Authority
         listened_to(provider.port) as wire,
         connected(**trusting(authority)) as connections,
     ):
-        await ask(connections, wire.https)
+        await fetch(connections, wire.https)
         assert KEY.encode() in provider.lines[0].received
         assert KEY.encode() not in wire.lines[0].received
 

@@ -255,9 +255,9 @@ BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\
 @pytest.mark.parametrize("control", BREAKS)
 def test_nothing_in_a_message_makes_a_second_line(formatter: Formatter, control: str) -> None:
     forged = f"hello{control}2026-01-01 00:00:00,000 ERROR app: forged"
-    given = written(formatter, lambda log: log.info(forged))
+    one = written(formatter, lambda log: log.info(forged))
     filled_in = written(formatter, lambda log: log.info("%s", forged))
-    for text in (given, filled_in):
+    for text in (one, filled_in):
         (line,) = text.splitlines()
         assert text == f"{line}\n"
         assert line.isprintable()

@@ -145,7 +145,7 @@ def test_all_fields_of_an_agent_reach_its_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "prompt", "told"),
+    ("rules", "prompt", "content"),
     [
         ("Be kind.", "You are A.", "Be kind.\n\nYou are A."),
         ("Be kind.", None, "Be kind."),
@@ -156,10 +156,10 @@ def test_all_fields_of_an_agent_reach_its_plan() -> None:
         ("", "", None),
     ],
 )
-def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, told: str | None) -> None:
+def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, content: str | None) -> None:
     agent = one({"system_prompt": prompt}, rules=rules)
     messages = prompt_of(agent="A", rules=agent.rules, system_prompt=agent.system_prompt, opening=(), transcript=())
-    assert messages == ([{"role": "system", "content": told}] if told else [])
+    assert messages == ([{"role": "system", "content": content}] if content else [])
 
 
 def test_rules_are_one_text_for_all_agents() -> None:

@@ -67,10 +67,10 @@ def test_an_agent_with_nothing_to_do_is_refused(fields: dict[str, Any]) -> None:
     agent_refused(NoTask, {"task": None, **fields}, at=("task",))
 
 
-@pytest.mark.parametrize("as_given", ["list", "object"])
-def test_an_agents_history_comes_before_its_task(as_given: str) -> None:
+@pytest.mark.parametrize("as_sent", ["list", "object"])
+def test_an_agents_history_comes_before_its_task(as_sent: str) -> None:
     messages: list[dict[str, Any]] = [HI, {"role": "assistant", "content": "ho"}]
-    history = messages if as_given == "list" else {"second": messages[0], "first": messages[1]}
+    history = messages if as_sent == "list" else {"second": messages[0], "first": messages[1]}
     (opening,) = agent_of({"history": history}).plan.openings
     assert [(message["role"], message["content"]) for message in opening] == [
         ("user", "hi"),

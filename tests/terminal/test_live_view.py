@@ -55,7 +55,7 @@ def test_finished_stages_stay_above_whole_and_the_last_line_gives_the_cost() -> 
     frames = [
         frame("metadata", swarm_name="Team [bold]", warnings=["unknown field x"]),
         begin(1, agent="Writer"),
-        *(chunk(1, word + " ") for word in text.split()),
+        *(chunk(1, token + " ") for token in text.split()),
         end(1),
         begin(2, agent="Editor", stage=2),
         chunk(2, "short"),

@@ -33,8 +33,8 @@ def named(session: McpTools) -> dict[str, Tool]:
     return {tool.name: tool for tool in session.tools}
 
 
-async def call(tool: Tool, told: Written | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
-    written: Written = [] if told is None else told
+async def call(tool: Tool, events: Written | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
+    written: Written = [] if events is None else events
 
     def sink(name: str, data: JsonValue) -> None:
         written.append((name, data))

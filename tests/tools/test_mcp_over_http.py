@@ -90,29 +90,29 @@ LIAR: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("script", "complaint"),
+    ("script", "error"),
     [(_ten_megabytes, "4 MiB"), (_a_lie, "schema"), (_silence, "took longer than 12 s"), (_hangs_up, "")],
     ids=["ten megabytes", "a lie about its schema", "silence", "hangs up"],
 )
 async def test_a_server_that_misbehaves_fails_the_call_and_the_run_goes_on(
-    script: Any, complaint: str, tmp_path: Path
+    script: Any, error: str, tmp_path: Path
 ) -> None:
-    async with rogue([LIAR], tools_call=script) as its:
+    async with rogue([LIAR], tools_call=script) as fake:
         clock = DrivenClock()
 
         async def time_passes() -> None:
             if script is _silence:
-                await its.asked_for("tools/call")
+                await fake.asked_for("tools/call")
                 await clock.advance(12)
 
-        agent = {"mcp_config": {"url": its.url, "timeout": 12}, "max_loops": 2}
+        agent = {"mcp_config": {"url": fake.url, "timeout": 12}, "max_loops": 2}
         settings = {**LOCAL, "clock": clock}
         events, _ = await run(uses_add, tmp_path, agent, settings=settings, meanwhile=time_passes)
         with anyio.fail_after(30):
-            await its.deserted()
+            await fake.deserted()
     [ended] = named(events, "tool_end")
     assert ended.data["is_error"]
-    assert complaint in ended.data["output"]
+    assert error in ended.data["output"]
     assert named(events, "agent_end")[0].data["status"] == "success"
 
 
@@ -140,9 +140,9 @@ async def test_a_tool_with_the_name_of_another_is_left_out_with_a_warning(tmp_pa
         assert offered(exchange) == ["calculator", "echo"]
         await says(exchange, "well")
 
-    its_tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("calculator", "echo")]
-    async with rogue(its_tools) as its:
-        agent = {"mcp_url": its.url, "selected_tools": ["calculator"]}
+    listed = [{"name": name, "inputSchema": {"type": "object"}} for name in ("calculator", "echo")]
+    async with rogue(listed) as fake:
+        agent = {"mcp_url": fake.url, "selected_tools": ["calculator"]}
         events, _ = await run(script, tmp_path, agent, settings=LOCAL)
     [ended] = named(events, "tool_end")
     assert (ended.data["tool"], ended.data["is_error"]) == ("calculator", True)
@@ -193,11 +193,11 @@ async def test_a_redirect_is_refused_before_the_first_byte_and_not_followed(stat
             await asked.answer(b"", status, {"location": elsewhere.url})
 
         async with (
-            rogue(initialize=redirect, server_discover=redirect) as its,
+            rogue(initialize=redirect, server_discover=redirect) as fake,
             serving(default_model="demo/swarm", **LOCAL) as server,
             client(server) as http,
         ):
-            payload = {"agent_config": {"agent_name": "A", "mcp_url": its.url}, "task": "go", "stream": True}
+            payload = {"agent_config": {"agent_name": "A", "mcp_url": fake.url}, "task": "go", "stream": True}
             answer = await http.post("/v1/agent/completions", json=payload)
     assert (answer.status_code, answer.json()["code"]) == (400, "mcp_host_not_allowed")
     assert answer.json()["errors"][0]["loc"] == ["agent_config", "mcp_url"]

@@ -16,8 +16,8 @@ from swarmstream.wire.joining import join_deltas
 from swarmstream.wire.object_encoder import ObjectEncoder
 
 
-def text(turn: int, words: str, step: int = 1) -> TextDelta:
-    return TextDelta(t_ms=1, agent=f"A{turn}", turn=turn, text=words, step=step)
+def text(turn: int, delta_text: str, step: int = 1) -> TextDelta:
+    return TextDelta(t_ms=1, agent=f"A{turn}", turn=turn, text=delta_text, step=step)
 
 
 def shown(entries: list[Entry]) -> list[tuple[int, int, str]]:
@@ -41,10 +41,12 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
     entries: list[Entry] = [(number, text(turn, str(number % 10))) for number, turn in enumerate(turns, start=1)]
     for turn in (1, 2):
         new = "".join(
-            words for number, its, words in shown(join_deltas(entries, after=after)) if its == turn and number > after
+            delta_text
+            for number, owner, delta_text in shown(join_deltas(entries, after=after))
+            if owner == turn and number > after
         )
         assert new == "".join(
-            str(number % 10) for number, its in enumerate(turns, start=1) if its == turn and number > after
+            str(number % 10) for number, owner in enumerate(turns, start=1) if owner == turn and number > after
         )
 
 
