@@ -19,7 +19,7 @@ OBJECT: JsonValue = {"type": "object"}
 
 
 class RecordingProxy:
-    """What an application was asked for, before it hears of it itself."""
+    """An application behind a recorder of the headers and methods of its requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -61,7 +61,7 @@ async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[st
                 await running.stopped.wait()
 
 
-class Asked:
+class McpRequest:
     """One HTTP request, and the socket to answer it on."""
 
     def __init__(
@@ -101,24 +101,24 @@ class Asked:
         self._writer.close()
 
 
-Script: TypeAlias = Callable[[Asked], Awaitable[None]]
+Script: TypeAlias = Callable[[McpRequest], Awaitable[None]]
 
 
-class Rogue:
+class FakeMcpServer:
     """A server that does all by the book but for what its scripts do, by method."""
 
     def __init__(self, tools: list[Any] | None = None, **scripts: Script) -> None:
         self.tools = [{"name": "echo", "inputSchema": OBJECT}] if tools is None else tools
         self.scripts = scripts
         """By method, with `_` for `/`."""
-        self.asked: list[Asked] = []
+        self.asked: list[McpRequest] = []
         self.url = ""
         self.connections = 0
         self._open = 0
         self._changed = anyio.Event()
 
     @property
-    def calls(self) -> list[Asked]:
+    def calls(self) -> list[McpRequest]:
         return [asked for asked in self.asked if asked.method == "tools/call"]
 
     @property
@@ -151,11 +151,11 @@ class Rogue:
             self._open -= 1
             self._change()
 
-    async def _play(self, asked: Asked) -> None:
+    async def _play(self, asked: McpRequest) -> None:
         with suppress(ConnectionError):  # the client hung up, as many tests want it to
             await (self.scripts.get(asked.method.replace("/", "_")) or self._regular_answer)(asked)
 
-    async def _regular_answer(self, asked: Asked) -> None:
+    async def _regular_answer(self, asked: McpRequest) -> None:
         match asked.method:
             case "initialize":
                 server_info = {"name": "rogue", "version": "1"}
@@ -179,7 +179,7 @@ class Rogue:
         self._changed = anyio.Event()
 
 
-async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Asked | None:
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> McpRequest | None:
     try:
         head = (await reader.readuntil(CRLF + CRLF)).decode()
         request, *lines = head.rstrip().split("\r\n")
@@ -188,12 +188,12 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     verb, path, _ = request.split(" ")
-    return Asked(verb, path, headers, body, writer)
+    return McpRequest(verb, path, headers, body, writer)
 
 
 @asynccontextmanager
-async def rogue(tools: list[Any] | None = None, **scripts: Script) -> AsyncGenerator[Rogue]:
-    running = Rogue(tools, **scripts)
+async def fake_mcp(tools: list[Any] | None = None, **scripts: Script) -> AsyncGenerator[FakeMcpServer]:
+    running = FakeMcpServer(tools, **scripts)
     async with listening(running.serve) as origin:
         running.url = f"{origin}/mcp"
         yield running

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.server import McpServer
 from tests.conftest import ROOT
-from tests.fakes.mcp_server import Asked, RecordingProxy, official, rogue
+from tests.fakes.mcp_server import McpRequest, RecordingProxy, fake_mcp, official
 from tests.tools.mcp_calls import SECRET, Written, answering, call, described, hub, server, tools_of
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,7 @@ async def test_headers_are_sent_with_each_request_and_never_shown(recorded: tupl
 
 
 async def test_headers_cannot_smuggle_others_or_reach_another_host() -> None:
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         headers = (("Host", "other.example"), ("Accept-Encoding", "gzip"), ("Content-Length", "7"), ("X-Mine", "1"))
         async with hub().session([McpServer(fake.url, headers)]) as session:
             assert session.tools
@@ -165,7 +165,7 @@ async def test_a_list_is_remembered_for_this_url_with_these_headers_only(recorde
 
 async def test_first_calls_at_once_begin_one_session() -> None:
     mcp_hub = hub()
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         await mcp_hub.probe(server(fake.url), seconds=5)
         fake.asked.clear()
         async with tools_of(fake.url, mcp_hub) as tools, create_task_group() as tasks:
@@ -190,19 +190,19 @@ def test_nothing_is_imported_before_a_server_is_needed() -> None:
 
 
 async def test_a_server_that_knows_only_the_newest_protocol_is_called_with_it() -> None:
-    async def refuse(asked: Asked) -> None:
+    async def refuse(asked: McpRequest) -> None:
         supported = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
         await asked.answer(asked.reply(error={"code": -32022, "message": "no", "data": supported}), 400)
 
-    async def discover(asked: Asked) -> None:
+    async def discover(asked: McpRequest) -> None:
         await asked.result({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **complete})
 
-    async def tools_list(asked: Asked) -> None:
+    async def tools_list(asked: McpRequest) -> None:
         await asked.result({"tools": [described("echo")], **complete})
 
     complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
     async with (
-        rogue(initialize=refuse, server_discover=discover, tools_list=tools_list) as fake,
+        fake_mcp(initialize=refuse, server_discover=discover, tools_list=tools_list) as fake,
         tools_of(fake.url) as tools,
     ):
         with pytest.raises(ToolError):
@@ -215,7 +215,7 @@ async def test_a_server_that_knows_only_the_newest_protocol_is_called_with_it() 
 
 async def test_the_least_used_list_is_forgotten() -> None:
     mcp_hub = hub()
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         for number in [*range(64), 0, 64, 0, 1]:
             await mcp_hub.probe(server(f"{fake.url}?{number}"), seconds=5)
     paths = [asked.path for asked in fake.asked if asked.method == "tools/list"]

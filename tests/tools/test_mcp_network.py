@@ -11,7 +11,7 @@ import pytest
 from swarmstream.errors import McpHostRefused
 from swarmstream.network.allowed_hosts import AllowedHosts
 from swarmstream.tools.mcp.hub import McpHub
-from tests.fakes.mcp_server import Rogue, listening, rogue
+from tests.fakes.mcp_server import FakeMcpServer, fake_mcp, listening
 from tests.tools.mcp_calls import call, fault_of, server, tools_of
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,7 @@ async def test_a_host_that_is_not_allowed_is_refused_and_its_name_not_even_resol
     async def resolve(host: str, port: int) -> list[str]:
         raise AssertionError(host)
 
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         refusing = McpHub(AllowedHosts(["example.com"]), resolve=resolve)
         with pytest.raises(McpHostRefused):
             refusing.check_url(fake.url)
@@ -37,7 +37,7 @@ async def test_a_name_with_an_address_that_is_not_allowed_is_refused_and_never_c
         assert host == "public.example"
         return ["93.184.216.34", "127.0.0.1"]
 
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         port = fake.url.split(":")[2]
         refusing = McpHub(AllowedHosts(["*"]), resolve=resolve)
         with pytest.raises(McpHostRefused, match="has an address that this server does not allow"):
@@ -47,7 +47,7 @@ async def test_a_name_with_an_address_that_is_not_allowed_is_refused_and_never_c
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with rogue() as proxy, rogue() as fake:
+    async with fake_mcp() as proxy, fake_mcp() as fake:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         async with tools_of(fake.url) as tools:
@@ -56,7 +56,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 
 async def test_the_host_header_is_the_name_that_was_asked_for() -> None:
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         url = fake.url.replace("127.0.0.1", "localhost")
         async with tools_of(url) as tools:
             await call(tools["echo"])
@@ -79,7 +79,9 @@ async def here(host: str, port: int) -> list[str]:
 
 
 @asynccontextmanager
-async def certified(certificate: Path, host: str = "api.example.test") -> AsyncGenerator[tuple[Rogue, str, list[str]]]:
+async def certified(
+    certificate: Path, host: str = "api.example.test"
+) -> AsyncGenerator[tuple[FakeMcpServer, str, list[str]]]:
     """A server with that certificate, its URL by a name, and the names that it was asked for by TLS."""
     names: list[str] = []
 
@@ -89,7 +91,7 @@ async def certified(certificate: Path, host: str = "api.example.test") -> AsyncG
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     tls.sni_callback = record_name
-    fake = Rogue()
+    fake = FakeMcpServer()
     async with listening(fake.serve, ssl=tls) as origin:
         yield fake, f"https://{host}:{origin.split(':')[2]}/mcp", names
 
@@ -118,7 +120,7 @@ async def test_an_address_that_does_not_answer_is_passed_over_for_the_next(addre
     async def both(host: str, port: int) -> list[str]:
         return addresses
 
-    async with rogue() as fake:
+    async with fake_mcp() as fake:
         url = f"http://example.test:{fake.url.split(':')[2]}"
         mcp_hub = McpHub(AllowedHosts(["example.test", "127.0.0.0/8"]), resolve=both)
         async with tools_of(url, mcp_hub) as tools:

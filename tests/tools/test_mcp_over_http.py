@@ -12,7 +12,7 @@ from tests.clients.runs import named, run
 from tests.conftest import client, serving
 from tests.fakes.answers import call, calls, offered, results, says
 from tests.fakes.clock import DrivenClock
-from tests.fakes.mcp_server import Asked, listening, official, rogue
+from tests.fakes.mcp_server import McpRequest, fake_mcp, listening, official
 from tests.fakes.upstream import Exchange
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def uses_add(exchange: Exchange) -> None:
 
 async def test_an_agent_uses_the_tools_of_an_mcp_server(tmp_path: Path) -> None:
     config = {"authorization_token": "secret-0123456789", "headers": {"X-Team": "blue"}}
-    async with official(adder()) as (url, overheard):
+    async with official(adder()) as (url, proxy):
         agent = {"mcp_config": {"url": url, **config}, "max_loops": 2}
         events, exchanges = await run(uses_add, tmp_path, agent, settings=LOCAL)
     [started] = named(events, "tool_start")
@@ -50,35 +50,35 @@ async def test_an_agent_uses_the_tools_of_an_mcp_server(tmp_path: Path) -> None:
     assert (ended.data["output"], ended.data["is_error"]) == ("42", False)
     assert named(events, "agent_end")[0].data["output"] == "I was told: 42"
     assert offered(exchanges[0]) == ["add"]
-    assert {headers["authorization"] for headers in overheard.headers} == {"Bearer secret-0123456789"}
-    assert {headers["x-team"] for headers in overheard.headers} == {"blue"}
+    assert {headers["authorization"] for headers in proxy.headers} == {"Bearer secret-0123456789"}
+    assert {headers["x-team"] for headers in proxy.headers} == {"blue"}
     assert "secret-0123456789" not in str(events)
 
 
 async def test_the_list_of_tools_is_asked_for_once() -> None:
-    async with official(adder()) as (url, overheard):
+    async with official(adder()) as (url, proxy):
         models = {"demo": DemoModel(first_token_seconds=0, token_seconds=0)}
         async with serving(models=models, **LOCAL, default_model="demo/swarm") as server, client(server) as http:
             for _ in range(2):
                 agent = {"agent_name": "A", "mcp_configs": {"connections": [{"url": url}]}}
                 answer = await http.post("/v1/agent/completions", json={"agent_config": agent, "task": "go"})
                 assert answer.status_code == 200, answer.text
-    assert overheard.methods.count("tools/list") == 1
+    assert proxy.methods.count("tools/list") == 1
 
 
-async def _ten_megabytes(asked: Asked) -> None:
+async def _ten_megabytes(asked: McpRequest) -> None:
     await asked.result({"content": [{"type": "text", "text": "x" * (10 << 20)}]})
 
 
-async def _a_lie(asked: Asked) -> None:
+async def _a_lie(asked: McpRequest) -> None:
     await asked.result({"content": [], "structuredContent": {"sum": "many"}})
 
 
-async def _silence(asked: Asked) -> None:
+async def _silence(asked: McpRequest) -> None:
     await anyio.sleep_forever()
 
 
-async def _hangs_up(asked: Asked) -> None:
+async def _hangs_up(asked: McpRequest) -> None:
     asked.hang_up()
 
 
@@ -97,7 +97,7 @@ LIAR: dict[str, Any] = {
 async def test_a_server_that_misbehaves_fails_the_call_and_the_run_goes_on(
     script: Any, error: str, tmp_path: Path
 ) -> None:
-    async with rogue([LIAR], tools_call=script) as fake:
+    async with fake_mcp([LIAR], tools_call=script) as fake:
         clock = DrivenClock()
 
         async def time_passes() -> None:
@@ -141,7 +141,7 @@ async def test_a_tool_with_the_name_of_another_is_left_out_with_a_warning(tmp_pa
         await says(exchange, "well")
 
     listed = [{"name": name, "inputSchema": {"type": "object"}} for name in ("calculator", "echo")]
-    async with rogue(listed) as fake:
+    async with fake_mcp(listed) as fake:
         agent = {"mcp_url": fake.url, "selected_tools": ["calculator"]}
         events, _ = await run(script, tmp_path, agent, settings=LOCAL)
     [ended] = named(events, "tool_end")
@@ -187,13 +187,13 @@ async def test_without_a_setting_no_host_is_allowed() -> None:
 
 @pytest.mark.parametrize("status", [302, 307, 308])
 async def test_a_redirect_is_refused_before_the_first_byte_and_not_followed(status: int) -> None:
-    async with rogue() as elsewhere:
+    async with fake_mcp() as elsewhere:
 
-        async def redirect(asked: Asked) -> None:
+        async def redirect(asked: McpRequest) -> None:
             await asked.answer(b"", status, {"location": elsewhere.url})
 
         async with (
-            rogue(initialize=redirect, server_discover=redirect) as fake,
+            fake_mcp(initialize=redirect, server_discover=redirect) as fake,
             serving(default_model="demo/swarm", **LOCAL) as server,
             client(server) as http,
         ):
