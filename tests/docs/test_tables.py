@@ -158,7 +158,7 @@ async def test_the_documented_error_body_equals_the_answer_to_a_wrong_flow() -> 
 
 
 @pytest.mark.parametrize(
-    ("page", "model", "field", "words"),
+    ("page", "model", "field", "sentence"),
     [
         ("README", Settings, "port", "listens on http://127.0.0.1:{}"),
         ("models", Settings, "default_model", f"`{ENV_PREFIX}DEFAULT_MODEL`, which is `{{}}`"),

@@ -33,7 +33,7 @@ WEATHER = call("get_weather", {"city": "Ulm"}, call_id="call_w")
 
 @pytest.mark.promise("W-39")
 @pytest.mark.parametrize(
-    "given",
+    "definition",
     [
         {"type": "function", "function": FUNCTION},
         FUNCTION,

@@ -220,7 +220,7 @@ def test_a_refused_value_is_left_out_for_that_value_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer_body",
     [
         "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
         "`temperature` may only be set to 1 when thinking is enabled, not supported",

@@ -35,7 +35,7 @@ FITS = '{"sum": 3}'
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("requested", "asked"),
     [
         (OPENAIS, OPENAIS),
         (

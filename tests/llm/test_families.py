@@ -210,7 +210,7 @@ def test_each_omitted_field_is_in_the_runs_warnings_once_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "named", "is_about_field"),
+    ("body", "named", "is_about_field"),
     [
         (
             {
@@ -238,9 +238,9 @@ def test_each_omitted_field_is_in_the_runs_warnings_once_a_model() -> None:
     ],
 )
 def test_a_refusal_names_fields_that_a_call_can_do_without(
-    outputs: dict[str, Any], named: tuple[str, ...], is_about_field: bool
+    body: dict[str, Any], named: tuple[str, ...], is_about_field: bool
 ) -> None:
-    text = orjson.dumps(outputs).decode()
+    text = orjson.dumps(body).decode()
     assert field_refusal(text)[:2] == (named, is_about_field)
     for status in (400, 422):
         failure = status_error(status, None, text)
