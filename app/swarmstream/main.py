@@ -69,15 +69,15 @@ def create_app(
     )
     keys = KeyRing(key.get_secret_value() for key in settings.api_keys)
     tools = tool_policy(settings)
-    lanes = ModelBackends(environ, clock)
+    model_backends = ModelBackends(environ, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[AppState]:
         if preload:
-            await lanes["litellm"].ready()
+            await model_backends["litellm"].ready()
         mcp = McpHub(tools.hosts, clock=clock)
         limits = run_limits(settings)
-        engine = PlanRunner(TurnRunner(models or lanes, limits.timeouts, mcp, clock))
+        engine = PlanRunner(TurnRunner(models or model_backends, limits.timeouts, mcp, clock))
         try:
             async with (
                 _opened(journal or create_journal(settings, clock), clock) as opened,
@@ -97,7 +97,7 @@ def create_app(
                 )
         finally:
             await mcp.close()
-            await lanes.close()
+            await model_backends.close()
 
     app = _app_with_routes(lifespan, with_docs=settings.docs)
     app.add_middleware(Cors, origins=settings.cors_origins, with_loopback=dev and settings.listens_on_loopback)

@@ -25,13 +25,13 @@ EVENTS = MIDDLE + 3 * ROUNDS + 3 + 2
 WORDS = ("word ", "ünï ", "🙂", "𝒜 ", 'a "quoted" \\ line\n', "\u2028")
 
 
-def word(number: int) -> str:
+def delta_text(number: int) -> str:
     return WORDS[number % len(WORDS)]
 
 
 def _lines(name: str) -> list[Any]:
     call = ToolCallDelta(0, f"call-{name}", "calculator", '{"expression": "17 + 25"}')
-    before, after = ([word(number) for number in range(ROUNDS)] for _ in range(2))
+    before, after = ([delta_text(number) for number in range(ROUNDS)] for _ in range(2))
     return [[Reasoning("hm 🤔"), *before, call, Finished("tool_calls")], [Reasoning("so"), *after]]
 
 

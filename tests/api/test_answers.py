@@ -121,7 +121,7 @@ async def test_each_task_has_its_index() -> None:
     ]
 
 
-async def test_a_run_that_takes_too_long_names_who_was_speaking() -> None:
+async def test_a_run_that_takes_too_long_names_its_active_agents() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"], "C": ["c"]}, order="A-")
     payload = {
         "task": "go",
@@ -186,7 +186,7 @@ async def test_a_model_is_there_if_an_agent_may_name_it() -> None:
         assert (await http.get("/v1/models/gpt-4.1")).status_code == 401
 
 
-async def test_rate_limits_are_told_in_the_hosted_apis_shape_and_there_are_none() -> None:
+async def test_rate_limits_have_the_hosted_apis_shape_and_are_unlimited() -> None:
     async with serving() as url, client(url) as http:
         answer = await http.get("/v1/rate/limits")
         body = answer.json()
@@ -217,7 +217,7 @@ async def test_the_swarm_types_are_those_that_run() -> None:
 
 
 @pytest.mark.promise("W-2")
-async def test_what_is_open_needs_no_key() -> None:
+async def test_open_routes_need_no_key() -> None:
     async with serving() as url, client(url, key=None) as http:
         assert (await http.get("/health")).json() == {"status": "ok"}
         for path in ("/", "/health/live", "/health/ready", "/docs", "/openapi.json"):
@@ -234,9 +234,9 @@ async def test_a_request_id_is_taken_over_or_made() -> None:
     async with serving() as url, client(url) as http:
         assert (await http.get("/health", headers={"x-request-id": "mine-1"})).headers["x-request-id"] == "mine-1"
         made = [(await http.get("/health")).headers["x-request-id"] for _ in range(2)]
-        unfit = (await http.get("/health", headers={"x-request-id": "x" * 129})).headers["x-request-id"]
+        too_long = (await http.get("/health", headers={"x-request-id": "x" * 129})).headers["x-request-id"]
     assert made[0] != made[1]
-    assert unfit != "x" * 129
+    assert too_long != "x" * 129
 
 
 async def test_pages_of_listed_origins_may_call() -> None:

@@ -52,7 +52,7 @@ async def test_a_run_in_the_background_answers_at_once_and_goes_on(data_dir: Pat
         ({"background": True, "on_disconnect": "cancel"}, {}, True),
     ],
 )
-async def test_what_becomes_of_a_run_whose_client_goes(
+async def test_on_disconnect_decides_whether_a_run_outlives_its_client(
     fields: dict[str, Any], headers: dict[str, str], goes_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -102,7 +102,9 @@ async def test_a_background_run_may_be_streamed_at_once_and_outlives_its_reader(
 
 
 @pytest.mark.parametrize("key", [None, "once"])
-async def test_a_client_that_waits_for_an_answer_is_told_where_its_run_goes_on(tmp_path: Path, key: str | None) -> None:
+async def test_a_client_that_waits_for_an_answer_gets_the_address_of_its_resumed_run(
+    tmp_path: Path, key: str | None
+) -> None:
     """The server stops under it. Sent again, the request would be a second run, unless it has a key."""
     go_on = anyio.Event()
 
@@ -131,13 +133,13 @@ async def test_a_client_that_waits_for_an_answer_is_told_where_its_run_goes_on(t
                     process.process.terminate()
                 assert await process.stopped(30) == 0
             go_on.set()
-            [told] = answers
+            [unavailable] = answers
             async with server_process(environ=environ) as process, client(process.url) as http:
-                end = await end_of(http, told.headers["location"])
+                end = await end_of(http, unavailable.headers["location"])
                 again = await http.post(SWARM, json=payload, headers=headers) if key else None
-    assert (told.status_code, told.json()["code"]) == (503, "unavailable")
-    assert told.headers["retry-after"] == "1"
-    assert told.headers.get("x-should-retry") == (None if key else "false")
+    assert (unavailable.status_code, unavailable.json()["code"]) == (503, "unavailable")
+    assert unavailable.headers["retry-after"] == "1"
+    assert unavailable.headers.get("x-should-retry") == (None if key else "false")
     assert end["output"] == [{"role": "A", "content": "word"}]
     if again is not None:
         assert (again.status_code, again.json()["output"]) == (200, end["output"])

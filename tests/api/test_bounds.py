@@ -341,7 +341,9 @@ async def sink() -> AsyncGenerator[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
-async def test_the_worst_of_every_field_blocks_nobody_and_takes_four_times_its_size(tmp_path: Path) -> None:
+async def test_the_costliest_value_of_every_field_never_blocks_the_loop_and_takes_four_times_its_size(
+    tmp_path: Path,
+) -> None:
     aliases = tmp_path / "models.toml"
     async with sink() as base_url:
         aliases.write_text(f'["*"]\nmodel = "openai/local"\napi_base = "{base_url}"\n')

@@ -36,7 +36,7 @@ def admitted(answer: httpx.Response) -> set[str]:
 
 
 @pytest.mark.promise("W-20")
-async def test_pages_may_send_what_sdks_and_tracers_add() -> None:
+async def test_pages_may_send_the_headers_that_sdks_and_tracers_add() -> None:
     wanted = f"{SDK},x-request-id,cache-control,tracestate,traceparent,baggage,x-api-key,Authorization, User-Agent"
     async with serving(cors_origins=(PAGE,)) as url, client(url, key=None) as http:
         answer = await http.options(AGENT, headers=preflight(PAGE, headers=wanted))

@@ -102,7 +102,7 @@ async def test_an_unstreamed_run_ends_with_its_client_too(tmp_path: Path) -> Non
     assert len(upstream.exchanges) == 1
 
 
-async def test_a_run_told_to_continue_does_and_can_be_read_to_its_end(tmp_path: Path) -> None:
+async def test_a_run_with_on_disconnect_continue_goes_on_and_can_be_read_to_its_end(tmp_path: Path) -> None:
     gated = Gated()
     async with (
         provider(gated) as upstream,

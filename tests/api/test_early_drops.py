@@ -109,7 +109,7 @@ async def test_requests_notices_that_a_server_stopped(tmp_path: Path) -> None:
             assert _all_words(await asyncio.to_thread(read, server))
 
 
-async def test_a_client_of_http_1_0_is_reset_once_it_has_what_was_sent(tmp_path: Path) -> None:
+async def test_a_client_of_http_1_0_is_reset_after_the_bytes_that_were_sent(tmp_path: Path) -> None:
     with anyio.fail_after(60):
         async with stopping_server(tmp_path) as server, raw_client(server.url) as raw:
             await raw.send(_http_1_0(payload(stream=True).replace(b"demo/A", b"gpt-4.1"), on_disconnect=True))

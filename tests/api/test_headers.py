@@ -31,9 +31,9 @@ async def test_a_request_id_that_could_pass_for_a_log_line_is_replaced() -> None
     ids = {"mine-1": True, "a.b:c_D-9": True, "x" * 128: True, "x" * 129: False, "": False}
     ids |= {"ok] 2026-01-01 ERROR app: forged [": False, "a b": False, "a/b": False, '"a"': False}
     async with serving() as url, client(url) as http:
-        for given, is_kept in ids.items():
-            received = (await http.get("/health", headers={"x-request-id": given})).headers["x-request-id"]
-            assert (received == given) is is_kept, given
+        for request_id, is_kept in ids.items():
+            received = (await http.get("/health", headers={"x-request-id": request_id})).headers["x-request-id"]
+            assert (received == request_id) is is_kept, request_id
             assert re.fullmatch(r"[\w.:-]{1,128}", received, re.ASCII)
 
 

@@ -176,7 +176,7 @@ async def test_a_silent_connection_is_closed_without_an_answer() -> None:
 
 
 @pytest.mark.promise("W-19")
-async def test_a_slow_head_is_refused_after_its_time_whatever_arrives_meanwhile() -> None:
+async def test_a_slow_head_is_refused_after_its_time_even_if_bytes_keep_arriving() -> None:
     clock = DrivenClock()
     async with serving(clock=clock, head_seconds=15.0) as url, raw_client(url) as raw:
         with anyio.fail_after(30):

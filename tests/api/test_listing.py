@@ -33,13 +33,13 @@ MEGABYTE = 1_000_000
 @pytest.fixture(params=["memory", "sqlite"])
 async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Journal:
     """Closed by the server that has it."""
-    its = (
+    own = (
         MemoryJournal(retain_seconds=60, retain_bytes=1 << 30)
         if request.param == "memory"
         else SqliteJournal(tmp_path / "data", retain_seconds=60, retain_bytes=1 << 30)
     )
-    await its.open()
-    return its
+    await own.open()
+    return own
 
 
 async def pages_of(http: httpx.AsyncClient) -> list[httpx.Response]:
@@ -81,7 +81,7 @@ async def test_a_run_that_is_larger_than_a_page_has_one_of_its_own() -> None:
     assert len(pages[1].json()["data"][0]["output"][0]["content"]) == MAX_PAGE_BYTES + 1
 
 
-async def test_a_list_has_what_agents_said_only_where_it_is_asked_for(journal: Journal) -> None:
+async def test_a_list_has_the_outputs_of_agents_only_on_request(journal: Journal) -> None:
     async with serving(journal=journal) as url, client(url) as http:
         for number in range(18):
             await add_run(journal, f"run-{number}", "x" * MEGABYTE)

@@ -150,7 +150,7 @@ async def test_a_heartbeat_between_json_lines_is_white_space(tmp_path: Path) -> 
     assert [json.loads(line)["event"] for line in body.splitlines()][-1] == "end"
 
 
-async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> None:
+async def test_waiting_frames_leave_in_blocks_of_bounded_size() -> None:
     """Each chunk repeats its turn's text: a thousand of them would be half a gigabyte in one write."""
     sizes: list[int] = []
     complete = anyio.Event()
@@ -176,7 +176,7 @@ async def test_what_waits_leaves_in_blocks_however_often_it_repeats_itself() -> 
 
 
 @pytest.mark.promise("W-32", "W-49")
-async def test_coalescing_joins_a_turns_tokens_and_loses_none() -> None:
+async def test_coalescing_joins_a_turns_tokens_without_losing_any() -> None:
     tokens = [f"t{number} " for number in range(50)]
     payload = {
         "agent_config": {"agent_name": "A", "model_name": "demo/A"},

@@ -44,9 +44,7 @@ HINTS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.promise("W-7")
 @pytest.mark.parametrize(("fields", "warning"), HINTS)
-def test_the_warning_of_an_unknown_field_says_what_may_be_meant_and_never_guesses(
-    fields: dict[str, Any], warning: str
-) -> None:
+def test_the_warning_of_an_unknown_field_suggests_only_known_synonyms(fields: dict[str, Any], warning: str) -> None:
     assert warning in swarm(**fields).warnings
 
 
@@ -87,7 +85,7 @@ def refusal(call: Any, **fields: Any) -> AppError:
 
 
 @pytest.mark.promise("W-8")
-def test_strict_refuses_what_nothing_would_act_on_and_names_it_all() -> None:
+def test_strict_refuses_fields_without_effect_and_names_them_all() -> None:
     error = refusal(
         swarm,
         stram=True,
@@ -105,7 +103,7 @@ def test_strict_refuses_what_nothing_would_act_on_and_names_it_all() -> None:
     assert refusal(single, agent_config={"seeds": 1}).location == ("agent_config", "seeds")
 
 
-def test_strict_lets_through_what_is_acted_on() -> None:
+def test_strict_lets_fields_with_an_effect_through() -> None:
     compiled = swarm(strict=True, agents=[{"reasoning_effort": "extreme"}])
     assert len(compiled.warnings) == 2
 

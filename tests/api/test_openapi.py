@@ -274,7 +274,7 @@ async def _all_answers(http: httpx.AsyncClient, clock: DrivenClock, model: _Bugg
 
 
 @pytest.mark.noisy
-async def test_completions_answer_what_the_document_declares_and_nothing_else() -> None:
+async def test_completions_answer_only_as_the_document_declares() -> None:
     clock = DrivenClock()
     model = _Buggy({"A": ["a"], "never": ["b"], "refuses": [ProviderError("no")]}, order="A" * 100)
     async with (
@@ -301,7 +301,7 @@ async def test_completions_answer_what_the_document_declares_and_nothing_else() 
         assert {str(status) for operation, status in seen if operation == name} | {"408"} == set(declared)
 
 
-async def test_the_other_routes_answer_what_the_document_declares_and_nothing_else() -> None:
+async def test_the_other_routes_answer_only_as_the_document_declares() -> None:
     agents = {"task": "go", "agents": [_agent("A")]}
     async with (
         serving(models={"demo": ScriptedModel({"A": ["a"], "never": ["b"]}, order="A" * 9)}) as url,

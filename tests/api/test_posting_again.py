@@ -47,8 +47,8 @@ async def post(
     http: httpx.AsyncClient, payload: dict[str, Any], cursor: int | str | None = None, path: str = SWARM, **headers: str
 ) -> httpx.Response:
     """A POST with the key, and with a cursor in its head if there is one."""
-    given = {} if cursor is None else {"Last-Event-ID": str(cursor)}
-    return await http.post(path, json=payload, headers={**KEYED, **given, **headers})
+    cursor_header = {} if cursor is None else {"Last-Event-ID": str(cursor)}
+    return await http.post(path, json=payload, headers={**KEYED, **cursor_header, **headers})
 
 
 async def cut_off(http: httpx.AsyncClient, payload: dict[str, Any], path: str = SWARM, **headers: str) -> None:
@@ -135,7 +135,7 @@ async def test_both_routes_and_json_lines_go_on_too_and_the_header_wins(path: st
 
 
 @pytest.mark.promise("W-65")
-async def test_who_has_read_to_the_end_gets_an_empty_stream_and_nobody_gets_behind_it() -> None:
+async def test_a_reader_at_the_end_gets_an_empty_stream_and_a_cursor_behind_it_is_refused() -> None:
     """The clients that repeat a POST take an answer without a stream's content type, such as 204, for a failure, and
     come again for ever."""
     async with speaking(None) as (http, _):
@@ -156,7 +156,7 @@ async def test_who_has_read_to_the_end_gets_an_empty_stream_and_nobody_gets_behi
 
 
 @pytest.mark.promise("W-69")
-async def test_the_cursor_is_no_part_of_what_makes_two_bodies_the_same_and_all_else_is() -> None:
+async def test_two_bodies_are_the_same_if_they_differ_in_nothing_but_the_cursor() -> None:
     no_options: dict[str, Any] = {**PAIR, "stream_options": {}}
     async with speaking(None) as (http, model):
         first = await post(http, PAIR)
@@ -178,7 +178,7 @@ async def test_the_cursor_is_no_part_of_what_makes_two_bodies_the_same_and_all_e
 
 @pytest.mark.promise("W-66")
 @pytest.mark.parametrize(("path", "payload"), ROUTES, ids=["agent", "swarm"])
-async def test_whoever_goes_on_reading_begins_no_run(
+async def test_a_request_with_a_cursor_begins_no_run(
     data_dir: Path | None,
     path: str,
     payload: dict[str, Any],
@@ -214,7 +214,7 @@ async def test_a_cursor_that_is_no_number_is_refused_before_there_is_a_run() -> 
     assert model.calls == []
 
 
-async def test_one_answer_that_is_not_streamed_is_whole_whatever_the_cursor() -> None:
+async def test_an_answer_that_is_not_streamed_is_whole_with_any_cursor() -> None:
     payload = {**PAIR, "stream": False}
     async with speaking(None) as (http, model):
         answers = [await post(http, payload), await post(http, payload, 3), await post(http, behind(payload, 3))]
@@ -223,7 +223,7 @@ async def test_one_answer_that_is_not_streamed_is_whole_whatever_the_cursor() ->
     assert len(model.calls) == 1
 
 
-async def test_what_the_log_has_lost_is_announced_there_too() -> None:
+async def test_events_that_the_log_has_dropped_are_announced_there_too() -> None:
     journal = MemoryJournal(retain_seconds=60, retain_bytes=1 << 24)
     model = ScriptedModel({"A": ["a ", "b ", "c ", "d"]})
     payload = {**PAIR, "stream_options": TERSE}
@@ -236,16 +236,18 @@ async def test_what_the_log_has_lost_is_announced_there_too() -> None:
     assert rests == {cut: after(frames, max(cut, 4)).replace(RETRY, RETRY + gaps.get(cut, b"")) for cut in rests}
 
 
-async def test_deltas_are_joined_behind_the_cursor_and_none_is_lost() -> None:
+async def test_deltas_are_joined_behind_the_cursor_without_losing_any() -> None:
     payload = {**PAIR, "stream_options": {"coalesce_ms": 1}}
     async with speaking(None) as (http, _):
         last = events_in((await post(http, payload)).content)[-1].id or 0
         for cut in range(last):
             events = events_in((await post(http, payload, cut)).content)
             assert min(event.id or 0 for event in events) > cut
-            said = "".join(event.data["content"] for event in events if event.event == "chunk")
-            assert "a b c d".endswith(said)
-            assert len(said) == len("a b c d") - 2 * min(max(cut - 3, 0), 4) or cut >= 7, f"behind {cut}: {said}"
+            text_read = "".join(event.data["content"] for event in events if event.event == "chunk")
+            assert "a b c d".endswith(text_read)
+            assert len(text_read) == len("a b c d") - 2 * min(max(cut - 3, 0), 4) or cut >= 7, (
+                f"behind {cut}: {text_read}"
+            )
 
 
 async def test_a_restart_between_is_a_cut_like_any_other(tmp_path: Path) -> None:

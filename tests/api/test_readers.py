@@ -37,13 +37,13 @@ class Talker:
 
     def __init__(self, pieces: int = PIECES) -> None:
         self.pieces = pieces
-        self.half_said = anyio.Event()
+        self.half_sent = anyio.Event()
         self.go_on = anyio.Event()
 
     async def __call__(self, exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say(*[PIECE] * (self.pieces // 2))
-        self.half_said.set()
+        self.half_sent.set()
         await self.go_on.wait()
         await exchange.say(*[PIECE] * (self.pieces // 2))
         await exchange.finish()
@@ -189,7 +189,7 @@ async def test_a_stalled_client_that_posted_the_run_counts_as_disconnected(caplo
         ):
             staller = Staller(str(http.base_url))
             await staller.ask("POST /v1/swarm/completions", json.dumps(payload).encode())
-            await talker.half_said.wait()
+            await talker.half_sent.wait()
             await seconds_until_dropped(clock, caplog, "POST /v1/swarm/completions")
             [run] = (await http.get("/v1/runs")).json()["data"]
             assert run["status"] == "running", "he might come back"
@@ -239,7 +239,7 @@ async def test_a_slow_reader_that_reads_a_little_now_and_then_is_kept() -> None:
                 events += parser.feed(content)
                 if parser.comments >= 8:  # silence of twice the time that a reader may take nothing
                     talker.go_on.set()
-                elif talker.half_said.is_set():
+                elif talker.half_sent.is_set():
                     await clock.advance(5)
     check_stream(events)
     assert parser.comments >= 8

@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[bytes, int, str]] = {
 }
 
 
-async def test_json_that_is_none_or_that_would_hurt_is_refused() -> None:
+async def test_invalid_and_harmful_json_is_refused() -> None:
     headers = {"content-type": "application/json"}
     async with refusing_server() as http:
         for name, (content, status, code) in BROKEN.items():
@@ -171,7 +171,7 @@ async def test_json_that_is_none_or_that_would_hurt_is_refused() -> None:
 
 
 @pytest.mark.promise("W-13")
-async def test_a_body_full_of_mistakes_holds_nobody_up() -> None:
+async def test_a_body_full_of_mistakes_does_not_delay_other_requests() -> None:
     """As many wrong items as a body can hold; a server that collected a complaint for each would stand still."""
     headers = {f" {number}": number for number in range(45_000)}
     bodies: list[dict[str, Any]] = [
@@ -211,7 +211,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.mark.promise("W-5")
-async def test_what_curl_sends_without_a_content_type_is_read_as_json() -> None:
+async def test_a_body_with_the_default_content_type_of_curl_is_read_as_json() -> None:
     model = ScriptedModel({"A": ["a"], "B": ["b"]})
     body = b"\r\n\t " + json.dumps(swarm()).encode()
     async with serving(models={"demo": model}) as url, client(url, key=None) as http:
@@ -227,7 +227,7 @@ async def test_what_curl_sends_without_a_content_type_is_read_as_json() -> None:
 
 
 @pytest.mark.promise("W-5")
-async def test_what_a_page_could_have_sent_as_a_form_is_not_read_as_json() -> None:
+async def test_a_body_that_a_page_could_have_sent_as_a_form_is_not_read_as_json() -> None:
     body = json.dumps(swarm()).encode()
     refused: list[tuple[bytes, dict[str, str]]] = [
         (body, {"origin": "https://elsewhere.example"}),
@@ -266,7 +266,7 @@ def test_a_form_without_a_key_in_a_header_is_one() -> None:
     assert not is_sent_by_program(Headers({"cookie": "x-api-key=k"}))
 
 
-async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:
+async def test_fifty_megabytes_are_refused_and_the_client_gets_the_refusal() -> None:
     body = b'{"task": "' + b"x" * 50_000_000 + b'"}'
 
     async def pieces() -> AsyncGenerator[bytes]:
@@ -279,7 +279,7 @@ async def test_fifty_megabytes_are_refused_and_the_client_hears_it() -> None:
         check_problem(await http.post(SWARM, content=pieces(), headers=headers), 413, "body_too_large")
 
 
-async def test_a_client_that_leaves_while_it_sends_is_nobodys_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_leaves_while_it_sends_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with serving() as url:
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
@@ -335,8 +335,8 @@ async def test_both_ways_to_send_a_key_are_accepted() -> None:
 
 async def test_a_key_without_the_word_bearer_is_answered_with_how_to_send_it() -> None:
     async with serving() as url, client(url, key=None) as http:
-        for given in (KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer", f"Bearer{KEY}"):
-            answer = await http.get("/v1/models", headers={"authorization": given})
+        for value in (KEY, f"Basic {KEY}", f"Token {KEY}", "Bearer", f"Bearer{KEY}"):
+            answer = await http.get("/v1/models", headers={"authorization": value})
             check_problem(answer, 401, "invalid_api_key")
             assert "Authorization: Bearer <key>" in answer.json()["detail"]
             assert "behind the word Bearer" in answer.json()["detail"]

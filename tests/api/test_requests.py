@@ -18,7 +18,7 @@ from tests.fakes.scripted_model import ScriptedModel
 
 @pytest.mark.promise("W-24")
 @pytest.mark.parametrize("unnamed", [{}, {"agent_name": None}])
-def test_an_agent_without_a_name_is_called_by_its_position_and_the_client_is_told(unnamed: dict[str, Any]) -> None:
+def test_an_agent_without_a_name_is_called_by_its_position_with_a_warning(unnamed: dict[str, Any]) -> None:
     compiled = swarm(agents=[unnamed, {"agent_name": "B"}, unnamed])
     assert everyone(compiled) == ["Agent 1", "B", "Agent 3"]
     assert compiled.warnings == ('no agent_name: agents.0 is called "Agent 1", agents.2 is called "Agent 3"',)
@@ -27,7 +27,7 @@ def test_an_agent_without_a_name_is_called_by_its_position_and_the_client_is_tol
     assert alone.warnings == ('no agent_name: agent_config is called "Agent 1"',)
 
 
-def test_a_made_name_is_nobody_elses() -> None:
+def test_a_made_name_is_unique() -> None:
     compiled = swarm(agents=[{}, {"agent_name": "Agent 1"}, {"agent_name": "Agent 4"}, {}, {}])
     assert everyone(compiled) == ["Agent 2", "Agent 1", "Agent 4", "Agent 5", "Agent 6"]
 
@@ -39,13 +39,13 @@ def test_agents_to_hand_off_to_get_names_behind_those_of_the_team() -> None:
     assert everyone(single(agent_config={"handoffs": [{}]})) == [("Agent 1", ["Agent 2"])]
 
 
-def test_a_flow_may_speak_of_agents_by_the_names_that_they_get() -> None:
+def test_a_flow_may_use_the_names_that_unnamed_agents_get() -> None:
     compiled = swarm(agents=[{}, {}], rearrange_flow="Agent 2 -> Agent 1")
     assert everyone(compiled) == ["Agent 2", "Agent 1"]
 
 
 @pytest.mark.anyio
-async def test_what_the_sdk_sends_for_an_agent_without_a_name_runs(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_sdks_body_for_an_agent_without_a_name_runs(caplog: pytest.LogCaptureFixture) -> None:
     """Its type is `Required[Optional[str]]`."""
     caplog.set_level("INFO")
     payload = {"agent_config": {"agent_name": None, "model_name": "demo/A"}, "task": "go"}
@@ -56,14 +56,12 @@ async def test_what_the_sdk_sends_for_an_agent_without_a_name_runs(caplog: pytes
     assert caplog.text.count(" started: agent, 1 turn\n") == 1
 
 
-@pytest.mark.parametrize(
-    "given", [[ASKED, ANSWERED], {"a": ASKED, "b": ANSWERED}, {"role": ASKED, "content": ANSWERED}]
-)
-def test_messages_may_be_a_list_or_an_object(given: Any) -> None:
+@pytest.mark.parametrize("sent", [[ASKED, ANSWERED], {"a": ASKED, "b": ANSWERED}, {"role": ASKED, "content": ANSWERED}])
+def test_messages_may_be_a_list_or_an_object(sent: Any) -> None:
     expected = [ASKED, ANSWERED]
-    assert swarm(task=None, messages=given).plan.openings == (tuple(expected),)
-    assert swarm(history=given).plan.openings == ((*expected, TASK),)
-    assert single(history=given).plan.openings == ((*expected, TASK),)
+    assert swarm(task=None, messages=sent).plan.openings == (tuple(expected),)
+    assert swarm(history=sent).plan.openings == ((*expected, TASK),)
+    assert single(history=sent).plan.openings == ((*expected, TASK),)
 
 
 def test_one_message_need_not_stand_in_a_list() -> None:
@@ -78,7 +76,7 @@ def test_a_swarms_history_comes_before_its_task_or_messages() -> None:
     assert swarm(history=history).warnings == ()
 
 
-def test_tasks_begin_without_the_history_and_the_client_is_told() -> None:
+def test_tasks_begin_without_the_history_with_a_warning() -> None:
     """Conversations of their own that each began with it would be tasks × messages in memory."""
     compiled = swarm(history=[ASKED], task=None, tasks=["go", "go"])
     assert compiled.plan.openings == ((TASK,), (TASK,))
@@ -99,21 +97,21 @@ LAX: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.promise("W-4")
-@pytest.mark.parametrize(("field", "given", "meaning"), LAX)
-def test_numbers_and_booleans_may_be_strings(field: str, given: Any, meaning: Any) -> None:
+@pytest.mark.parametrize(("field", "sent", "meaning"), LAX)
+def test_numbers_and_booleans_may_be_strings(field: str, sent: Any, meaning: Any) -> None:
     for spec in (
-        AgentSpec.model_validate({field: given}),
-        AgentSpec.model_validate_json(json.dumps({field: given})),
+        AgentSpec.model_validate({field: sent}),
+        AgentSpec.model_validate_json(json.dumps({field: sent})),
     ):
         value = getattr(spec, field)
         assert (value, type(value)) == (meaning, type(meaning))
 
 
 def test_the_options_of_a_run_may_be_strings() -> None:
-    given = {"stream": "true", "background": "0", "strict": "yes", "timeout": "5", "max_loops": "2"}
+    sent = {"stream": "true", "background": "0", "strict": "yes", "timeout": "5", "max_loops": "2"}
     options = {"include_output": "false", "coalesce_ms": "50"}
     more = {"max_cost_usd": "0.5", "max_total_tokens": "9", "return_history": "1", "stream_options": options}
-    request = SwarmRequest.model_validate({**given, **more})
+    request = SwarmRequest.model_validate({**sent, **more})
     assert (request.stream, request.background, request.strict, request.timeout, request.max_loops) == (
         *(True, False, True, 5.0, 2),
     )
@@ -148,7 +146,7 @@ def kinds() -> set[type[Payload]]:
     return {AgentSpec, AgentRequest, SwarmRequest, StreamOptions, McpConfig}
 
 
-def test_the_tables_speak_of_no_field_that_there_is_and_hint_at_none_that_there_is_not() -> None:
+def test_the_tables_of_unknown_fields_list_only_unknown_fields_and_suggest_only_known_ones() -> None:
     fields = {field for kind in kinds() for field in kind.model_fields}
     assert not fields & {*HOSTED, *REFUSED, *WITHOUT_EFFECT}
     assert SYNONYMS.keys() == kinds()
@@ -229,7 +227,7 @@ def test_llm_args_have_the_bounds_of_the_agents_own_fields(name: str, value: Any
     assert caught.value.location == ("agent_config", "llm_args", name)
 
 
-def test_a_refused_argument_says_which_field_may_be_meant() -> None:
+def test_a_refused_argument_suggests_the_field_that_may_be_meant() -> None:
     with pytest.raises(UnsupportedOption, match="did you mean max_tokens"):
         agent(llm_args={"max_completion_tokens": 5})
 
@@ -265,11 +263,11 @@ def test_the_hosted_tools_for_files_and_agents_are_left_out_with_a_warning(max_l
     spec: dict[str, Any] = {"selected_tools": [*PLANNING, *LEFT_OUT, "calculator"], "max_loops": max_loops}
     assert [tool.name for tool in agent(**spec).tools] == ["calculator"]
     (warning,) = warned(**spec)
-    words = "no files here, no agents that make agents"
-    assert warning == f"agents.0.selected_tools without {', '.join(LEFT_OUT)}: {words}"
-    assert warned(selected_tools="create_file") == (f"agents.0.selected_tools without create_file: {words}",)
+    reason_text = "no files here, no agents that make agents"
+    assert warning == f"agents.0.selected_tools without {', '.join(LEFT_OUT)}: {reason_text}"
+    assert warned(selected_tools="create_file") == (f"agents.0.selected_tools without create_file: {reason_text}",)
     enabled = single(tools_enabled=["assign_task", "clock"])
-    assert enabled.warnings == (f"tools_enabled without assign_task: {words}",)
+    assert enabled.warnings == (f"tools_enabled without assign_task: {reason_text}",)
 
 
 def test_an_operators_tool_of_such_a_name_is_not_left_out() -> None:
@@ -299,9 +297,9 @@ def test_a_callers_tool_may_be_named_as_one_of_the_operators_that_the_agent_does
             single(access=tools(), **fields)
 
 
-def test_a_callers_tool_that_says_nothing_but_its_name_is_warned_about() -> None:
-    given = [{"name": "f"}, {"name": "g", "description": "Gets."}, {"function": {"name": "h", "parameters": None}}]
-    assert warned(tools_list_dictionary=given) == (
+def test_a_client_tool_with_nothing_but_a_name_is_warned_about() -> None:
+    sent = [{"name": "f"}, {"name": "g", "description": "Gets."}, {"function": {"name": "h", "parameters": None}}]
+    assert warned(tools_list_dictionary=sent) == (
         "agents.0.tools_list_dictionary: models can only guess what these tools are for: f, h",
     )
 
@@ -309,6 +307,6 @@ def test_a_callers_tool_that_says_nothing_but_its_name_is_warned_about() -> None
 def test_a_swarms_enabled_tools_are_for_each_of_its_agents() -> None:
     agents = [{"agent_name": "A", "selected_tools": ["clock"]}, {"agent_name": "B", "handoffs": [{"agent_name": "C"}]}]
     compiled = swarm(agents=agents, tools_enabled=["calculator", "clock", "think"])
-    given = {each.name: [tool.name for tool in each.tools] for stage in compiled.plan.stages for each in stage.agents}
-    assert given == {"A": ["clock", "calculator"], "B": ["calculator", "clock"]}
+    sent = {each.name: [tool.name for tool in each.tools] for stage in compiled.plan.stages for each in stage.agents}
+    assert sent == {"A": ["clock", "calculator"], "B": ["calculator", "clock"]}
     assert compiled.plan.stages[1].agents[0].handoffs[0].tools == ()

@@ -24,12 +24,12 @@ from tests.api.stories import (
     SWARM,
     after,
     crowd,
+    delta_text,
     events_in,
     frames_of,
     id_of,
     story,
     telling,
-    word,
 )
 from tests.clients.process import openai_environ, server_process
 from tests.clients.sse import Parser, ServerEvent, check_stream, events_of
@@ -135,10 +135,10 @@ async def test_json_lines_resume_as_frames_do(data_dir: Path | None) -> None:
 
 
 @pytest.mark.promise("W-49")
-async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data_dir: Path | None) -> None:
+async def test_a_reader_that_joins_tokens_and_is_cut_off_anywhere_misses_no_token(data_dir: Path | None) -> None:
     """Its ids skip, and each that it has seen is a place to go on from."""
 
-    def said(events: list[ServerEvent]) -> dict[int, str]:
+    def texts_by_turn(events: list[ServerEvent]) -> dict[int, str]:
         texts: dict[int, str] = {1: "", 2: "", 3: ""}
         for event in events:
             if event.event == "chunk":
@@ -152,15 +152,15 @@ async def test_a_reader_that_joins_tokens_loses_none_wherever_it_is_cut_off(data
         single = events_in((await http.get(path)).content)
         joined = events_in((await resume(http, path, 0, coalesce_ms=1)).content)
         assert len(joined) < len(single)
-        assert said(joined) == said(single)
+        assert texts_by_turn(joined) == texts_by_turn(single)
         for cut in range(EVENTS):
             rest = events_in((await get(str(http.base_url), f"{path}?coalesce_ms=1", cut))[1])
-            assert said(single[:cut] + rest) == said(single), f"cut off after {cut}"
+            assert texts_by_turn(single[:cut] + rest) == texts_by_turn(single), f"cut off after {cut}"
             assert [event.id for event in rest] == sorted({event.id for event in rest if event.id and event.id > cut})
 
 
 @pytest.mark.promise("W-61")
-async def test_the_header_wins_over_the_query_and_nothing_is_the_beginning(data_dir: Path | None) -> None:
+async def test_the_header_wins_over_the_query_and_an_empty_cursor_is_the_beginning(data_dir: Path | None) -> None:
     async with telling(data_dir) as (http, model):
         path = await begin(http)
         model.skip()
@@ -300,7 +300,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(reasoning_content="hm 🤔")
-        await exchange.say(*(f"{exchange.system}{word(number)}" for number in range(SPOKEN)))
+        await exchange.say(*(f"{exchange.system}{delta_text(number)}" for number in range(SPOKEN)))
         if exchange.system == "D":
             await go_on.wait()
         await exchange.finish()
@@ -351,7 +351,7 @@ async def test_a_restart_looks_to_a_reader_like_any_other_cut(tmp_path: Path, in
     assert drained.status_code == 204
     *_, end = events_in(whole)
     assert [entry["role"] for entry in end.data["output"]] == list("ABCD")
-    assert end.data["output"][3]["content"] == "".join(f"D{word(number)}" for number in range(SPOKEN))
+    assert end.data["output"][3]["content"] == "".join(f"D{delta_text(number)}" for number in range(SPOKEN))
 
 
 async def test_one_run_read_by_many_short_connections_is_the_whole_run(data_dir: Path | None) -> None:

@@ -28,15 +28,15 @@ async def test_the_run_of_another_key_looks_like_one_that_does_not_exist(data_di
                 heads = [set(answer.headers) for answer in answers]
                 assert heads[0] == heads[1]
                 assert answers[0].headers["content-length"] == answers[1].headers["content-length"]
-            its = (await http.get(f"/v1/runs/{own}")).json()
-            assert its["status"] == ("running" if is_live else "cancelled"), "a stranger did nothing to it"
+            body = (await http.get(f"/v1/runs/{own}")).json()
+            assert body["status"] == ("running" if is_live else "cancelled"), "a stranger did nothing to it"
 
 
 @pytest.mark.parametrize("key", [b"%s ", b" %s", b"\t%s \t"])
 async def test_white_space_around_a_key_is_no_part_of_it(key: bytes) -> None:
-    given = key % KEY.encode()
+    guess = key % KEY.encode()
     async with server(None) as (http, _), client(str(http.base_url), key=None) as nobody:
-        for name, value in ((b"x-api-key", given), (b"authorization", b"  Bearer " + given)):
+        for name, value in ((b"x-api-key", guess), (b"authorization", b"  Bearer " + guess)):
             # Written by hand: clients drop it, or refuse to send it.
             answer = await raw_answer(str(nobody.base_url), name + b":" + value)
             assert answer.startswith(b"HTTP/1.1 200"), (name, value)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.promise("W-73")
-async def test_a_run_that_is_cancelled_tells_its_reader_and_whoever_asked() -> None:
+async def test_a_cancelled_run_ends_for_its_reader_and_for_the_request_that_cancelled_it() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A never")
     with anyio.fail_after(30):
         async with (
@@ -137,7 +137,7 @@ async def test_runs_are_listed_by_how_they_stand(data_dir: Path | None) -> None:
         ]
         run = (await http.get(f"/v1/runs/{live}")).json()
     assert found == {"queued": [], "running": [live], "success": [done], "cancelled": [stopped], "failed": []}
-    assert [its["job_id"] for its in page["data"]] == [live]
+    assert [body["job_id"] for body in page["data"]] == [live]
     assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert {answer.status_code for answer in wrong} == {422}
     assert (run["status"], run["ended_at"], run["object"], run["kind"]) == ("running", None, "run", "swarm")

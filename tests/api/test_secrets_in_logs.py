@@ -34,8 +34,8 @@ async def test_no_log_contains_a_key_or_a_token(layout: str, tmp_path: Path) -> 
                 path = answer.headers["location"]
                 token = (await http.post(path.replace("/stream", "/stream-token"))).json()["token"]
                 async with client(server.url, key=None) as page:
-                    for given in (token, token + "x", LONG_KEY):
-                        await page.get(path, params={"token": given})
+                    for query_token in (token, token + "x", LONG_KEY):
+                        await page.get(path, params={"token": query_token})
                     await page.get("/v1/runs", headers={"authorization": f"Bearer {LONG_KEY}x"})
                     await page.get(path, params={"token": token}, headers={"Last-Event-ID": "x"})
                 listed = (await http.get("/v1/swarm/logs")).json()
@@ -51,7 +51,7 @@ async def test_no_log_contains_a_key_or_a_token(layout: str, tmp_path: Path) -> 
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0, "which is for its owner only"
 
 
-def test_an_access_log_of_uvicorns_would_not_tell_a_token() -> None:
+def test_an_access_log_of_uvicorns_would_not_contain_a_token() -> None:
     """Ours has no query strings, and uvicorn's is off. An operator may put it on."""
     token = token_of("swarms-0")
     line = TextFormatter(Redactor(())).format(

@@ -28,11 +28,11 @@ async def test_the_tutorials_script_prints_agent_after_agent(
 ) -> None:
     async with provider(speak) as upstream, local_models(upstream, tmp_path) as url:
         await to_thread.run_sync(hosted_tutorial.stream_sequential, url, KEY)
-    words = "".join(f"word{number}\u2028\u0085 " for number in range(8))
+    text = "".join(f"word{number}\u2028\u0085 " for number in range(8))
     printed = capsys.readouterr().out
     assert printed.startswith(
-        f"\n\n--- Researcher starting ---\n{words}\n--- Researcher done ---\n"
-        f"\n\n--- Writer starting ---\n{words}\n--- Writer done ---\n"
+        f"\n\n--- Researcher starting ---\n{text}\n--- Researcher done ---\n"
+        f"\n\n--- Writer starting ---\n{text}\n--- Writer done ---\n"
         "\n[usage] total_tokens=38\n\n[end] "
     )
 
@@ -51,8 +51,8 @@ async def test_the_tutorials_panels_hold_each_agents_text(tmp_path: Path) -> Non
 
     async with provider(speak) as upstream, local_models(upstream, tmp_path) as url:
         panels = await to_thread.run_sync(render, url)
-    words = "".join(f"word{number}\u2028\u0085 " for number in range(8))
-    assert panels == {"A": words, "B": words}
+    text = "".join(f"word{number}\u2028\u0085 " for number in range(8))
+    assert panels == {"A": text, "B": text}
 
 
 @pytest.mark.promise("W-56")

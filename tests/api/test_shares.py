@@ -52,7 +52,7 @@ def taken(shares: Shares, owner: Owner) -> int:
 
 
 @pytest.mark.parametrize(("total", "first", "second"), [(1, 1, 0), (2, 2, 0), (4, 3, 1), (8, 6, 2), (40, 30, 10)])
-def test_the_last_quarter_is_for_whoever_holds_less_than_a_quarter(total: int, first: int, second: int) -> None:
+def test_the_last_quarter_is_for_owners_that_hold_less_than_a_quarter(total: int, first: int, second: int) -> None:
     shares = Shares(total)
     assert [taken(shares, ONE), taken(shares, OTHER)] == [first, second]
     assert not shares.take(Owner("third", of=3))
@@ -63,14 +63,14 @@ def test_an_owner_by_itself_may_have_everything(total: int) -> None:
     assert taken(Shares(total), Owner()) == total
 
 
-def test_what_is_given_back_can_be_taken_again() -> None:
+def test_a_share_that_is_given_back_can_be_taken_again() -> None:
     shares = Shares(4)
     assert [taken(shares, ONE), taken(shares, OTHER)] == [3, 1]
     shares.give_back("other")
     assert [taken(shares, ONE), taken(shares, OTHER)] == [0, 1]
 
 
-def test_what_was_taken_anyway_counts() -> None:
+def test_shares_taken_above_the_limit_count() -> None:
     shares = Shares(4)
     for _ in range(6):
         shares.take_anyway("one")
@@ -235,8 +235,8 @@ async def test_a_key_whose_tools_hang_leaves_threads_to_the_tools_of_the_other()
         late = await one.get(path)
     assert served.status_code == 200
     answered = [call for call in model.calls if call.model.target == "Answers"][-1]
-    told = [message["content"] for message in answered.messages if message["role"] == "tool"]
-    assert told == ["at once"] * 3
+    results = [message["content"] for message in answered.messages if message["role"] == "tool"]
+    assert results == ["at once"] * 3
     assert late.text.count("event: tool_end") == MAX_THREADS
     assert '"is_error":true' not in late.text.replace(" ", ""), "those that waited had their thread in the end"
 
@@ -287,7 +287,7 @@ class AskedJournal(MemoryJournal):
         *(("/v1/runs/run-1/stream", False), ("/v1/runs/run-1/stream", True)),
     ],
 )
-async def test_what_a_request_reads_is_read_for_its_key(path: str, by_token: bool) -> None:
+async def test_the_journal_is_read_for_the_key_of_the_request(path: str, by_token: bool) -> None:
     journal = AskedJournal()
     async with serving(journal=journal) as url, client(url) as http:
         await add_run(journal, "run-1", "x")
@@ -298,7 +298,7 @@ async def test_what_a_request_reads_is_read_for_its_key(path: str, by_token: boo
     assert journal.asked == {Owner(owner_name(KEY), of=2)}
 
 
-async def test_what_waits_for_a_place_and_gives_up_holds_none() -> None:
+async def test_a_task_that_gives_up_waiting_holds_no_place() -> None:
     places, owner = Places(1), Owner()
     await places.take(owner)
     async with anyio.create_task_group() as tasks:

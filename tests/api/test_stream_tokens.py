@@ -35,8 +35,8 @@ async def read_to_first_chunk(http: httpx.AsyncClient, path: str) -> None:
 async def test_a_token_reads_its_run_and_nothing_else(data_dir: Path | None) -> None:
     async with server(data_dir) as (http, _):
         ids = [(await http.post(SWARM, json=PAYLOAD)).json()["job_id"] for _ in range(2)]
-        given = (await http.post(f"/v1/runs/{ids[0]}/stream-token")).json()
-        token = given["token"]
+        issued = (await http.post(f"/v1/runs/{ids[0]}/stream-token")).json()
+        token = issued["token"]
         async with client(str(http.base_url), key=None) as page:
             read = await page.get(f"/v1/runs/{ids[0]}/stream", params={"token": token})
             refused = [
@@ -52,7 +52,7 @@ async def test_a_token_reads_its_run_and_nothing_else(data_dir: Path | None) -> 
             drained = await page.get(
                 f"/v1/runs/{ids[0]}/stream", params={"token": token}, headers={"Last-Event-ID": last}
             )
-    assert given["expires_in"] == 60
+    assert issued["expires_in"] == 60
     assert read.text.count("event: end") == 1
     assert [answer.status_code for answer in refused] == [401] * 5
     assert drained.status_code == 204
@@ -179,12 +179,12 @@ async def test_a_token_that_has_connected_is_remembered(data_dir: Path | None, h
     journal = create_journal(Settings.model_construct(data_dir=data_dir))
     async with server(None, journal=journal) as (http, _), client(str(http.base_url), key=None) as page:
         job_id = await finished_run(http)
-        given = [(await http.post(f"/v1/runs/{job_id}/stream-token")).json()["token"]]
-        given += [token_of(job_id, seconds_ago=20), token_of(job_id, seconds_ago=TOKEN_SECONDS + 5)]
-        written_otherwise = given[0].replace(".", ".0", 1)
-        for token in (written_otherwise, given[2]):
+        issued = [(await http.post(f"/v1/runs/{job_id}/stream-token")).json()["token"]]
+        issued += [token_of(job_id, seconds_ago=20), token_of(job_id, seconds_ago=TOKEN_SECONDS + 5)]
+        written_otherwise = issued[0].replace(".", ".0", 1)
+        for token in (written_otherwise, issued[2]):
             await page.get(f"/v1/runs/{job_id}/stream", params={"token": token}, headers=headers)
-        assert [await journal.has_admitted_token(job_id, token_digest(token)) for token in given] == [
+        assert [await journal.has_admitted_token(job_id, token_digest(token)) for token in issued] == [
             True,
             False,
             False,

@@ -34,8 +34,8 @@ def test_every_replacement_exists() -> None:
     routes = create_app(Settings.model_construct(), environ={}).routes
     for path, instead in INSTEAD.items():
         assert not allowed_methods(routes, path), path
-        words = instead.replace(";", " ").replace(",", " ").split()
-        for method, route in pairwise(words):
+        pieces = instead.replace(";", " ").replace(",", " ").split()
+        for method, route in pairwise(pieces):
             if route.startswith("/v1/"):
                 assert method in allowed_methods(routes, route), instead
 

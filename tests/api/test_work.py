@@ -102,9 +102,9 @@ def test_numbers_to_compare_with_weigh_more_than_words() -> None:
     """A fraction held against integers is compared digit by digit: 827 of them took six seconds."""
     value: Any = [7.3] * 827
     many: Any = {"items": {"anyOf": [*({"enum": [1, 2, 3]} for _ in range(120)), True]}}
-    words: Any = {"items": {"anyOf": [*({"enum": ["a", "b", "c"]} for _ in range(120)), True]}}
+    combined: Any = {"items": {"anyOf": [*({"enum": ["a", "b", "c"]} for _ in range(120)), True]}}
     assert compile_schema(many).violation(value) == "it is too large to be held against this schema"
-    assert compile_schema(words).violation(value) is None
+    assert compile_schema(combined).violation(value) is None
 
 
 async def test_mcp_servers_are_counted_for_the_whole_request() -> None:
@@ -154,7 +154,7 @@ async def test_each_attempt_of_a_call_counts(tmp_path: Path) -> None:
     assert len(upstream.exchanges) == 2
 
 
-def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of() -> None:
+def test_a_resumed_run_goes_on_counting_from_the_calls_in_its_events() -> None:
     started = [TurnStarted(0, name, number, 1, 1, None, "m", "demo") for number, name in enumerate("AB", start=1)]
 
     def tools(turn: int, *names: str) -> list[Event]:
@@ -173,7 +173,7 @@ def test_a_resumed_run_goes_on_counting_from_the_calls_that_its_events_tell_of()
     assert recovered_turns(enumerate(events, start=1)).model_calls == 2 + 2 + 3 + 1
 
 
-def test_the_end_of_a_run_and_a_refusal_are_told_apart_though_they_share_a_code() -> None:
+def test_a_failed_run_and_a_refusal_that_share_a_code_are_different_errors() -> None:
     """A run that is taken up after it was stopped ends by what stopped it."""
     assert error_from_code("limit_exceeded", "d").status == 400
     stopped = error_from_code("limit_exceeded", "d", RunError)

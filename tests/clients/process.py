@@ -55,10 +55,10 @@ class ServerProcess:
                         return line
                 await self._written.wait()
 
-    async def logged(self, words: str) -> None:
+    async def logged(self, excerpt: str) -> None:
         """Wait until these words are in the log."""
         with anyio.fail_after(60):
-            while words not in self.log:
+            while excerpt not in self.log:
                 await self._written.wait()
 
     def _write(self) -> None:

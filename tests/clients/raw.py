@@ -43,8 +43,8 @@ class RawClient:
         except ConnectionError:
             pass
 
-    async def read_until(self, words: bytes) -> bytes:
-        return await self._reader.readuntil(words)
+    async def read_until(self, separator: bytes) -> bytes:
+        return await self._reader.readuntil(separator)
 
     async def read(self, length: int) -> bytes:
         return await self._reader.readexactly(length)

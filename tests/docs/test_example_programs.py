@@ -76,8 +76,10 @@ def test_every_event_is_logged(outputs: Outputs) -> None:
     assert [event["type"] for event in events if event["type"] != "token"] == [
         *("metadata", "start", "agent_start", "agent_end", "agent_start", "agent_end", "usage", "end")
     ]
-    said = "".join(event["token"] for event in events if event.get("agent") == "Writer" and event["type"] == "token")
-    assert f"Writer:\n{said}\n" in outputs.texts["file_logging"]
+    spoken_text = "".join(
+        event["token"] for event in events if event.get("agent") == "Writer" and event["type"] == "token"
+    )
+    assert f"Writer:\n{spoken_text}\n" in outputs.texts["file_logging"]
     assert all(event["at"].endswith("+00:00") for event in events)
 
 
@@ -105,8 +107,8 @@ async def test_a_websocket_gets_every_event_of_each_task() -> None:
                         events = [json.loads(await websocket.recv())]
                         while events[-1]["type"] != "end":
                             events.append(json.loads(await websocket.recv()))
-                        said = "".join(event["token"] for event in events if event["type"] == "token")
-                        assert f'The task is "{task}"' in said
+                        spoken_text = "".join(event["token"] for event in events if event["type"] == "token")
+                        assert f'The task is "{task}"' in spoken_text
                         assert events[-1]["status"] == "success"
         finally:
             bridge.terminate()
@@ -214,7 +216,7 @@ class Cutter:
         except OSError:
             writer.transport.abort()
             return
-        asking = asyncio.ensure_future(self._ask(reader, to_server))
+        asking = asyncio.ensure_future(self._forward(reader, to_server))
         left = self.bytes_a_connection
         try:
             while left and (content := await from_server.read(left)):
@@ -233,7 +235,7 @@ class Cutter:
             writer.close()
 
     @staticmethod
-    async def _ask(reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    async def _forward(reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         while content := await reader.read(65536):
             to_server.write(content)
 
@@ -286,12 +288,12 @@ async def survivors(tmp_path_factory: pytest.TempPathFactory) -> Survivors:
             await hello(exchange)
             return
         speaker = "judge" if "Pessimist: " in asked else "view"
-        words = [f"{speaker}{number}-{task} " for number in range(WORDS)]
+        deltas = [f"{speaker}{number}-{task} " for number in range(WORDS)]
         await exchange.open()
-        await exchange.say(*words[: WORDS // 2])
+        await exchange.say(*deltas[: WORDS // 2])
         if speaker == "judge":
             await killed.wait()
-        await exchange.say(*words[WORDS // 2 :])
+        await exchange.say(*deltas[WORDS // 2 :])
         await exchange.finish()
 
     async def run(name: str, line: list[str | Path], url: str) -> None:
@@ -322,17 +324,17 @@ async def survivors(tmp_path_factory: pytest.TempPathFactory) -> Survivors:
     return found
 
 
-def said(speaker: str, task: str) -> str:
+def spoken_text(speaker: str, task: str) -> str:
     return "".join(f"{speaker}{number}-{task} " for number in range(WORDS))
 
 
-def test_the_python_client_prints_every_word_once_whatever_breaks(survivors: Survivors) -> None:
+def test_the_python_client_prints_every_chunk_once_through_every_break(survivors: Survivors) -> None:
     out, err = survivors.out["python"], survivors.err["python"]
     panels = dict(panel.split(":\n") for panel in out.split("\n\n")[:-1])
     assert panels == {
-        "Optimist": said("view", "python"),
-        "Pessimist": said("view", "python"),
-        "Judge": said("judge", "python"),
+        "Optimist": spoken_text("view", "python"),
+        "Pessimist": spoken_text("view", "python"),
+        "Judge": spoken_text("judge", "python"),
     }
     assert out.endswith("\n\nsuccess\n")
     assert err.count("(cut off after event ") >= 2
@@ -341,14 +343,14 @@ def test_the_python_client_prints_every_word_once_whatever_breaks(survivors: Sur
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 @pytest.mark.parametrize("name", ["eventsource", "fetch"])
-def test_the_pages_show_every_word_once_whatever_breaks(survivors: Survivors, name: str) -> None:
+def test_the_pages_show_every_chunk_once_through_every_break(survivors: Survivors, name: str) -> None:
     title, parts, drawn = json.loads(survivors.out[name])
     assert title == "success"
     shown = dict(zip(parts[::2], parts[1::2], strict=True))
     assert shown == {
-        "Optimist:\n": said("view", name),
-        "Pessimist:\n": said("view", name),
-        "Judge:\n": said("judge", name),
+        "Optimist:\n": spoken_text("view", name),
+        "Pessimist:\n": spoken_text("view", name),
+        "Judge:\n": spoken_text("judge", name),
     }
     half = "".join(f"judge{number}-{name} " for number in range(WORDS // 2 - 1))
     assert f"<{half}" in drawn.rpartition("<>")[0], "the crashed turn had been shown, and was taken back"

@@ -159,14 +159,14 @@ async def test_the_ten_lines_of_the_readme_print_two_agents_at_once_and_then_a_t
 
 async def test_the_commands_of_the_terminal_run_as_they_stand() -> None:
     [block] = [block for block in blocks("terminal", "bash") if ".venv/bin/swarmstream run" in block]
-    said: list[str] = []
+    outputs: list[str] = []
     for command in block.splitlines():
         program, *arguments = shlex.split(command)
         swarmstream = Path(sys.executable).with_name(Path(program).name)
         with anyio.fail_after(60):
             ended = await anyio.run_process([swarmstream, *arguments], cwd=ROOT, env={"PATH": "/usr/bin:/bin"})
-        said.append(ended.stdout.decode())
-    agent, team = said
+        outputs.append(ended.stdout.decode())
+    agent, team = outputs
     assert '"Why do cats purr?"' in agent
     assert all(name in team for name in ("Optimist: ", "Pessimist: ", "--- Summary ---"))
 
@@ -193,7 +193,7 @@ async def test_the_python_example_prints_each_agents_text() -> None:
     assert "words that Researcher wrote before me" in found[2]
 
 
-async def test_the_python_example_shows_what_was_refused() -> None:
+async def test_the_python_example_shows_the_refusal() -> None:
     [example] = blocks("streaming", "python")
     async with serving() as url:
         _, err = await run(sys.executable, "-c", example, url=url, code=1)
@@ -238,7 +238,7 @@ async def test_the_browser_example_fills_a_panel_for_each_agent(tmp_path: Path) 
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
-async def test_the_browser_example_shows_what_was_refused(tmp_path: Path) -> None:
+async def test_the_browser_example_shows_the_refusal(tmp_path: Path) -> None:
     async with serving() as url:
         title, shown = await _page(url, tmp_path)
     assert title == "refused"
@@ -268,7 +268,7 @@ def environments() -> Iterator[dict[str, str]]:
     """The variables that the pages set for a command, a mapping for each command."""
     for line in [*"".join("".join(blocks(page, "bash")) for page in PAGES).splitlines(), *quoted(EVERYTHING)]:
         if re.match("[A-Z_]+=", line):
-            yield dict(word.split("=", 1) for word in shlex.split(line) if re.match("[A-Z_]+=", word))
+            yield dict(assignment.split("=", 1) for assignment in shlex.split(line) if re.match("[A-Z_]+=", assignment))
 
 
 async def test_the_example_page_and_pages_of_the_listed_origin_may_call() -> None:
@@ -296,8 +296,8 @@ def test_the_settings_in_commands_can_be_used(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as context:
             for name, value in environ.items():
                 context.setenv(name, value)
-            given = {f"{ENV_PREFIX}{name.upper()}" for name in Settings(**NOTHING).model_fields_set}
-        assert environ.keys() <= given
+            documented = {f"{ENV_PREFIX}{name.upper()}" for name in Settings(**NOTHING).model_fields_set}
+        assert environ.keys() <= documented
 
 
 # --- Models ---------------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ async def _asked(upstream: Upstream, url: str, model: str) -> tuple[str, str, di
     return exchange.body["model"], exchange.headers.get("authorization", ""), answer.json()["usage"]
 
 
-async def test_the_alias_file_sends_a_key_only_where_it_says(tmp_path: Path) -> None:
+async def test_the_alias_file_sends_a_key_only_to_its_address(tmp_path: Path) -> None:
     [example] = blocks("models", "toml")
     aliases = tmp_path / "models.toml"
     aliases.write_text(example)

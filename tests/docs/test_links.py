@@ -87,7 +87,7 @@ def test_every_citation_in_the_code_leads_to_a_page_and_to_a_heading_of_it() -> 
     assert sum(len(re.findall(CITATION, text)) for text in texts.values()) > 20
 
 
-def test_a_citation_of_what_is_not_there_is_found() -> None:
+def test_a_citation_of_a_missing_target_is_found() -> None:
     assert list(broken_citations("(docs/wire.md, section 5) docs/nowhere.md")) == ["docs/nowhere.md"]
     assert list(broken_citations('docs/wire.md, section 9, docs/engine.md, "Two\n turns"')) == [
         "docs/wire.md, section 9",

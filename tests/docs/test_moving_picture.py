@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_moving_picture_is_what_the_program_draws_today() -> None:
+async def test_the_moving_picture_equals_the_programs_output_of_today() -> None:
     with anyio.fail_after(60):
         made = await anyio.run_process(
             [sys.executable, "scripts/moving_picture.py"], cwd=ROOT, env={"PATH": os.environ["PATH"]}
@@ -24,7 +24,7 @@ def test_the_moving_picture_is_small_and_loads_nothing_from_elsewhere() -> None:
     file = ROOT / "docs" / "panels.svg"
     assert file.stat().st_size <= 100_000
     picture = ElementTree.parse(file).getroot()
-    words = {text.text for text in picture.iter("{http://www.w3.org/2000/svg}tspan")}
-    assert {"Optimist", "Pessimist", "Summary"} <= {word for word in words if word}
+    texts = {text.text for text in picture.iter("{http://www.w3.org/2000/svg}tspan")}
+    assert {"Optimist", "Pessimist", "Summary"} <= {drawn for drawn in texts if drawn}
     assert not [name for element in picture.iter() for name in element.attrib if "href" in name]
     assert "url(" not in file.read_text(encoding="utf-8")

@@ -116,8 +116,8 @@ def test_the_table_of_swarm_types_is_that_of_the_code() -> None:
 
 
 async def test_parts_that_are_not_there_yet_have_no_route_and_are_refused_with_a_hint() -> None:
-    told = section("migrating", "Not there yet")
-    assert "No batches, no `/v1/chat/completions`, no rate limits." in told
+    text = section("migrating", "Not there yet")
+    assert "No batches, no `/v1/chat/completions`, no rate limits." in text
     async with serving(default_model="demo/swarm") as url, client(url) as http:
         missing = [
             await http.post("/v1/chat/completions", json={}),
@@ -127,7 +127,7 @@ async def test_parts_that_are_not_there_yet_have_no_route_and_are_refused_with_a
         limits = (await http.get("/v1/rate/limits")).json()
     assert [answer.status_code for answer in missing] == [404] * 3
     assert all("is not a route of this server; POST /v1/" in answer.json()["detail"] for answer in missing)
-    assert f"with {limits['limits']['maximum_requests_per_minute']} for each limit" in told
+    assert f"with {limits['limits']['maximum_requests_per_minute']} for each limit" in text
 
 
 async def test_the_table_of_routes_is_that_of_the_code() -> None:
@@ -139,15 +139,15 @@ async def test_the_table_of_routes_is_that_of_the_code() -> None:
 
 
 async def test_the_bounds_of_lists_and_keys_are_those_of_the_code() -> None:
-    told = PAGES["runs"]
-    assert f"`?limit=` (20, at most {MAX_RUNS_LISTED})" in told
-    assert f"A token lets its page connect for {TOKEN_SECONDS} s" in told
-    assert f"until {TOKEN_SECONDS} s after the run's end" in told
-    assert f"within {IDEMPOTENCY_KEY_SECONDS / 3600:g} hours" in told
-    assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in told
+    text = PAGES["runs"]
+    assert f"`?limit=` (20, at most {MAX_RUNS_LISTED})" in text
+    assert f"A token lets its page connect for {TOKEN_SECONDS} s" in text
+    assert f"until {TOKEN_SECONDS} s after the run's end" in text
+    assert f"within {IDEMPOTENCY_KEY_SECONDS / 3600:g} hours" in text
+    assert f"up to {Settings.model_fields['retain_bytes'].default >> 30} GiB" in text
 
 
-async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
+async def test_the_documented_error_body_equals_the_answer_to_a_wrong_flow() -> None:
     [shown] = [json.loads(block) for block in blocks("errors", "json")]
     async with serving(default_model="demo/swarm") as url, client(url) as http:
         answer = await http.post(
@@ -158,7 +158,7 @@ async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "model", "field", "words"),
+    ("page", "model", "field", "sentence"),
     [
         ("README", Settings, "port", "listens on http://127.0.0.1:{}"),
         ("models", Settings, "default_model", f"`{ENV_PREFIX}DEFAULT_MODEL`, which is `{{}}`"),
@@ -179,8 +179,10 @@ async def test_the_error_body_is_what_a_wrong_flow_gets() -> None:
         ("swarms", AgentSpec, "num_retries", "`num_retries` ({}, at most 5)"),
     ],
 )
-def test_defaults_in_sentences_are_those_of_the_code(page: str, model: type[BaseModel], field: str, words: str) -> None:
-    assert words.format(model.model_fields[field].default) in PAGES[page]
+def test_defaults_in_sentences_are_those_of_the_code(
+    page: str, model: type[BaseModel], field: str, sentence: str
+) -> None:
+    assert sentence.format(model.model_fields[field].default) in PAGES[page]
 
 
 def test_bounds_in_sentences_are_those_of_the_code() -> None:
@@ -197,31 +199,31 @@ def test_bounds_in_sentences_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [AgentSpec, AgentRequest, SwarmRequest, StreamOptions], ids=lambda its: its.__name__
+    "payload", [AgentSpec, AgentRequest, SwarmRequest, StreamOptions], ids=lambda each: each.__name__
 )
 def test_the_contract_names_every_field_that_a_request_may_have(payload: type[BaseModel]) -> None:
     assert set(payload.model_fields) - set(quoted(section("wire", "2. Requests"))) == set()
 
 
 @pytest.mark.parametrize(
-    "answer", [AgentAnswer, SwarmAnswer, QueuedRun, SwarmLogs, SwarmLog], ids=lambda its: its.__name__
+    "answer", [AgentAnswer, SwarmAnswer, QueuedRun, SwarmLogs, SwarmLog], ids=lambda each: each.__name__
 )
 def test_the_contract_names_every_field_of_an_answer(answer: type) -> None:
-    told = section("wire", "3. JSON answers")
-    assert {name for name in get_type_hints(answer) if not re.search(rf"\b{name}\b", told)} == set()
+    text = section("wire", "3. JSON answers")
+    assert {name for name in get_type_hints(answer) if not re.search(rf"\b{name}\b", text)} == set()
 
 
 @pytest.mark.parametrize(
     "catalog",
     [SwarmsAvailable, SwarmTypeDetail, ModelsAvailable, ModelDetail, ToolsAvailable, ToolDetail],
-    ids=lambda its: its.__name__,
+    ids=lambda each: each.__name__,
 )
 def test_the_contract_names_every_field_of_a_catalog(catalog: type[BaseModel]) -> None:
     assert set(catalog.model_fields) - set(re.findall(r"\w+", section("wire", "3. JSON answers"))) == set()
 
 
 @pytest.mark.promise("W-70")
-@pytest.mark.parametrize("run", [RunAnswer, RunList, StreamToken], ids=lambda its: its.__name__)
+@pytest.mark.parametrize("run", [RunAnswer, RunList, StreamToken], ids=lambda each: each.__name__)
 def test_the_contract_names_every_field_of_a_run(run: type) -> None:
     assert set(get_type_hints(run)) - set(re.findall(r"\w+", section("wire", "5. Runs"))) == set()
 
@@ -229,10 +231,10 @@ def test_the_contract_names_every_field_of_a_run(run: type) -> None:
 @pytest.mark.parametrize("frames", [SWARM_FRAMES, AGENT_FRAMES], ids=["swarm", "agent"])
 def test_the_contract_names_every_field_of_every_event(frames: Mapping[str, type]) -> None:
     of_all = {"t", *re.findall(r"\w+", section("wire", "3. JSON answers"))}
-    told = {quoted(name)[0]: set(quoted(fields)) for name, _, fields in table("streaming", "event")}
+    text = {quoted(name)[0]: set(quoted(fields)) for name, _, fields in table("streaming", "event")}
     for line in section("wire", "4. The event stream").splitlines():
         if (beyond := re.match(r"- `(\w+)`", line)) and beyond[1] in frames:
-            told.setdefault(beyond[1], set()).update(quoted(line))
-    told.setdefault("usage", set()).update(of_all)
-    missing = {name: set(get_type_hints(frame)) - told.get(name, set()) - {"t"} for name, frame in frames.items()}
+            text.setdefault(beyond[1], set()).update(quoted(line))
+    text.setdefault("usage", set()).update(of_all)
+    missing = {name: set(get_type_hints(frame)) - text.get(name, set()) - {"t"} for name, frame in frames.items()}
     assert {name: fields for name, fields in missing.items() if fields} == {}

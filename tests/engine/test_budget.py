@@ -38,20 +38,20 @@ async def run(script: Script, tmp_path: Path, *names: str, **fields: Any) -> tup
     return events, upstream.exchanges
 
 
-def obedient(words: int, figures: tuple[int, int] | None = None) -> Script:
+def obedient(tokens: int, figures: tuple[int, int] | None = None) -> Script:
     """Says so many words, or as many as it may."""
 
     async def script(exchange: Exchange) -> None:
         allowed: int = exchange.body["max_tokens"]
-        said = min(words, allowed)
+        length = min(tokens, allowed)
         await exchange.open()
-        await exchange.say(*([WORD] * said))
-        await exchange.finish("stop" if said == words else "length", figures or (5, said))
+        await exchange.say(*([WORD] * length))
+        await exchange.finish("stop" if length == tokens else "length", figures or (5, length))
 
     return script
 
 
-async def test_a_run_within_its_budget_succeeds_and_its_calls_may_say_what_is_left(tmp_path: Path) -> None:
+async def test_a_run_within_its_budget_succeeds_and_its_calls_get_the_rest_as_max_tokens(tmp_path: Path) -> None:
     events, exchanges = await run(obedient(10), tmp_path, "A", "B", max_total_tokens=100)
     assert events[-1].data["status"] == "success"
     first, second = (exchange.body["max_tokens"] for exchange in exchanges)
@@ -80,8 +80,8 @@ async def test_a_reply_that_exceeds_its_share_is_cut(tmp_path: Path) -> None:
     events, exchanges = await run(endless, tmp_path, "A", max_total_tokens=40)
     assert events[-1].data["status"] == "budget_exceeded"
     assert exchanges[0].closed_by_client.is_set()
-    said = events[-1].data["output"][0]["content"]
-    assert len(WORD) * 20 < len(said) < len(WORD) * 42, "also what came in one packet"
+    length = events[-1].data["output"][0]["content"]
+    assert len(WORD) * 20 < len(length) < len(WORD) * 42, "also what came in one packet"
     assert events[-2].data["estimated"] is True
 
 
@@ -116,7 +116,7 @@ async def test_a_model_without_a_price_is_refused_with_a_budget_in_usd(tmp_path:
 
 
 @pytest.mark.promise("W-41")
-async def test_a_run_that_was_not_streamed_answers_402_with_what_there_is(tmp_path: Path) -> None:
+async def test_a_run_that_was_not_streamed_answers_402_with_the_output_so_far(tmp_path: Path) -> None:
     payload = {"agent_config": agent("A"), "task": "go", "max_total_tokens": 30}
     async with (
         provider(obedient(1000)) as upstream,

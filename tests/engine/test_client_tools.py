@@ -33,7 +33,7 @@ WEATHER = call("get_weather", {"city": "Ulm"}, call_id="call_w")
 
 @pytest.mark.promise("W-39")
 @pytest.mark.parametrize(
-    "given",
+    "definition",
     [
         {"type": "function", "function": FUNCTION},
         FUNCTION,
@@ -41,8 +41,8 @@ WEATHER = call("get_weather", {"city": "Ulm"}, call_id="call_w")
         {"type": None, "function": {**FUNCTION, "strict": None}},
     ],
 )
-async def test_clients_are_asked_to_run_their_tools(given: dict[str, Any], lane: str, tmp_path: Path) -> None:
-    agent = {"tools_list_dictionary": [given], "max_loops": 4}
+async def test_clients_are_asked_to_run_their_tools(definition: dict[str, Any], lane: str, tmp_path: Path) -> None:
+    agent = {"tools_list_dictionary": [definition], "max_loops": 4}
     events, exchanges = await run(calling(WEATHER, text="Let me see."), tmp_path, agent, settings={"lane": lane})
     assert exchanges[0].body["tools"] == [{"type": "function", "function": FUNCTION}]
     assert len(exchanges) == 1, "the turn ends there"
@@ -106,8 +106,8 @@ async def test_tool_calls_for_the_client_are_the_content_of_one_output_of_a_swar
     agents = swarm_of({"agent_name": "A", "tools_list_dictionary": [FUNCTION]}, {"agent_name": "B"})
     script = by_agent(A=calling(WEATHER, text="I need the weather."), B=saying("b"))
     events, exchanges = await run(script, tmp_path, **agents)
-    asked, said = (output["content"] for output in events[-1].data["output"])
-    assert (asked[0]["function"]["name"], said) == ("get_weather", "b")
+    asked, final_text = (output["content"] for output in events[-1].data["output"])
+    assert (asked[0]["function"]["name"], final_text) == ("get_weather", "b")
     assert exchanges[1].body["messages"][-1] == {"role": "user", "content": "A: I need the weather."}
     answer = await answer_of(by_agent(A=calling(WEATHER), B=saying("b")), tmp_path, agents)
     assert [output["content"] for output in answer.json()["output"]] == [asked, "b"]

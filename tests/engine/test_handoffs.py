@@ -50,7 +50,7 @@ def asked(exchanges: list[Exchange], name: str) -> Exchange:
     return next(exchange for exchange in exchanges if exchange.system == name)
 
 
-def heard(exchanges: list[Exchange], name: str) -> list[tuple[str, str]]:
+def messages_to(exchanges: list[Exchange], name: str) -> list[tuple[str, str]]:
     """What an agent was told after its system prompt."""
     return [(each["role"], each["content"]) for each in asked(exchanges, name).body["messages"][1:]]
 
@@ -69,9 +69,9 @@ async def test_the_receiver_of_a_handoff_answers_instead(lane: str, tmp_path: Pa
     assert tool["name"] == "handoff"
     assert tool["parameters"]["properties"]["agent"]["enum"] == ["B", "C"]
     assert "B: knows B; C: knows C" in tool["parameters"]["properties"]["agent"]["description"]
-    assert heard(exchanges, "B") == [("user", "go"), ("user", "A: B knows that.\n\nMind the rain.")]
+    assert messages_to(exchanges, "B") == [("user", "go"), ("user", "A: B knows that.\n\nMind the rain.")]
     assert not offered(asked(exchanges, "B"))
-    assert heard(exchanges, "Z") == [("user", "go"), ("user", "B: It rains")]
+    assert messages_to(exchanges, "Z") == [("user", "go"), ("user", "B: It rains")]
     (ended,) = named(events, "tool_end")
     assert (ended.data["tool"], ended.data["is_error"]) == ("handoff", False)
     first, second, _ = (event.data for event in named(events, "agent_end"))
@@ -89,7 +89,7 @@ async def test_the_last_receiver_answers_for_all(tmp_path: Path) -> None:
     script = by_agent(A=passing("B", "first"), B=passing("C", "second"), C=saying("c"))
     events, exchanges = await run(script, tmp_path, agent)
     assert [each[1:] for each in turns(events)] == [("A", 1), ("A", 1), ("B", 2), ("B", 2), ("C", 3), ("C", 3)]
-    assert heard(exchanges, "C") == [("user", "go"), ("user", "A: first"), ("user", "B: second")]
+    assert messages_to(exchanges, "C") == [("user", "go"), ("user", "A: first"), ("user", "B: second")]
     assert [output["content"] for output in events[-1].data["outputs"]] == ["", "", "c"]
     answer = await answer_of(script, tmp_path, {"agent_config": agent})
     assert [(each["role"], each["content"]) for each in answer.json()["outputs"]] == [("A", ""), ("B", ""), ("C", "c")]
@@ -97,7 +97,7 @@ async def test_the_last_receiver_answers_for_all(tmp_path: Path) -> None:
 
 async def test_a_handoff_without_a_message_adds_nothing_to_the_prompt(tmp_path: Path) -> None:
     _, exchanges = await run(by_agent(A=passing("B"), B=saying("b")), tmp_path, spec("A", spec("B")))
-    assert heard(exchanges, "B") == [("user", "go")]
+    assert messages_to(exchanges, "B") == [("user", "go")]
 
 
 async def test_a_handoff_in_a_parallel_stage_does_not_delay_the_siblings(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_a_handoff_in_a_parallel_stage_does_not_delay_the_siblings(tmp_pat
     agents = swarm_of(spec("A", spec("B")), spec("S"), spec("Z"), rearrange_flow="A, S -> Z")
     script = by_agent(A=passing("B"), B=receiver, S=sibling, Z=saying("z"))
     events, exchanges = await run(script, tmp_path, on=on, **agents)
-    assert heard(exchanges, "Z") == [("user", "go"), ("user", "B: b"), ("user", "S: s")]
+    assert messages_to(exchanges, "Z") == [("user", "go"), ("user", "B: b"), ("user", "S: s")]
     assert {event.data["agent"]: event.data["stage"] for event in named(events, "agent_start")} == {
         "A": 1,
         "S": 1,
@@ -164,7 +164,7 @@ async def test_an_agent_can_hand_off_after_using_tools(tmp_path: Path) -> None:
     )
     events, exchanges = await run(script, tmp_path, agent)
     assert [event.data["output"] for event in named(events, "agent_end")] == ["", "3"]
-    assert heard(exchanges, "B") == [("user", "go"), ("user", "A: do it")], "no earlier step is handed on"
+    assert messages_to(exchanges, "B") == [("user", "go"), ("user", "A: do it")], "no earlier step is handed on"
 
 
 @pytest.mark.noisy
@@ -184,7 +184,7 @@ async def test_with_on_error_continue_the_next_stage_reads_that_the_receiver_fai
     agents = swarm_of(spec("A", spec("B")), spec("Z"), on_error="continue")
     script = by_agent(A=passing("B", text="B knows."), B=refusing(400), Z=saying("z"))
     events, exchanges = await run(script, tmp_path, **agents)
-    assert heard(exchanges, "Z") == [("user", "go"), ("user", "B failed: provider_rejected")]
+    assert messages_to(exchanges, "Z") == [("user", "go"), ("user", "B failed: provider_rejected")]
     assert (events[-1].data["status"], events[-1].data["failed_agents"]) == ("success", ["B"])
 
 

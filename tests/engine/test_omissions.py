@@ -55,9 +55,7 @@ async def post(http: httpx.AsyncClient, **agent: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
-async def test_a_field_that_the_provider_refuses_by_name_is_left_out_and_the_client_told(
-    lane: str, tmp_path: Path
-) -> None:
+async def test_a_field_that_the_provider_refuses_by_name_is_left_out_with_a_warning(lane: str, tmp_path: Path) -> None:
     async with (
         provider(refusing("temperature", "seed")) as upstream,
         local_models(upstream, tmp_path, lane=lane) as url,
@@ -125,7 +123,7 @@ async def test_late_warnings_are_in_agent_end_and_in_every_replay_of_it(tmp_path
     assert replayed == events
 
 
-async def test_agent_end_has_no_warnings_where_there_are_none(tmp_path: Path) -> None:
+async def test_agent_end_has_no_warnings_field_without_warnings(tmp_path: Path) -> None:
     agent = {"agent_name": "A", "model_name": "m"}
     async with provider(refusing()) as upstream, local_models(upstream, tmp_path) as url, client(url) as http:
         payload = {"agent_config": agent, "task": "go", "stream": True}
@@ -186,9 +184,9 @@ def model(name: str = "m") -> ModelRef:
     return ModelRef(name, name, "direct")
 
 
-def sampling(**given: Any) -> Sampling:
+def sampling(**set_fields: Any) -> Sampling:
     nothing: dict[str, Any] = dict.fromkeys(["temperature", "reasoning_effort", "thinking_tokens"])
-    fields: dict[str, Any] = {"max_tokens": 1, "llm_args": {}, **nothing, **given}
+    fields: dict[str, Any] = {"max_tokens": 1, "llm_args": {}, **nothing, **set_fields}
     return Sampling(**fields)
 
 
@@ -198,9 +196,9 @@ def refusal(*named: str, is_about_field: bool = True) -> ProviderRejected:
     return error
 
 
-def learnt(memory: RefusedFields, its: Sampling, *refusals: ProviderRejected) -> Omissions:
+def learnt(memory: RefusedFields, call_sampling: Sampling, *refusals: ProviderRejected) -> Omissions:
     """A turn whose call worked after these refusals."""
-    turn = Omissions(its, memory)
+    turn = Omissions(call_sampling, memory)
     turn.begin()
     for each in refusals:
         assert turn.learn(model(), each)
@@ -212,29 +210,29 @@ def test_a_refused_value_is_left_out_for_that_value_alone() -> None:
     memory = RefusedFields(DrivenClock())
     learnt(memory, sampling(temperature=2.5), refusal("temperature", is_about_field=False))
     learnt(memory, sampling(reasoning_effort="max"), refusal("reasoning_effort"))
-    for its, left in (
+    for call_sampling, left in (
         (sampling(temperature=2.5), {"max_tokens"}),
         (sampling(temperature=0.5), {"max_tokens", "temperature"}),
         (sampling(reasoning_effort="max"), {"max_tokens"}),
         (sampling(reasoning_effort="high"), {"max_tokens", "reasoning_effort"}),
     ):
-        assert set(its.fields(model(), Omissions(its, memory).of(model())).fields) == left
+        assert set(call_sampling.fields(model(), Omissions(call_sampling, memory).of(model())).fields) == left
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer_body",
     [
         "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
         "`temperature` may only be set to 1 when thinking is enabled, not supported",
         "max_tokens must be greater than thinking.budget_tokens: unsupported",
     ],
 )
-def test_fields_that_are_refused_together_are_left_out_for_the_turn_only(said: str) -> None:
-    refused_together = status_error(400, None, said)
+def test_fields_that_are_refused_together_are_left_out_for_the_turn_only(answer_body: str) -> None:
+    refused_together = status_error(400, None, answer_body)
     assert isinstance(refused_together, ProviderRejected)
     memory = RefusedFields(DrivenClock())
-    its = sampling(temperature=0.5, thinking_tokens=3000)
-    turn = learnt(memory, its, refused_together)
+    call_sampling = sampling(temperature=0.5, thinking_tokens=3000)
+    turn = learnt(memory, call_sampling, refused_together)
     assert turn.warnings, "the turn goes on without one of them"
     assert not memory.of(model())
 
@@ -242,19 +240,19 @@ def test_fields_that_are_refused_together_are_left_out_for_the_turn_only(said: s
 def test_a_text_and_a_number_are_two_values() -> None:
     memory = RefusedFields(DrivenClock())
     learnt(memory, sampling(llm_args={"seed": "5"}), refusal("seed", is_about_field=False))
-    its = sampling(llm_args={"seed": 5})
-    assert its.fields(model(), Omissions(its, memory).of(model())).fields["seed"] == 5
+    call_sampling = sampling(llm_args={"seed": 5})
+    assert call_sampling.fields(model(), Omissions(call_sampling, memory).of(model())).fields["seed"] == 5
 
 
 def test_a_refused_budget_is_sent_as_an_effort_and_a_refused_effort_not_at_all() -> None:
     memory = RefusedFields(DrivenClock())
-    its = sampling(thinking_tokens=3000)
-    turn = learnt(memory, its, refusal("thinking"))
-    assert its.fields(model(), turn.of(model())).fields == {"max_tokens": 1, "reasoning_effort": "medium"}
+    call_sampling = sampling(thinking_tokens=3000)
+    turn = learnt(memory, call_sampling, refusal("thinking"))
+    assert call_sampling.fields(model(), turn.of(model())).fields == {"max_tokens": 1, "reasoning_effort": "medium"}
     assert turn.warnings == ('"m" refused thinking_tokens: reasoning_effort medium was sent instead',)
-    turn = learnt(RefusedFields(DrivenClock()), its, refusal("thinking"), refusal("reasoning_effort"))
+    turn = learnt(RefusedFields(DrivenClock()), call_sampling, refusal("thinking"), refusal("reasoning_effort"))
     assert turn.warnings[1] == '"m" refused reasoning_effort: it was not sent'
-    assert its.fields(model(), turn.of(model())).fields == {"max_tokens": 1}
+    assert call_sampling.fields(model(), turn.of(model())).fields == {"max_tokens": 1}
 
 
 def test_refusals_are_remembered_for_an_hour_and_for_a_thousand_models() -> None:

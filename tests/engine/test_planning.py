@@ -34,7 +34,7 @@ def customs(events: list[ServerEvent]) -> list[tuple[str, str, str]]:
     return [(each["name"], each["data"]["id"], each["data"].get("status", "")) for each in where]
 
 
-def told(exchange: Exchange) -> str:
+def last_message(exchange: Exchange) -> str:
     """What the model was told last."""
     return exchange.body["messages"][-1]["content"]
 
@@ -42,13 +42,13 @@ def told(exchange: Exchange) -> str:
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
 async def test_every_phase_streams_while_the_provider_still_sends(lane: str, tmp_path: Path) -> None:
     """The provider goes on only when the client has read what it said so far."""
-    heard: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
+    received: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
     def says_and_waits(text: str, *tool_calls: dict[str, Any]) -> Script:
         async def script(exchange: Exchange) -> None:
             await exchange.open()
             await exchange.say(text)
-            await heard[text].wait()
+            await received[text].wait()
             if tool_calls:
                 await exchange.delta(tool_calls=list(tool_calls))
             await exchange.finish("tool_calls" if tool_calls else "stop")
@@ -57,7 +57,7 @@ async def test_every_phase_streams_while_the_provider_still_sends(lane: str, tmp
 
     def on(event: ServerEvent) -> None:
         if event.event == "chunk":
-            heard[event.data["content"]].set()
+            received[event.data["content"]].set()
 
     written = [{"id": "two", "title": "Tell", "depends_on": ["one"]}, {"id": "one", "title": "Add"}]
     script = in_turn(
@@ -105,15 +105,15 @@ async def test_the_json_answer_is_the_summary(tmp_path: Path) -> None:
     assert answer.json()["usage"]["total_tokens"] == 30
 
 
-async def test_the_model_is_told_its_present_subtask(tmp_path: Path) -> None:
+async def test_the_prompt_names_the_present_subtask(tmp_path: Path) -> None:
     written = [{"id": "a", "title": "First"}, {"id": "b", "title": "Second", "depends_on": ["a"]}]
     script = in_turn(calling(plan(written)), calling(DONE), calling(DONE), saying("done"))
     _, exchanges = await run(script, tmp_path, {**AUTO, "system_prompt": "S"})
     assert [message["role"] for message in exchanges[0].body["messages"]] == ["system", "user", "user"]
-    assert "Call create_plan" in told(exchanges[0])
-    assert "subtask a now: First" in told(exchanges[1])
-    assert "subtask b now: Second" in told(exchanges[2])
-    assert "write the answer to the task itself" in told(exchanges[3])
+    assert "Call create_plan" in last_message(exchanges[0])
+    assert "subtask a now: First" in last_message(exchanges[1])
+    assert "subtask b now: Second" in last_message(exchanges[2])
+    assert "write the answer to the task itself" in last_message(exchanges[3])
     assert results(exchanges[3]) == ["the plan is accepted", "the subtask is done", "the subtask is done"]
 
 
@@ -153,8 +153,10 @@ NO_PLANS: dict[str, tuple[Script, str]] = {
 
 
 @pytest.mark.parametrize("case", NO_PLANS)
-async def test_a_model_that_gives_no_plan_is_told_and_given_up_after_three_tries(case: str, tmp_path: Path) -> None:
-    script, words = NO_PLANS[case]
+async def test_a_model_that_gives_no_plan_is_reminded_and_its_turn_fails_after_three_tries(
+    case: str, tmp_path: Path
+) -> None:
+    script, reason = NO_PLANS[case]
     events, exchanges = await run(script, tmp_path, {**AUTO, "selected_tools": ["calculator"]})
     assert len(exchanges) == MAX_PLAN_TRIES == 3
     assert [offered(exchange) for exchange in exchanges] == [["create_plan"]] * 3
@@ -163,12 +165,12 @@ async def test_a_model_that_gives_no_plan_is_told_and_given_up_after_three_tries
     assert named(events, "agent_end")[0].data["status"] == events[-1].data["status"] == "failed"
     assert not named(events, "custom")
     assert events[-1].data["usage"]["total_tokens"] == 30
-    if words:
+    if reason:
         assert all(event.data["is_error"] for event in named(events, "tool_end"))
         assert len(named(events, "tool_end")) == 3
-        assert words in results(exchanges[2])[0]
+        assert reason in results(exchanges[2])[0]
     else:
-        assert "a call of create_plan" in told(exchanges[1])
+        assert "a call of create_plan" in last_message(exchanges[1])
 
 
 async def test_a_plan_that_fails_is_a_bad_gateway(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ async def test_the_first_of_two_plans_counts(tmp_path: Path) -> None:
     assert customs(events) == [("subtask_start", "1", ""), ("subtask_end", "1", "done")]
 
 
-async def test_subtasks_follow_what_they_depend_on_and_else_the_plan(tmp_path: Path) -> None:
+async def test_subtasks_follow_their_dependencies_and_else_the_plans_order(tmp_path: Path) -> None:
     written = [
         {"id": "d", "title": "D", "depends_on": ["c", "b"]},
         {"id": "c", "title": "C", "depends_on": ["a"]},
@@ -257,10 +259,10 @@ async def test_a_turn_has_a_bound_on_calls_too(tmp_path: Path) -> None:
 async def test_a_model_that_does_not_end_its_subtask_is_reminded_once(tmp_path: Path) -> None:
     script = in_turn(calling(plan()), saying("Hm."), saying("It is done."), saying("Summary"))
     events, exchanges = await run(script, tmp_path, AUTO)
-    assert "call subtask_done if" in told(exchanges[2])
+    assert "call subtask_done if" in last_message(exchanges[2])
     assert [message["content"] for message in exchanges[3].body["messages"]][-4:-1] == [
         "Hm.",
-        told(exchanges[2]),
+        last_message(exchanges[2]),
         "It is done.",
     ]
     assert customs(events)[-1] == ("subtask_end", "1", "done")
@@ -305,7 +307,7 @@ async def test_the_hosted_apis_planning_fields_change_nothing(fields: dict[str, 
 
 
 @pytest.mark.noisy
-async def test_a_call_that_fails_fails_the_turn_and_counts_what_was_used(tmp_path: Path) -> None:
+async def test_a_call_that_fails_fails_the_turn_and_its_usage_counts(tmp_path: Path) -> None:
     script = in_turn(calling(plan()), refusing(400))
     events, _ = await run(script, tmp_path, AUTO)
     assert [event.data["code"] for event in named(events, "error")] == ["provider_rejected"]

@@ -35,7 +35,7 @@ FITS = '{"sum": 3}'
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("requested", "asked"),
     [
         (OPENAIS, OPENAIS),
         (
@@ -50,9 +50,9 @@ FITS = '{"sum": 3}'
     ],
 )
 @pytest.mark.parametrize("lane", ["direct", "litellm"])
-async def test_the_format_reaches_the_provider(given: Any, asked: Any, lane: str, tmp_path: Path) -> None:
+async def test_the_format_reaches_the_provider(requested: Any, asked: Any, lane: str, tmp_path: Path) -> None:
     events, exchanges = await run(
-        saying('{"sum"', ": 3}"), tmp_path, {"response_format": given}, settings={"lane": lane}
+        saying('{"sum"', ": 3}"), tmp_path, {"response_format": requested}, settings={"lane": lane}
     )
     assert exchanges[0].body.get("response_format") == asked
     assert exchanges[0].body["messages"] == [{"role": "user", "content": "go"}], "no words where a schema holds"
@@ -74,18 +74,18 @@ WRONG: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 async def test_an_answer_that_does_not_fit_is_written_anew_once(case: str, tmp_path: Path) -> None:
-    wrong, words = WRONG[case]
+    wrong, reason = WRONG[case]
     script = in_turn(saying(*([wrong] if wrong else [])), saying(FITS))
     events, exchanges = await run(script, tmp_path, {"response_format": OPENAIS, "system_prompt": "S"})
     assert len(exchanges) == 2
     assert exchanges[1].body["response_format"] == OPENAIS
-    *before, told = exchanges[1].body["messages"]
-    said = [{"role": "assistant", "content": wrong}] if wrong else []
-    assert before == [*exchanges[0].body["messages"], *said]
-    assert told["role"] == "user"
-    assert told["content"].startswith("This answer cannot be used.\nWhat is wrong: ")
-    assert words in told["content"]
-    assert json.dumps(SCHEMA, separators=(",", ":")) in told["content"]
+    *before, reminder = exchanges[1].body["messages"]
+    earlier = [{"role": "assistant", "content": wrong}] if wrong else []
+    assert before == [*exchanges[0].body["messages"], *earlier]
+    assert reminder["role"] == "user"
+    assert reminder["content"].startswith("This answer cannot be used.\nWhat is wrong: ")
+    assert reason in reminder["content"]
+    assert json.dumps(SCHEMA, separators=(",", ":")) in reminder["content"]
     end = named(events, "agent_end")[0].data
     assert (end["status"], end["output"]) == ("success", FITS)
     assert end["usage"]["total_tokens"] == 20
@@ -153,7 +153,7 @@ async def _without_schemas(model: ScriptedModel, **agent: Any) -> KeptEvents:
 
 
 @pytest.mark.parametrize("system_prompt", [None, "S"])
-async def test_a_model_that_takes_no_schemas_is_told_the_format_in_its_prompt(system_prompt: str | None) -> None:
+async def test_a_model_that_takes_no_schemas_gets_the_format_in_its_prompt(system_prompt: str | None) -> None:
     model = ScriptedModel({"A": [["three"], [FITS]]})
     notes = await _without_schemas(model, system_prompt=system_prompt)
     assert (end_of(notes).status, end_of(notes).output) == ("success", FITS)

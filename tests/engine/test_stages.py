@@ -10,7 +10,7 @@ from tests.fakes.scripted_model import ScriptedModel, swarm
 pytestmark = pytest.mark.anyio
 
 
-def said(events: list[Event]) -> list[tuple[str, str]]:
+def texts(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.agent, event.text) for event in events if isinstance(event, TextDelta)]
 
 
@@ -18,14 +18,14 @@ async def test_agents_of_a_stage_interleave_and_the_next_stage_reads_them_all() 
     model = ScriptedModel({"A": ["a1", "a2"], "B": ["b1", "b2"], "C": ["c"]}, order="ABBAC")
     succeeded, events = await carry_out(swarm("A, B -> C"), model)
     assert succeeded
-    assert said(events) == [("A", "a1"), ("B", "b1"), ("B", "b2"), ("A", "a2"), ("C", "c")]
+    assert texts(events) == [("A", "a1"), ("B", "b1"), ("B", "b2"), ("A", "a2"), ("C", "c")]
     assert model.prompts("A") == [[("user", "go")]]
     assert model.prompts("B") == [[("user", "go")]]
     assert model.prompts("C") == [[("user", "go"), ("user", "A: a1a2"), ("user", "B: b1b2")]]
 
 
 @pytest.mark.promise("W-38")
-async def test_answers_are_handed_on_in_flow_order_whoever_ends_first() -> None:
+async def test_answers_are_handed_on_in_flow_order_and_not_in_the_order_of_their_ends() -> None:
     model = ScriptedModel({"A": ["late"], "B": ["early"], "C": ["c"]}, order="BAC")
     _, events = await carry_out(swarm("A, B -> C"), model)
     assert next(event.agent for event in events if isinstance(event, TurnEnded)) == "B"
@@ -79,7 +79,7 @@ async def test_siblings_of_a_failed_agent_finish_and_later_stages_do_not_run() -
     assert events.index(failed) + 1 == events.index(ends["A"])
 
 
-async def test_with_on_error_continue_the_next_stage_is_told_who_failed() -> None:
+async def test_with_on_error_continue_the_next_stage_reads_which_agents_failed() -> None:
     model = ScriptedModel({"A": ["a"], "B": [ProviderAuth("no")], "C": ["c"]})
     succeeded, _ = await carry_out(swarm("A, B -> C"), model, on_error="continue")
     assert succeeded

@@ -26,8 +26,8 @@ def piece(
 ) -> dict[str, Any]:
     """A piece of a call; what is None is not sent."""
     function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-    given = {"index": index, "id": call_id, "function": function}
-    return {key: value for key, value in given.items() if value is not None}
+    fields = {"index": index, "id": call_id, "function": function}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 PIECES: dict[str, tuple[list[list[dict[str, Any]]], list[tuple[str, dict[str, int]]]]] = {

@@ -44,15 +44,15 @@ async def test_the_result_of_a_tool_comes_back_once(lane: str, tmp_path: Path) -
     assert (end["output"], end["finish_reason"], end["status"]) == ("17 + 25 = 42", "stop", "success")
     assert (end["usage"]["input_tokens"], end["usage"]["output_tokens"]) == (14, 6), "of both calls"
     assert [offered(exchange) for exchange in exchanges] == [["add"], ["add"]]
-    told = {"id": "call_add_0", "type": "function", "function": {"name": "add", "arguments": '{"a": 17, "b": 25}'}}
+    tool_call = {"id": "call_add_0", "type": "function", "function": {"name": "add", "arguments": '{"a": 17, "b": 25}'}}
     assert exchanges[1].body["messages"] == [
         {"role": "user", "content": "go"},
-        {"role": "assistant", "content": "Let me add. ", "tool_calls": [told]},
+        {"role": "assistant", "content": "Let me add. ", "tool_calls": [tool_call]},
         {"role": "tool", "tool_call_id": "call_add_0", "content": "42"},
     ]
 
 
-async def test_a_streamed_run_ends_with_what_the_json_answer_says(lane: str, tmp_path: Path) -> None:
+async def test_a_streamed_run_ends_with_the_content_of_the_json_answer(lane: str, tmp_path: Path) -> None:
     agent = {"selected_tools": ["add"], "max_loops": 3}
 
     def script() -> Script:
@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.noisy
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_the_model_learns_once_about_a_tool_that(fault: str, tmp_path: Path) -> None:
-    asked, words = FAULTS[fault]
+    asked, reason = FAULTS[fault]
     before = performed.total()
     clock = DrivenClock()
 
@@ -124,7 +124,7 @@ async def test_the_model_learns_once_about_a_tool_that(fault: str, tmp_path: Pat
     events, exchanges = await run(script, tmp_path, agent, settings={"clock": clock}, meanwhile=time_passes)
     (ended,) = named(events, "tool_end")
     assert ended.data["is_error"] is True
-    assert words in ended.data["output"]
+    assert reason in ended.data["output"]
     assert results(exchanges[1]) == [ended.data["output"]]
     assert performed.total() - before <= 1, "nothing is run again behind the model's back"
     assert len(exchanges) == 2
@@ -214,26 +214,26 @@ async def test_a_model_that_never_answers_fails_and_ids_are_never_used_twice(tmp
 
 async def test_tokens_of_every_call_arrive_while_the_provider_still_sends(lane: str, tmp_path: Path) -> None:
     """The provider goes on only when the client has read what it said so far."""
-    heard: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
+    received: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
     async def first(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("Hm.")
-        await heard["Hm."].wait()
+        await received["Hm."].wait()
         await exchange.delta(tool_calls=[call("add", {"a": 1, "b": 2})])
         await exchange.finish("tool_calls")
 
     async def second(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.say("It is")
-        await heard["It is"].wait()
+        await received["It is"].wait()
         await exchange.say(" 3")
-        await heard[" 3"].wait()
+        await received[" 3"].wait()
         await exchange.finish()
 
     def on(event: ServerEvent) -> None:
         if event.event == "chunk":
-            heard[event.data["content"]].set()
+            received[event.data["content"]].set()
 
     agent = {"selected_tools": ["add"], "max_loops": 2}
     events, _ = await run(in_turn(first, second), tmp_path, agent, settings={"lane": lane}, on=on)

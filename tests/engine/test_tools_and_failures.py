@@ -55,7 +55,7 @@ async def test_no_fallback_takes_over_in_the_middle_of_a_turn() -> None:
     assert [asked.model.target for asked in model.calls] == ["A", "A"]
 
 
-async def test_a_later_call_that_fails_fails_the_turn_with_what_it_has() -> None:
+async def test_a_later_call_that_fails_fails_the_turn_which_keeps_its_text() -> None:
     model = ScriptedModel({"A": [["first ", CALCULATE], ["second", UpstreamTruncated("no")]]})
     notes = await take_turn(model, **ACTS)
     end = end_of(notes)
@@ -67,7 +67,7 @@ async def test_a_later_call_that_fails_fails_the_turn_with_what_it_has() -> None
 
 @pytest.mark.promise("W-41")
 @pytest.mark.noisy
-async def test_a_run_that_fails_after_a_tool_says_what_it_cost(lane: str, tmp_path: Path) -> None:
+async def test_a_run_that_fails_after_a_tool_reports_its_usage(lane: str, tmp_path: Path) -> None:
     script = in_turn(calling(call("add", {"a": 1, "b": 2}), text="Hm. "), refusing(400))
     agent = {"selected_tools": ["add"], "max_loops": 2}
     events, exchanges = await run(script, tmp_path, agent, settings={"lane": lane})

@@ -180,7 +180,7 @@ async def test_a_tool_call_counts_as_the_first_token() -> None:
     assert failure_of(notes).failure.code == "idle_timeout"
 
 
-async def test_a_cancelled_turn_ends_as_such_with_what_it_had() -> None:
+async def test_a_cancelled_turn_ends_cancelled_with_its_text_so_far() -> None:
     model = ScriptedModel({"A": ["a", "b"]}, order="A-")
     compiled = swarm()
     turn = Turn(compiled.plan.stages[0].agents[0], number=1, stage=1, loop=1, task_index=None)

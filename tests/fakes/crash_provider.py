@@ -21,10 +21,10 @@ class Ledger:
     async def answer(self, exchange: Exchange) -> None:
         self._last += 1
         number = self._last
-        who = exchange.system.split()[0]
-        self.asked.setdefault(who, []).append(number)
+        caller = exchange.system.split()[0]
+        self.asked.setdefault(caller, []).append(number)
         usage = self.charged[number] = (1000 + number, 1 + number % 7)
-        name = who.partition("/")[2]
+        name = caller.partition("/")[2]
         if name == "Failing":
             await exchange.refuse(400, b"{}")
             return
@@ -32,13 +32,13 @@ class Ledger:
         await exchange.say(f"#{number} ", *(f"{name}{delta} " for delta in range(DELTAS)))
         answered = any(message["role"] == "tool" for message in exchange.body["messages"])
         if name == "Caller" and not answered:
-            await self._ask(exchange, call("calculator", {"expression": "1+1"}), usage)
+            await self._call_tool(exchange, call("calculator", {"expression": "1+1"}), usage)
         elif name.startswith("Passer"):
-            await self._ask(exchange, call("handoff", {"agent": "Receiver", "message": f"from {name}"}), usage)
+            await self._call_tool(exchange, call("handoff", {"agent": "Receiver", "message": f"from {name}"}), usage)
         else:
             await exchange.finish(usage=usage)
 
-    async def _ask(self, exchange: Exchange, tool_call: dict[str, Any], usage: tuple[int, int]) -> None:
+    async def _call_tool(self, exchange: Exchange, tool_call: dict[str, Any], usage: tuple[int, int]) -> None:
         await exchange.delta(tool_calls=[tool_call])
         await exchange.finish("tool_calls", usage=usage)
 

@@ -18,8 +18,8 @@ CRLF = b"\r\n"
 OBJECT: JsonValue = {"type": "object"}
 
 
-class Overheard:
-    """What an application was asked for, before it hears of it itself."""
+class RecordingProxy:
+    """An application behind a recorder of the headers and methods of its requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,25 +43,25 @@ class Overheard:
 
 
 @asynccontextmanager
-async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[str, Overheard]]:
+async def official(server: MCPServer, **options: Any) -> AsyncGenerator[tuple[str, RecordingProxy]]:
     """The SDK's server; its URL and what it is asked for."""
-    overheard = Overheard(server.streamable_http_app(**options))
-    config = uvicorn.Config(overheard, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    its = TestServer(config)
+    recording = RecordingProxy(server.streamable_http_app(**options))
+    config = uvicorn.Config(recording, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    running = TestServer(config)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(its.run_here)
+        tasks.start_soon(running.run_here)
         with anyio.fail_after(30):
-            await its.listening.wait()
+            await running.listening.wait()
         try:
-            yield f"{its.url}/mcp", overheard
+            yield f"{running.url}/mcp", recording
         finally:
-            its.should_exit = True
-            its.leaving.set()
+            running.should_exit = True
+            running.leaving.set()
             with anyio.move_on_after(5, shield=True):
-                await its.stopped.wait()
+                await running.stopped.wait()
 
 
-class Asked:
+class McpRequest:
     """One HTTP request, and the socket to answer it on."""
 
     def __init__(
@@ -101,24 +101,24 @@ class Asked:
         self._writer.close()
 
 
-Script: TypeAlias = Callable[[Asked], Awaitable[None]]
+Script: TypeAlias = Callable[[McpRequest], Awaitable[None]]
 
 
-class Rogue:
+class FakeMcpServer:
     """A server that does all by the book but for what its scripts do, by method."""
 
     def __init__(self, tools: list[Any] | None = None, **scripts: Script) -> None:
         self.tools = [{"name": "echo", "inputSchema": OBJECT}] if tools is None else tools
         self.scripts = scripts
         """By method, with `_` for `/`."""
-        self.asked: list[Asked] = []
+        self.asked: list[McpRequest] = []
         self.url = ""
         self.connections = 0
         self._open = 0
         self._changed = anyio.Event()
 
     @property
-    def calls(self) -> list[Asked]:
+    def calls(self) -> list[McpRequest]:
         return [asked for asked in self.asked if asked.method == "tools/call"]
 
     @property
@@ -151,16 +151,20 @@ class Rogue:
             self._open -= 1
             self._change()
 
-    async def _play(self, asked: Asked) -> None:
+    async def _play(self, asked: McpRequest) -> None:
         with suppress(ConnectionError):  # the client hung up, as many tests want it to
-            await (self.scripts.get(asked.method.replace("/", "_")) or self._by_the_book)(asked)
+            await (self.scripts.get(asked.method.replace("/", "_")) or self._regular_answer)(asked)
 
-    async def _by_the_book(self, asked: Asked) -> None:
+    async def _regular_answer(self, asked: McpRequest) -> None:
         match asked.method:
             case "initialize":
-                its = {"name": "rogue", "version": "1"}
+                server_info = {"name": "rogue", "version": "1"}
                 version = asked.message["params"]["protocolVersion"]
-                result: dict[str, Any] = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": its}
+                result: dict[str, Any] = {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": server_info,
+                }
                 await asked.result(result, {"mcp-session-id": "session-1"})
             case "tools/list":
                 await asked.result({"tools": self.tools})
@@ -175,7 +179,7 @@ class Rogue:
         self._changed = anyio.Event()
 
 
-async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Asked | None:
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> McpRequest | None:
     try:
         head = (await reader.readuntil(CRLF + CRLF)).decode()
         request, *lines = head.rstrip().split("\r\n")
@@ -184,15 +188,15 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
     verb, path, _ = request.split(" ")
-    return Asked(verb, path, headers, body, writer)
+    return McpRequest(verb, path, headers, body, writer)
 
 
 @asynccontextmanager
-async def rogue(tools: list[Any] | None = None, **scripts: Script) -> AsyncGenerator[Rogue]:
-    its = Rogue(tools, **scripts)
-    async with listening(its.serve) as origin:
-        its.url = f"{origin}/mcp"
-        yield its
+async def fake_mcp(tools: list[Any] | None = None, **scripts: Script) -> AsyncGenerator[FakeMcpServer]:
+    running = FakeMcpServer(tools, **scripts)
+    async with listening(running.serve) as origin:
+        running.url = f"{origin}/mcp"
+        yield running
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ marks: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
 
 @contextmanager
-def noted(what: str) -> Generator[None]:
+def recorded(what: str) -> Generator[None]:
     performed[what] += 1
     inside[what] += 1
     try:
@@ -83,21 +83,21 @@ def much(kilobytes: int) -> str:
 @tool(timeout_seconds=45)
 async def slow() -> str:
     """Take too long."""
-    with noted("slow"):
+    with recorded("slow"):
         await anyio.sleep_forever()
     return "never"
 
 
 async def forever(what: str) -> str:
     """Take forever."""
-    with noted(what):
+    with recorded(what):
         await anyio.sleep_forever()
     return "never"
 
 
 def forever_in_a_thread(what: str) -> str:
     """Take forever, but look whether anybody waits."""
-    with noted(what):
+    with recorded(what):
         while True:
             from_thread.check_cancelled()
             threading.Event().wait(0.005)

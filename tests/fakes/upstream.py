@@ -18,8 +18,8 @@ CRLF = b"\r\n"
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Hang up with a TCP reset."""
-    its = writer.get_extra_info("socket")
-    its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
@@ -34,7 +34,7 @@ class Exchange:
         self.headers = headers
         self.body = body
         self.closed_by_client = anyio.Event()
-        self.heard = anyio.Event()
+        self.received = anyio.Event()
         """For a test to set, once what was said has come through."""
         self._writer = writer
 

@@ -97,13 +97,13 @@ async def opened_still(
         await journal.close()
 
 
-def ask(folder: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+def query_rows(folder: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(folder / FILE)) as connection, connection:
         return connection.execute(query, values).fetchall()
 
 
 def columns(folder: Path, query: str) -> list[Any]:
-    return [row[0] for row in ask(folder, query)]
+    return [row[0] for row in query_rows(folder, query)]
 
 
 async def until(condition: Callable[[], bool]) -> None:

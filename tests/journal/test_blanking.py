@@ -74,7 +74,7 @@ def test_images_and_sounds_leave_their_size_and_digest(payload: dict[str, Any]) 
     assert len(left) < 250
 
 
-def test_the_digest_tells_images_apart() -> None:
+def test_different_images_have_different_digests() -> None:
     one, same, other = after({"imgs": [IMAGE, IMAGE, IMAGE.lower()]})["imgs"]
     assert one == same != other
     assert one.startswith(MARK)

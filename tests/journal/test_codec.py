@@ -58,8 +58,8 @@ EVENTS: list[Event] = [
 
 def test_every_kind_of_event_comes_back_as_it_was() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
-    noted = [(7, number, event) for number, event in enumerate(EVENTS, start=1 << 40)]
-    assert unpack(pack(noted)) == noted
+    numbered = [(7, number, event) for number, event in enumerate(EVENTS, start=1 << 40)]
+    assert unpack(pack(numbered)) == numbered
 
 
 def test_kinds_of_events_keep_their_numbers() -> None:

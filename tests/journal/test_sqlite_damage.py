@@ -13,7 +13,7 @@ from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.file.stored_run import placeholder_description
 from tests.conftest import client, serving
 from tests.fakes.clock import DrivenClock
-from tests.journal.directories import ask, ids, old_store, opened_still, until
+from tests.journal.directories import ids, old_store, opened_still, query_rows, until
 from tests.journal.sample_runs import END, begin, finish, read_all, record, text
 from tests.runs.supervisors import supervisor_of
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.anyio
 
 def flip(folder: Path, table: str, column: str, where: str, place: int) -> None:
     """Change one bit of what is stored."""
-    [(stored,)] = ask(folder, f"SELECT {column} FROM {table} WHERE {where}")
+    [(stored,)] = query_rows(folder, f"SELECT {column} FROM {table} WHERE {where}")
     changed = bytearray(stored)
     changed[place] ^= 1 << place % 8
-    ask(folder, f"UPDATE {table} SET {column} = ? WHERE {where}", bytes(changed))
+    query_rows(folder, f"UPDATE {table} SET {column} = ? WHERE {where}", bytes(changed))
 
 
 async def two_runs(folder: Path) -> None:
@@ -47,7 +47,7 @@ async def test_a_flipped_bit_makes_its_run_unreadable_and_no_other(
     tmp_path: Path, table: str, column: str, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await two_runs(tmp_path)
-    [(size,)] = ask(tmp_path, f"SELECT length({column}) FROM {table} WHERE {where}")
+    [(size,)] = query_rows(tmp_path, f"SELECT length({column}) FROM {table} WHERE {where}")
     async with opened_still(tmp_path) as journal:
         for place in range(0, size, 3):
             flip(tmp_path, table, column, where, place)
@@ -88,7 +88,7 @@ SWAPPED = ("UPDATE segments SET run = run + 10", "UPDATE segments SET run = 13 -
 async def test_rows_of_another_run_are_not_read_as_a_runs_own(tmp_path: Path, damage: Sequence[str]) -> None:
     await two_runs(tmp_path)
     for statement in damage:
-        ask(tmp_path, statement)
+        query_rows(tmp_path, statement)
     async with opened_still(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
             await journal.open_cursor("run-1")
@@ -110,7 +110,7 @@ async def test_a_damaged_schema_is_a_clear_refusal(tmp_path: Path) -> None:
 async def test_a_long_run_that_lost_a_segment_is_not_read_without_it(tmp_path: Path) -> None:
     async with opened_still(tmp_path) as journal:
         await finish(journal, "run-1", *(str(number) for number in range(13_000)))
-    ask(tmp_path, "DELETE FROM segments WHERE first = (SELECT min(first) FROM segments WHERE first > 1)")
+    query_rows(tmp_path, "DELETE FROM segments WHERE first = (SELECT min(first) FROM segments WHERE first > 1)")
     async with opened_still(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
             await journal.open_cursor("run-1")
@@ -135,7 +135,7 @@ async def test_damage_to_runs_in_progress_stops_no_start(tmp_path: Path, how: st
     if how == "flip":
         flip(tmp_path, "batches", "events", second, 20)
     else:
-        ask(tmp_path, f"DELETE FROM batches WHERE {second}")
+        query_rows(tmp_path, f"DELETE FROM batches WHERE {second}")
     async with opened_still(tmp_path) as journal:
         assert journal.is_healthy
         found = await journal.claim_interrupted()
@@ -172,7 +172,7 @@ async def test_a_run_that_is_found_damaged_as_it_is_resumed_ends_and_stops_no_ot
             await log.commit(RunStarted(0))
     if how == "kind":  # of a later release, say
         unknown = msgspec.msgpack.encode([(2, 2, 99, {})])
-        ask(tmp_path, "INSERT INTO batches SELECT max(id) + 1, ? FROM batches", unknown)
+        query_rows(tmp_path, "INSERT INTO batches SELECT max(id) + 1, ? FROM batches", unknown)
     async with opened_still(tmp_path) as journal:
         assert journal.is_healthy
         found = await journal.claim_interrupted()
@@ -198,7 +198,7 @@ async def test_a_run_that_cannot_be_deleted_stops_no_sweep(tmp_path: Path) -> No
     clock = DrivenClock()
     async with opened_still(tmp_path, clock=clock, retain_bytes=0) as journal:
         await clock.advance(0)
-        await until(lambda: ask(tmp_path, "SELECT job_id FROM runs ORDER BY no") == [("old-1",), ("live",)])
+        await until(lambda: query_rows(tmp_path, "SELECT job_id FROM runs ORDER BY no") == [("old-1",), ("live",)])
         assert journal.is_healthy
         assert (await journal.status("old-1")).fault
         with pytest.raises(StorageUnavailable):

@@ -15,7 +15,7 @@ from swarmstream.journal.base import AlreadySubmitted
 from swarmstream.journal.records import IdempotencyKey
 from swarmstream.journal.sqlite.data_directory import FILE
 from tests.fakes.clock import DrivenClock
-from tests.journal.directories import CANARY, ask, holds, opened_still, swept
+from tests.journal.directories import CANARY, holds, opened_still, query_rows, swept
 from tests.journal.sample_runs import END, begin, finish, read_all, text
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ async def test_credentials_and_images_are_in_no_file_once_the_run_has_ended(tmp_
         await swept(journal, clock)
         assert holds(tmp_path, token) == holds(tmp_path, image[:100]) == {}
         assert (await journal.status("run-1")).record.body.count(b"blanked")
-        [(size,)] = ask(tmp_path, "SELECT bytes FROM runs")
+        [(size,)] = query_rows(tmp_path, "SELECT bytes FROM runs")
         assert size < 2000, "and they do not count any more"
     async with opened_still(tmp_path) as journal:
         with pytest.raises(AlreadySubmitted):

@@ -22,7 +22,7 @@ from tests.conftest import KEY, client
 from tests.fakes.clock import DrivenClock
 from tests.fakes.run_callbacks import RecordedCallbacks
 from tests.fakes.upstream import Exchange, provider
-from tests.journal.directories import ask, columns, opened, opened_still, until
+from tests.journal.directories import columns, opened, opened_still, query_rows, until
 from tests.journal.sample_runs import END, begin, finish, read_all, record, text
 
 pytestmark = pytest.mark.anyio
@@ -67,11 +67,11 @@ async def test_an_event_that_cannot_be_written_fails_its_run_and_no_other(tmp_pa
 async def test_a_journal_recovers_even_if_nothing_waits_to_be_written(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await finish(journal, "run-1", "x")
-        ask(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
+        query_rows(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
         with pytest.raises(StorageUnavailable):
             await journal.delete("run-1")
         assert not journal.is_healthy
-        ask(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
+        query_rows(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
         await until(lambda: journal.is_healthy)
         await journal.delete("run-1")
 
@@ -82,7 +82,7 @@ async def test_the_end_of_a_run_is_shown_only_once_it_is_written(tmp_path: Path)
         log = await begin(journal)
         await log.commit(text(1))
         reader = await journal.open_cursor("run-1")
-        ask(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
+        query_rows(tmp_path, "ALTER TABLE segments RENAME TO elsewhere")
         with pytest.raises(StorageUnavailable):
             await log.commit(END)
         status = await journal.status("run-1")
@@ -100,7 +100,7 @@ async def test_the_end_of_a_run_is_shown_only_once_it_is_written(tmp_path: Path)
                 tasks.start_soon(read)
                 await anyio.wait_all_tasks_blocked()
                 assert not seen, "who comes now waits for the end"
-                ask(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
+                query_rows(tmp_path, "ALTER TABLE elsewhere RENAME TO segments")
         assert [event for _, event in seen] == [text(1), END]
         status = await journal.status("run-1")
         assert (status.state, status.is_waiting) == ("success", False)

@@ -20,7 +20,7 @@ from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from tests.clients.process import COMMAND, server_process
 from tests.conftest import KEY, client
-from tests.journal.directories import ask, columns, opened, opened_still
+from tests.journal.directories import columns, opened, opened_still, query_rows
 from tests.journal.sample_runs import END, begin, finish, read_all, record, text
 
 pytestmark = pytest.mark.anyio
@@ -40,14 +40,14 @@ async def test_an_empty_file_gets_its_tables(tmp_path: Path) -> None:
 async def test_the_file_of_a_newer_release_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(tmp_path) as journal:
         await finish(journal, "run-1", "x")
-    ask(tmp_path, "PRAGMA user_version = 99")
-    before = ask(tmp_path, "SELECT * FROM meta")
+    query_rows(tmp_path, "PRAGMA user_version = 99")
+    before = query_rows(tmp_path, "SELECT * FROM meta")
     async with opened(tmp_path) as journal:
         assert not journal.is_healthy
         with pytest.raises(StorageUnavailable):
             await begin(journal, "run-2")
     assert "this data directory is of a newer release (schema 99)" in caplog.text
-    assert ask(tmp_path, "SELECT * FROM meta") == before
+    assert query_rows(tmp_path, "SELECT * FROM meta") == before
 
 
 async def test_a_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
@@ -106,11 +106,11 @@ async def test_writing_twice_is_the_same_as_writing_once(tmp_path: Path) -> None
             store.finished.end(ending)
 
     write()
-    before = [ask(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")]
+    before = [query_rows(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")]
     write()
     with store.transaction():
         store.finished.end(ending)
-    assert [ask(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")] == before
+    assert [query_rows(tmp_path, f"SELECT * FROM {table}") for table in ("runs", "batches", "segments")] == before
     assert columns(tmp_path, "SELECT claim_key FROM runs") == ["key"]
     store.close()
 
@@ -121,7 +121,7 @@ async def test_an_idempotency_key_that_is_too_old_to_count_passes_to_the_new_run
             store.begin_run(
                 no, record(f"run-{no}", idempotency_key=IdempotencyKey("key", "body")), epoch=1, first_batch=1
             )
-    assert ask(tmp_path, "SELECT job_id, claim_key FROM runs") == [("run-1", None), ("run-2", "key")]
+    assert query_rows(tmp_path, "SELECT job_id, claim_key FROM runs") == [("run-1", None), ("run-2", "key")]
 
 
 async def test_another_owners_run_and_an_unknown_one_take_the_same_statements(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_another_owners_run_and_an_unknown_one_take_the_same_statements(tm
         await finish(journal, "done", *("x" * 9), owner="me")
         live = await begin(journal, "live", owner="me")
         await live.commit(RunStarted(0))
-        ask(tmp_path, "UPDATE runs SET record = x'00', outline = x'00' WHERE job_id = 'done'")
+        query_rows(tmp_path, "UPDATE runs SET record = x'00', outline = x'00' WHERE job_id = 'done'")
         asked = [await statements_of(journal, job_id) for job_id in ("none", "done", "live")]
         await live.commit(END)
     assert asked[0] == asked[1] == asked[2]

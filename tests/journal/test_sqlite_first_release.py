@@ -12,7 +12,7 @@ from swarmstream.journal.codec import pack
 from swarmstream.journal.records import IdempotencyKey
 from swarmstream.journal.sqlite.file.stored_run import pack_record, unpack_record
 from tests.fakes.clock import DrivenClock
-from tests.journal.directories import OLD_FIELDS, ask, ids, old_store, opened_still, swept
+from tests.journal.directories import OLD_FIELDS, ids, old_store, opened_still, query_rows, swept
 from tests.journal.sample_runs import END, begin, read_all, record, text
 
 pytestmark = pytest.mark.anyio
@@ -34,8 +34,8 @@ async def test_a_directory_of_the_first_release_opens_and_reads_the_same(tmp_pat
         await live.resume(NO_CALLBACKS).commit(END)
         await journal.delete("old-1")
         await journal.trim("old-3", 3)
-    sums = ask(tmp_path, "SELECT owner, sum(bytes) FROM runs GROUP BY owner")
-    assert ask(tmp_path, "SELECT * FROM owners") == sums
+    sums = query_rows(tmp_path, "SELECT owner, sum(bytes) FROM runs GROUP BY owner")
+    assert query_rows(tmp_path, "SELECT * FROM owners") == sums
     async with opened_still(tmp_path) as journal:
         assert await ids(journal, "o1") == ["live", "old-3"]
         assert len(await read_all(await journal.open_cursor("live"))) == 2
@@ -44,7 +44,9 @@ async def test_a_directory_of_the_first_release_opens_and_reads_the_same(tmp_pat
 @pytest.mark.noisy
 async def test_a_run_of_the_first_release_that_lost_events_is_not_read_without_them(tmp_path: Path) -> None:
     events = old_store(tmp_path, runs=1)
-    ask(tmp_path, "UPDATE segments SET events = ?", pack([(1, 1, events[0]), (1, 3, events[2]), (1, 4, events[3])]))
+    query_rows(
+        tmp_path, "UPDATE segments SET events = ?", pack([(1, 1, events[0]), (1, 3, events[2]), (1, 4, events[3])])
+    )
     async with opened_still(tmp_path) as journal:
         with pytest.raises(StorageUnavailable):
             await journal.open_cursor("old-1")

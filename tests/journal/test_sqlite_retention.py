@@ -17,7 +17,7 @@ from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.journal.sqlite.takeover import DirectoryLock, take_over
 from tests.fakes.clock import DrivenClock
-from tests.journal.directories import DAY, ask, columns, ids, opened, opened_still, size_of, swept, until
+from tests.journal.directories import DAY, columns, ids, opened, opened_still, query_rows, size_of, swept, until
 from tests.journal.sample_runs import begin, finish, read_all
 
 pytestmark = pytest.mark.anyio
@@ -36,11 +36,11 @@ async def test_old_runs_go_and_live_ones_never(tmp_path: Path) -> None:
         await (await begin(journal, "live")).commit(RunStarted(0))
         for name in ("old", "older", "young"):
             await finish(journal, name, "x")
-    ask(tmp_path, "UPDATE runs SET ended_at = ended_at - 100, created_at = 0 WHERE job_id LIKE 'old%'")
-    ask(tmp_path, "UPDATE runs SET created_at = 0 WHERE job_id = 'live'")
+    query_rows(tmp_path, "UPDATE runs SET ended_at = ended_at - 100, created_at = 0 WHERE job_id LIKE 'old%'")
+    query_rows(tmp_path, "UPDATE runs SET created_at = 0 WHERE job_id = 'live'")
     async with opened(tmp_path) as journal:
         assert await left(journal) == {"live", "young"}
-        assert len(ask(tmp_path, "SELECT * FROM segments")) == 1
+        assert len(query_rows(tmp_path, "SELECT * FROM segments")) == 1
         for call in (journal.status, journal.open_cursor):
             with pytest.raises(NotFound):
                 await call("old")
@@ -62,7 +62,7 @@ async def test_the_idempotency_key_of_a_swept_run_is_free_again(tmp_path: Path) 
     async with opened(tmp_path) as journal:
         await finish(journal, "gone", idempotency_key=IdempotencyKey("key", "body"))
         await finish(journal, "kept", "x")
-    ask(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'gone'")
+    query_rows(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'gone'")
     async with opened(tmp_path) as journal:
         assert await left(journal) == {"kept"}
         await finish(journal, "again", idempotency_key=IdempotencyKey("key", "body"))
@@ -162,7 +162,7 @@ async def test_admitted_stream_tokens_are_forgotten_with_their_run(tmp_path: Pat
             await journal.admit_token(job_id, job_id.encode())
         await journal.delete("deleted")
         assert columns(tmp_path, "SELECT digest FROM stream_tokens") == [b"old", b"kept"]
-    ask(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'old'")
+    query_rows(tmp_path, "UPDATE runs SET ended_at = 0 WHERE job_id = 'old'")
     async with opened(tmp_path) as journal:
         await left(journal)
         assert columns(tmp_path, "SELECT digest FROM stream_tokens") == [b"kept"], "also where a sweep takes it"
@@ -176,7 +176,7 @@ async def test_runs_go_as_soon_as_their_sum_passes_the_limit(tmp_path: Path) -> 
         await clock.advance(0)
         for number in range(60):
             await finish(journal, f"run-{number}", large)
-        await until(lambda: ask(tmp_path, "SELECT sum(bytes) FROM owners")[0][0] <= 1_000_000)
+        await until(lambda: query_rows(tmp_path, "SELECT sum(bytes) FROM owners")[0][0] <= 1_000_000)
         assert size_of(tmp_path) < 12_000_000, "of 24 MB that were written; 4 MB of it are a WAL"
         assert "run-59" in await ids(journal)
 
@@ -189,11 +189,11 @@ async def test_space_that_is_free_goes_back_to_the_disk(tmp_path: Path) -> None:
     clock = DrivenClock()
     async with opened_still(tmp_path, clock=clock, retain_bytes=2_000_000) as journal:
         await clock.advance(0)
-        await until(lambda: ask(tmp_path, "SELECT count(*) FROM runs")[0][0] < 5)
-        await until(lambda: ask(tmp_path, "PRAGMA freelist_count")[0][0] <= 1100)
+        await until(lambda: query_rows(tmp_path, "SELECT count(*) FROM runs")[0][0] < 5)
+        await until(lambda: query_rows(tmp_path, "PRAGMA freelist_count")[0][0] <= 1100)
         await read_all(await journal.open_cursor("run-39"))
     assert (tmp_path / FILE).stat().st_size < before / 3
-    assert ask(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    assert query_rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
 
 
 async def test_the_sums_by_owner_are_those_of_the_runs(tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ async def test_the_sums_by_owner_are_those_of_the_runs(tmp_path: Path) -> None:
         await journal.trim((await ids(journal, "a"))[0], 2)
         for job_id in await ids(journal, "b"):
             await journal.delete(job_id)
-    sums = ask(tmp_path, "SELECT owner, sum(bytes) FROM runs WHERE ended_at IS NOT NULL GROUP BY owner")
-    assert ask(tmp_path, "SELECT * FROM owners") == sums
+    sums = query_rows(tmp_path, "SELECT owner, sum(bytes) FROM runs WHERE ended_at IS NOT NULL GROUP BY owner")
+    assert query_rows(tmp_path, "SELECT * FROM owners") == sums
     assert [owner for owner, _ in sums] == ["a"]
 
 

@@ -17,7 +17,7 @@ from swarmstream.journal.sqlite.data_directory import FILE
 from swarmstream.journal.sqlite.file.store import Store
 from swarmstream.journal.sqlite.journal import SqliteJournal
 from swarmstream.journal.sqlite.writing_thread import WriteTask
-from tests.journal.directories import ask, columns, opened
+from tests.journal.directories import columns, opened, query_rows
 from tests.journal.sample_runs import END, ENDED, begin, finish, read_all, text
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def test_a_checkpoint_by_another_program_changes_nothing(tmp_path: Path) -
         for number in range(500):
             await log.commit(text(number))
             if number % 100 == 0:
-                assert await to_thread.run_sync(ask, tmp_path, "PRAGMA wal_checkpoint(PASSIVE)")
+                assert await to_thread.run_sync(query_rows, tmp_path, "PRAGMA wal_checkpoint(PASSIVE)")
         await log.commit(END)
         assert len(await read_all(await journal.open_cursor("run-1"))) == 501
 
@@ -141,24 +141,24 @@ async def test_writes_that_are_to_outlive_the_host_are_flushed_to_the_disk(
     journal = SqliteJournal(tmp_path, retain_seconds=60, retain_bytes=1 << 30, durability=durability)
     await journal.open()
 
-    async def noted(what: str, doing: Awaitable[object]) -> None:
+    async def recorded(what: str, doing: Awaitable[object]) -> None:
         before = len(tasks)
         await doing
         tasks[before:] = [(what, any(outlives for _, outlives in tasks[before:]))]
 
     put = journal._writer.put  # pyright: ignore[reportPrivateUsage]
 
-    def note(task: WriteTask) -> None:
+    def record(task: WriteTask) -> None:
         tasks.append(("", task.outlives_host))
         put(task)
 
-    journal._writer.put = note  # pyright: ignore[reportPrivateUsage]
+    journal._writer.put = record  # pyright: ignore[reportPrivateUsage]
     log = await begin(journal)
-    await noted("first events", log.commit(RunStarted(0)))
-    await noted("end of a turn", log.commit(ENDED))
+    await recorded("first events", log.commit(RunStarted(0)))
+    await recorded("end of a turn", log.commit(ENDED))
     keyed = await begin(journal, "run-2", idempotency_key=IdempotencyKey("key", "body"))
-    await noted("an idempotency key", keyed.commit(RunStarted(0)))
-    await noted("end of a run", log.commit(END))
+    await recorded("an idempotency key", keyed.commit(RunStarted(0)))
+    await recorded("end of a run", log.commit(END))
     await journal.close()
     assert tasks == [
         ("first events", False),

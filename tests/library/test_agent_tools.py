@@ -194,7 +194,7 @@ async def test_two_tools_of_one_name_are_refused_before_a_model_is_called(openai
     assert not upstream.exchanges
 
 
-@pytest.mark.parametrize("given", [42, "look", dict, lambda: 0], ids=["number", "name", "type", "lambda"])
-def test_an_object_that_cannot_be_a_tool_is_refused_by_the_constructor(given: Any) -> None:
+@pytest.mark.parametrize("value", [42, "look", dict, lambda: 0], ids=["number", "name", "type", "lambda"])
+def test_an_object_that_cannot_be_a_tool_is_refused_by_the_constructor(value: Any) -> None:
     with pytest.raises(ToolDefinitionError):
-        agent(tools=[given])
+        agent(tools=[value])

@@ -109,7 +109,7 @@ async def test_a_run_that_takes_too_long_names_its_timeout_and_its_active_agents
     assert frames[-1]["data"]["status"] == "timed_out"
 
 
-async def test_a_workflows_timeout_counts_if_the_call_has_none(openai: Serve) -> None:
+async def test_a_workflows_timeout_counts_if_the_call_sets_no_timeout(openai: Serve) -> None:
     class Driven(SequentialWorkflow):
         _clock = clock = DrivenClock()
 
@@ -181,7 +181,7 @@ async def test_a_stream_of_a_failing_run_yields_everything_before_it_raises(way:
 
 @pytest.mark.noisy
 @every_way
-async def test_a_run_that_fails_raises_what_failed(way: str, openai: Serve) -> None:
+async def test_a_run_that_fails_raises_its_error(way: str, openai: Serve) -> None:
     async with openai(refusing):
         with pytest.raises(Failed) as caught:
             await run(way, agent(), "go")

@@ -75,8 +75,8 @@ async def test_agent_streaming_auto_prints_plan_execution_and_summary_as_they_co
             await exchange.finish()
 
     async with playing("agent_auto", script, tmp_path) as play:
-        for words, go_on in (("I plan. ", planned), ("I add. ", worked), ("It is ", summed_up)):
-            await play.shows(words)
+        for text, go_on in (("I plan. ", planned), ("I add. ", worked), ("It is ", summed_up)):
+            await play.shows(text)
             go_on.set()
         assert await play.ended() == "I plan. I add. It is 100."
     assert len(play.upstream.exchanges) == 4

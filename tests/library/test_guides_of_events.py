@@ -29,8 +29,8 @@ class Sounding:
         await exchange.finish()
 
 
-def lines_of(printed: str, who: str) -> list[str]:
-    return [line.removeprefix(f"{who}: ") for line in printed.splitlines() if line.startswith(f"{who}: ")]
+def lines_of(printed: str, side: str) -> list[str]:
+    return [line.removeprefix(f"{side}: ") for line in printed.splitlines() if line.startswith(f"{side}: ")]
 
 
 async def test_custom_events_reach_every_reader_while_the_run_goes_on(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ async def test_custom_events_reach_every_reader_while_the_run_goes_on(tmp_path: 
         await play.shows("right: two ")
         script.go.set()
         printed = await play.ended()
-    for who in ("left", "right"):
-        assert lines_of(printed, who) == ["measuring is happening", "one ", "ends", "two ", "ends", "success"]
+    for side in ("left", "right"):
+        assert lines_of(printed, side) == ["measuring is happening", "one ", "ends", "two ", "ends", "success"]
     assert "Final result two ends\n" in printed
     assert tool_results(play.upstream.exchanges[1]) == ["3 fathoms"]
 
@@ -53,8 +53,8 @@ async def test_an_abnormal_end_reaches_every_reader(how: str, end: str, status: 
     async with playing("events_from_within", Held(), tmp_path, how) as play:
         printed = await play.ended()
     assert end in printed
-    for who in ("left", "right"):
-        assert lines_of(printed, who)[-1] == status
+    for side in ("left", "right"):
+        assert lines_of(printed, side)[-1] == status
 
 
 async def test_a_step_that_fails_for_good_is_named_with_its_attempts(tmp_path: Path) -> None:

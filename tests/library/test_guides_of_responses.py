@@ -37,13 +37,13 @@ async def test_detailed_streaming_has_usage_and_finish_reason_once_at_the_end(tm
         await play.shows("alpha ")
         script.go.set()
         printed = await play.ended()
-    words, used, finished, rest = re.split(r"\n\n|\n", printed)
-    assert (words, finished, rest) == (HELLO, "Finished: stop", "")
+    text, used, finished, rest = re.split(r"\n\n|\n", printed)
+    assert (text, finished, rest) == (HELLO, "Finished: stop", "")
     assert used.startswith("Tokens used: {'input_tokens': 7, 'output_tokens': 3, 'total_tokens': 10,")
     assert "None" not in printed
 
 
-async def test_silent_streaming_prints_nothing_but_what_the_program_does(tmp_path: Path) -> None:
+async def test_silent_streaming_prints_only_the_programs_own_output(tmp_path: Path) -> None:
     async with playing("silent", hello, tmp_path) as play:
         assert await play.ended() == f"\n=== Final Response ===\n{HELLO}\n"
 
@@ -58,7 +58,7 @@ async def test_a_custom_panel_is_drawn_with_each_token(tmp_path: Path) -> None:
     assert f"│ {HELLO} " in printed
 
 
-async def test_an_interactive_agent_without_a_terminal_asks_nobody(tmp_path: Path) -> None:
+async def test_an_interactive_agent_without_a_terminal_does_not_prompt(tmp_path: Path) -> None:
     async with playing("configuration", hello, tmp_path) as play:
         assert await play.ended() == HELLO
     assert len(play.upstream.exchanges) == 1

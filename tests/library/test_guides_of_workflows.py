@@ -19,17 +19,17 @@ class Pipeline:
         self.prompts: list[list[str]] = []
 
     async def __call__(self, exchange: Exchange) -> None:
-        who = next(name for name in self.go if exchange.system.startswith(name))
+        speaker = next(name for name in self.go if exchange.system.startswith(name))
         self.prompts.append([message["content"] for message in exchange.body["messages"][1:]])
         await exchange.open()
-        await exchange.say(f"<{who} ")
-        await self.go[who].wait()
+        await exchange.say(f"<{speaker} ")
+        await self.go[speaker].wait()
         await exchange.say("ends>")
         await exchange.finish()
 
 
 @pytest.mark.parametrize("sample", ["sequential_sync", "sequential_async"])
-async def test_sequential_streaming_prints_agent_after_agent_as_they_speak(sample: str, tmp_path: Path) -> None:
+async def test_sequential_streaming_prints_agent_after_agent_as_tokens_arrive(sample: str, tmp_path: Path) -> None:
     task = "the rise of solid-state batteries"
     async with playing(sample, script := Pipeline(), tmp_path) as play:
         for name, go in script.go.items():
@@ -45,7 +45,7 @@ async def test_sequential_streaming_prints_agent_after_agent_as_they_speak(sampl
     ]
 
 
-async def test_sequential_streaming_with_events_tells_when_agents_start_and_end(tmp_path: Path) -> None:
+async def test_sequential_streaming_with_events_reports_when_agents_start_and_end(tmp_path: Path) -> None:
     async with playing("sequential_events", script := Pipeline(), tmp_path) as play:
         for name, go in script.go.items():
             await play.shows(f" starting ---\n<{name} ")

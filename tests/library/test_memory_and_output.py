@@ -132,7 +132,7 @@ async def test_autosave_writes_each_runs_answer(way: str, openai: Serve, tmp_pat
 
 
 @pytest.mark.noisy
-async def test_autosave_writes_a_run_that_failed_and_none_where_it_is_off(
+async def test_autosave_writes_a_run_that_failed_and_writes_no_run_where_it_is_off(
     openai: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

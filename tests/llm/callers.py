@@ -36,7 +36,7 @@ async def post(connections: ConnectionPool, url: str) -> Response:
     return await connections.post(url, [b"{}"], HEADERS)
 
 
-async def ask(connections: ConnectionPool, url: str) -> list[bytes]:
+async def fetch(connections: ConnectionPool, url: str) -> list[bytes]:
     """The parts of an answer's body as they came."""
     parts: list[bytes] = []
 
@@ -71,10 +71,10 @@ async def modelled(**environ: str) -> AsyncGenerator[DirectModel]:
 async def say(model: DirectModel, url: str) -> str:
     """What a model says."""
     endpoint = ChatEndpoint(url=url, model="m", key_env="LOCAL_KEY")
-    its = ModelRef(name="m", target="openai/m", backend="direct", endpoint=endpoint)
+    ref = ModelRef(name="m", target="openai/m", backend="direct", endpoint=endpoint)
     deltas: list[Delta] = []
     sampling = Sampling(None, None, None, None, {})
-    await model.stream(ModelCall(its, [{"role": "user", "content": "go"}], sampling), deltas.extend)
+    await model.stream(ModelCall(ref, [{"role": "user", "content": "go"}], sampling), deltas.extend)
     return "".join(delta for delta in deltas if isinstance(delta, str))
 
 

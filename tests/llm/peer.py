@@ -147,17 +147,17 @@ class Peer:
 @asynccontextmanager
 async def peer(talk: Talk, *, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Peer]:
     """A peer for the length of the block, in which nothing waits longer than five seconds."""
-    its = Peer(talk)
+    running = Peer(talk)
     failures: list[BaseException] = []
-    server = await asyncio.start_server(its.serve, "127.0.0.1", 0, ssl=tls)
-    its.port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(running.serve, "127.0.0.1", 0, ssl=tls)
+    running.port = server.sockets[0].getsockname()[1]
     try:
         with anyio.fail_after(30):
-            yield its
+            yield running
     finally:
         server.close()
         with anyio.move_on_after(5, shield=True):
-            failures = await its.end()
+            failures = await running.end()
             await server.wait_closed()
     assert failures == []
 
@@ -201,5 +201,5 @@ def once(*packets: bytes) -> Talk:
 @asynccontextmanager
 async def listened_to(port: int) -> AsyncGenerator[Peer]:
     """A peer that passes everything on to a port: its lines have what was on the wire."""
-    async with peer(lambda line: line.relay(port)) as its:
-        yield its
+    async with peer(lambda line: line.relay(port)) as running:
+        yield running

@@ -43,14 +43,14 @@ def call(base_url: str, *, sampling: Sampling | None = None, **endpoint: Any) ->
     return ModelCall(ref, [{"role": "user", "content": "go"}], sampling or Sampling(None, None, None, None, {}))
 
 
-async def collect(model: ChatModel, its: ModelCall) -> list[Delta]:
+async def collect(model: ChatModel, model_call: ModelCall) -> list[Delta]:
     deltas: list[Delta] = []
     with anyio.fail_after(30):
-        await model.stream(its, deltas.extend)
+        await model.stream(model_call, deltas.extend)
     return deltas
 
 
-async def heard(model: ChatModel, script: Script) -> list[Delta]:
+async def deltas_of(model: ChatModel, script: Script) -> list[Delta]:
     """What a lane makes of a script, without how it opened."""
     async with provider(script) as upstream:
         deltas = await collect(model, call(upstream.base_url))

@@ -27,7 +27,7 @@ def test_of_several_globs_the_first_one_wins() -> None:
     assert wide_first.resolve("claude-haiku-9").target == "openai/rest"
 
 
-def test_globs_tell_case_apart() -> None:
+def test_globs_are_case_sensitive() -> None:
     refused(UnknownModel, "House-1", aliased({"house-*": local("x")}))
 
 

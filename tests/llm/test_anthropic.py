@@ -40,7 +40,7 @@ async def _begin_text(exchange: Exchange) -> None:
     await _event(exchange, "content_block_start", index=0, content_block={"type": "text", "text": ""})
 
 
-async def _say(exchange: Exchange, *texts: str) -> None:
+async def _send(exchange: Exchange, *texts: str) -> None:
     for text in texts:
         await _event(exchange, "content_block_delta", index=0, delta={"type": "text_delta", "text": text})
 
@@ -48,7 +48,7 @@ async def _say(exchange: Exchange, *texts: str) -> None:
 async def _whole(exchange: Exchange) -> None:
     await _begin_text(exchange)
     await _event(exchange, "ping")
-    await _say(exchange, "he", "llo")
+    await _send(exchange, "he", "llo")
     await _event(exchange, "content_block_stop", index=0)
     await _event(exchange, "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9})
     await _event(exchange, "message_stop")
@@ -57,13 +57,13 @@ async def _whole(exchange: Exchange) -> None:
 
 async def _cut_off(exchange: Exchange) -> None:
     await _begin_text(exchange)
-    await _say(exchange, "he")
+    await _send(exchange, "he")
     await exchange.end()
 
 
 async def _overloaded_in_the_stream(exchange: Exchange) -> None:
     await _begin_text(exchange)
-    await _say(exchange, "he")
+    await _send(exchange, "he")
     await _event(exchange, "error", error={"type": "overloaded_error", "message": f"Overloaded {KEY}"})
     await exchange.end()
 
@@ -128,7 +128,7 @@ async def test_a_hosted_clients_claude_is_served_by_an_alias(tmp_path: Path) -> 
         (_wrong_key, "provider_auth", ""),
     ],
 )
-async def test_its_faults_are_told_truthfully(script: Script, code: str, text: str, tmp_path: Path) -> None:
+async def test_each_fault_ends_with_its_error_code(script: Script, code: str, text: str, tmp_path: Path) -> None:
     async with _stream(script, tmp_path) as (events, _):
         assert [event.data["code"] for event in events if event.event == "error"] == [code]
         assert events[-1].data["status"] == "failed"

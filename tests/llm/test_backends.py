@@ -20,7 +20,7 @@ from swarmstream.llm.providers.direct import DirectModel
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from swarmstream.llm.providers.openai_chat import ChatStream
 from tests.fakes.upstream import Exchange, provider
-from tests.llm.streams import ENVIRON, FINISH, call, chunk, collect, heard, joined
+from tests.llm.streams import ENVIRON, FINISH, call, chunk, collect, deltas_of, joined
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
 
@@ -52,7 +52,7 @@ async def test_text_then_finish_then_figures(lane: Backend) -> None:
         await exchange.chunk(b"data: [DONE]\n\n")
         await exchange.end()
 
-    deltas = await heard(lane, script)
+    deltas = await deltas_of(lane, script)
     assert deltas[:2] == ["Hel", "lo"]
     assert set(deltas[2:]) == {Finished("length"), TokenCount(100, 50, 40, 30)}
 
@@ -65,7 +65,7 @@ async def test_every_delta_is_a_delta_of_ours(lane: Backend) -> None:
         await exchange.chunk(b"".join(b"data: " + chunk(content=text) + b"\n\n" for text in texts))
         await exchange.finish()
 
-    deltas = await heard(lane, at_once)
+    deltas = await deltas_of(lane, at_once)
     assert [delta for delta in deltas if isinstance(delta, str)] == texts
 
 
@@ -102,29 +102,32 @@ async def test_calls_of_tools_come_in_pieces(lane: Backend) -> None:
         await exchange.delta(tool_calls=[other])
         await exchange.finish("tool_calls")
 
-    deltas = await heard(lane, script)
+    deltas = await deltas_of(lane, script)
     calls = [delta for delta in deltas if isinstance(delta, ToolCallDelta)]
-    assert [(its.index, its.id, its.name) for its in calls if its.id] == [(0, "call_1", "add"), (1, "call_2", "now")]
-    assert "".join(its.arguments for its in calls if its.index == 0) == '{"a": 1}'
-    assert "".join(its.arguments for its in calls if its.index == 1) == "{}"
+    assert [(response.index, response.id, response.name) for response in calls if response.id] == [
+        (0, "call_1", "add"),
+        (1, "call_2", "now"),
+    ]
+    assert "".join(response.arguments for response in calls if response.index == 0) == '{"a": 1}'
+    assert "".join(response.arguments for response in calls if response.index == 1) == "{}"
     assert Finished("tool_calls") in deltas
 
 
-def test_what_a_provider_wants_back_with_its_calls_is_kept() -> None:
+def test_signatures_and_reasoning_of_a_providers_tool_calls_are_kept() -> None:
     signature = {"google": {"thought_signature": "abc"}}
     call = {"index": 0, "id": "1", "function": {"name": "add", "arguments": "{}"}, "extra_content": signature}
     stream = ChatStream()
-    told = [chunk(reasoning_content="let me "), chunk(reasoning_content="see"), chunk(tool_calls=[call])]
+    pieces = [chunk(reasoning_content="let me "), chunk(reasoning_content="see"), chunk(tool_calls=[call])]
     ending = b'{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}'
-    deltas = stream.feed(b"".join(b"data: " + content + b"\n\n" for content in (*told, ending)))
+    deltas = stream.feed(b"".join(b"data: " + content + b"\n\n" for content in (*pieces, ending)))
     assert [delta.extra for delta in deltas if isinstance(delta, ToolCallDelta)] == [{"extra_content": signature}]
     assert deltas[-2:] == [Echo({"reasoning_content": "let me see"}), Finished("tool_calls")]
-    without = ChatStream().feed(b"".join(b"data: " + content + b"\n\n" for content in (*told[:2], ending)))
+    without = ChatStream().feed(b"".join(b"data: " + content + b"\n\n" for content in (*pieces[:2], ending)))
     assert not any(isinstance(delta, Echo) for delta in without), "nothing was called"
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_thoughts_are_told_from_text(lane: Backend, field: str) -> None:
+async def test_thoughts_and_text_are_separate_deltas(lane: Backend, field: str) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, **{field: "let me "})
@@ -132,18 +135,18 @@ async def test_thoughts_are_told_from_text(lane: Backend, field: str) -> None:
         await exchange.say("4")
         await exchange.finish()
 
-    deltas = await heard(lane, script)
+    deltas = await deltas_of(lane, script)
     assert deltas[:3] == [Reasoning("let me "), Reasoning("see"), "4"]
 
 
-async def test_a_refusal_is_what_the_model_says(lane: Backend) -> None:
+async def test_a_models_refusal_is_its_text(lane: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.delta(role="assistant", content=None, refusal="I can")
         await exchange.delta(refusal="not")
         await exchange.finish()
 
-    assert joined(await heard(lane, script)) == "I cannot"
+    assert joined(await deltas_of(lane, script)) == "I cannot"
 
 
 STREAMS = {
@@ -158,7 +161,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("packets", ["one", "bytes"])
 @pytest.mark.parametrize("layout", STREAMS)
-async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Backend, layout: str, packets: str) -> None:
+async def test_every_layout_of_a_stream_yields_the_same_deltas(lane: Backend, layout: str, packets: str) -> None:
     text = "naïve 日本 👩‍🔬 \u2028 end"
     content = STREAMS[layout] % (chunk(content=text), FINISH)
 
@@ -171,7 +174,7 @@ async def test_however_a_stream_is_laid_out_it_says_the_same(lane: Backend, layo
                 await exchange.chunk(bytes([byte]))
         await exchange.end()
 
-    deltas = await heard(lane, script)
+    deltas = await deltas_of(lane, script)
     assert (joined(deltas), deltas[-1]) == (text, Finished("stop"))
 
 

@@ -47,7 +47,7 @@ def lane(name: str, environ: dict[str, str], aliases: dict[str, Alias] | None = 
         ),
     ],
 )
-def test_providers_that_speak_openai_are_called_directly(
+def test_providers_with_openais_protocol_are_called_directly(
     name: str, variable: str, url: str, extra: dict[str, Any]
 ) -> None:
     provider = registry({variable: "key"}).resolve(name).target.partition("/")[0]
@@ -173,7 +173,7 @@ def test_a_base_url_comes_from_the_variable_that_litellm_prefers(environ: dict[s
 @pytest.mark.parametrize(
     "base", ["https://h.example", "https://h.example/", "https://h.example/v1", "https://h.example/v1/chat/completions"]
 )
-def test_what_a_base_url_has_of_the_path_is_not_repeated(base: str) -> None:
+def test_the_part_of_the_path_that_a_base_url_contains_is_not_repeated(base: str) -> None:
     environ = {"HEROKU_API_KEY": "key", "HEROKU_API_BASE": base}
     assert endpoint("heroku/x", environ).url == "https://h.example/v1/chat/completions"
 
@@ -198,10 +198,10 @@ def test_a_server_of_ones_own_gets_a_key_only_if_there_is_one() -> None:
     assert endpoint("hosted_vllm/x", {**environ, "HOSTED_VLLM_API_KEY": "key"}).key_env == "HOSTED_VLLM_API_KEY"
 
 
-def test_openai_is_told_the_organization_and_the_project() -> None:
+def test_openai_gets_headers_for_the_organization_and_the_project() -> None:
     environ = {"OPENAI_API_KEY": "key", "OPENAI_ORGANIZATION": "org", "OPENAI_PROJECT_ID": "proj"}
-    told = (("openai-organization", "org"), ("openai-project", "proj"))
-    assert endpoint("gpt-4.1-mini", environ).headers == told
+    expected = (("openai-organization", "org"), ("openai-project", "proj"))
+    assert endpoint("gpt-4.1-mini", environ).headers == expected
     assert endpoint("house", environ, {"house": local("x")}).headers == ()
     assert endpoint("groq/x", {**environ, "GROQ_API_KEY": "key"}).headers == ()
 
@@ -266,7 +266,9 @@ def test_azure_with_more_than_a_key_and_an_address_is_left_to_litellm(environ: d
         ("gpt-4.1-mini", {"OPENAI_API_KEY": "key", "USE_LITELLM_PROXY": "True"}),
     ],
 )
-def test_what_an_environment_says_to_litellm_alone_is_left_to_it(name: str, environ: dict[str, str]) -> None:
+def test_an_environment_with_variables_only_litellm_knows_is_left_to_litellm(
+    name: str, environ: dict[str, str]
+) -> None:
     assert lane(name, environ) == "litellm"
 
 
@@ -287,14 +289,14 @@ def test_a_key_goes_nowhere_but_to_its_providers_own_address(provider: str) -> N
     assert mine.url.startswith(f"{base}/")
 
 
-def test_a_server_may_be_told_never_to_call_directly() -> None:
+def test_a_server_can_be_set_to_call_only_through_litellm() -> None:
     models = aliased({"house": local("x")}, {"OPENAI_API_KEY": "key"}, "litellm")
     for name in ("gpt-4.1-mini", "house"):
         ref = models.resolve(name)
         assert (ref.backend, ref.endpoint) == ("litellm", None)
 
 
-def test_a_server_may_be_told_to_call_directly_only() -> None:
+def test_a_server_can_be_set_to_call_only_directly() -> None:
     models = aliased({}, {"OPENAI_API_KEY": "key", "ANTHROPIC_API_KEY": "key"}, "direct")
     assert models.resolve("gpt-4.1-mini").backend == "direct"
     assert models.resolve("demo/swarm").backend == "demo"
@@ -306,7 +308,7 @@ def test_a_server_may_be_told_to_call_directly_only() -> None:
     assert not {"claude-sonnet-4-5", "gpt-5-pro"} & set(models.names())
 
 
-async def test_the_setting_is_what_the_server_goes_by() -> None:
+async def test_the_server_follows_its_setting_of_the_lane() -> None:
     payload = {"task": "go", "agents": [{"agent_name": "A", "model_name": "claude-sonnet-4-5"}]}
     async with serving(lane="direct", environ={"ANTHROPIC_API_KEY": "key"}) as url, client(url) as http:
         answer = await http.post("/v1/swarm/completions", json=payload)
@@ -325,13 +327,13 @@ def test_an_aliass_lane_wins_over_the_servers() -> None:
 
 
 @pytest.mark.parametrize("model", ["claude-99", "ollama/llama3", "gpt-5-pro", "azure/o1", "baseten/abcd1234"])
-def test_an_alias_for_what_cannot_go_direct_is_refused_at_start(tmp_path: Path, model: str) -> None:
+def test_an_alias_on_the_direct_lane_for_a_model_without_it_is_refused_at_start(tmp_path: Path, model: str) -> None:
     path = tmp_path / "models.toml"
     path.write_text(f'[house]\nmodel = "{model}"\nlane = "direct"\n')
     with pytest.raises(AliasError, match=f'house: .*"{model}" can only be called through litellm'):
         read_aliases(path)
 
 
-def test_an_alias_whose_address_does_not_allow_the_direct_lane_is_refused_when_it_is_asked_for() -> None:
+def test_an_alias_with_an_address_unfit_for_the_direct_lane_is_refused_on_use() -> None:
     models = {"house": Alias(model="azure/x", api_base="https://a.example/openai/v1", lane="direct")}
     assert '"house"' in refused(UnknownModel, "house", aliased(models))

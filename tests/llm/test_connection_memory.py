@@ -11,7 +11,7 @@ from swarmstream.llm.http.connection import Connection
 from swarmstream.llm.http.exchange import Exchange
 from swarmstream.llm.http.pool import ConnectionPool
 from tests.llm.authority import Authority, trusting
-from tests.llm.callers import ask, connected, post
+from tests.llm.callers import connected, fetch, post
 from tests.llm.peer import answering, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -24,14 +24,14 @@ def ended() -> int:
 
 async def _cancelled(connections: ConnectionPool, url: str) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask, connections, url)
+        tasks.start_soon(fetch, connections, url)
         await settled()
         tasks.cancel_scope.cancel()
 
 
 async def _failing(connections: ConnectionPool, url: str) -> None:
     with contextlib.suppress(OSError):
-        await ask(connections, url)
+        await fetch(connections, url)
 
 
 async def _refused_by_its_reader(connections: ConnectionPool, url: str) -> None:
@@ -61,7 +61,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n"
         ([HEAD + b"half", b"garbage" * 20], _failing),
         ([HEAD, b"half"], _refused_by_its_reader),
         ([HEAD + b"half"], _left_alone),
-        ([whole()], ask),
+        ([whole()], fetch),
     ],
     ids=["head", "body", "middle", "garbage", "too much", "refused", "left alone", "whole"],
 )
@@ -77,10 +77,10 @@ async def test_no_connection_that_has_ended_waits_for_the_collector(
     gc.disable()
     try:
         before = ended()
-        async with connected(**trusting(authority)) as its, peer(answering(*packets), tls=tls) as provider:
+        async with connected(**trusting(authority)) as connections_used, peer(answering(*packets), tls=tls) as provider:
             for _ in range(20):
-                await way(its, f"{scheme}://127.0.0.1:{provider.port}")
-            await its.close()
+                await way(connections_used, f"{scheme}://127.0.0.1:{provider.port}")
+            await connections_used.close()
             await provider.idle()
             await settled()
             assert ended() - before == 0

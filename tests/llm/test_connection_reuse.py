@@ -9,7 +9,7 @@ from swarmstream.errors import (
 from swarmstream.llm.http.pool import ConnectionPool
 from swarmstream.llm.http.proxy import Disconnected
 from tests.fakes.clock import DrivenClock
-from tests.llm.callers import CHUNK, DONE, FINISH, HEADERS, STREAM, ask, fails, modelled, post, say
+from tests.llm.callers import CHUNK, DONE, FINISH, HEADERS, STREAM, fails, fetch, modelled, post, say
 from tests.llm.peer import CHUNKED, Line, answering, once, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -31,27 +31,27 @@ async def test_a_connection_is_used_again_after_a_complete_answer(
 ) -> None:
     async with peer(answering(*packets)) as provider:
         for _ in range(3):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         assert len(provider.lines) == 1
 
 
 async def test_a_connection_is_used_again_when_the_bodys_end_comes_after_its_reader_has_had_enough() -> None:
-    heard, ended = anyio.Event(), anyio.Event()
+    half_received, ended = anyio.Event(), anyio.Event()
 
     async def talk(line: Line) -> None:
         while True:
             await line.request()
             await line.send(CHUNKED, b"%x\r\n" % len(CHUNK + FINISH) + CHUNK + FINISH + b"\r\n", b"e\r\n" + DONE)
-            await heard.wait()
+            await half_received.wait()
             await line.send(b"\r\n", b"0\r\n", b"\r\n")
             ended.set()
 
     async with peer(talk) as provider, modelled() as model:
         for _ in range(3):
             assert await say(model, provider.http) == "hi"
-            heard.set()
+            half_received.set()
             await ended.wait()
-            heard, ended = anyio.Event(), anyio.Event()
+            half_received, ended = anyio.Event(), anyio.Event()
         assert len(provider.lines) == 1
 
 
@@ -66,7 +66,7 @@ async def test_a_connection_is_not_used_again_before_its_answer_has_ended() -> N
 async def test_a_connection_is_only_used_for_the_same_scheme_host_and_port(connections: ConnectionPool) -> None:
     async with peer(answering(whole())) as provider, peer(answering(whole())) as other:
         for url in (provider.http, other.http, f"http://localhost:{provider.port}", provider.http):
-            await ask(connections, url)
+            await fetch(connections, url)
         assert (len(provider.lines), len(other.lines)) == (2, 1)
 
 
@@ -81,8 +81,8 @@ async def test_a_connection_is_not_used_again_when_the_provider_says_so(
     connections: ConnectionPool, answer: bytes
 ) -> None:
     async with peer(answering(answer)) as provider:
-        assert await ask(connections, provider.http) == [b"hello"]
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 2
 
 
@@ -90,7 +90,7 @@ async def test_a_cut_answer_fails_and_its_connection_is_not_used_again(connectio
     async with peer(once(whole().replace(b"hello", b"hel"))) as provider:
         for _ in range(2):
             with pytest.raises(Disconnected):
-                await ask(connections, provider.http)
+                await fetch(connections, provider.http)
         assert len(provider.lines) == 2
 
 
@@ -103,13 +103,13 @@ async def test_a_cancelled_call_hangs_up(connections: ConnectionPool, begun: byt
 
     async with peer(talk) as provider:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask, connections, provider.http)
+            tasks.start_soon(fetch, connections, provider.http)
             await settled()
             assert len(provider.lines) == 1
             tasks.cancel_scope.cancel()
         await provider.idle()
         provider.talk = answering(whole())
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 2
 
 
@@ -145,10 +145,10 @@ async def test_a_kept_connection_that_the_provider_closed_is_not_used(connection
         await line.gone()
 
     async with peer(talk) as provider:
-        await ask(connections, provider.http)
+        await fetch(connections, provider.http)
         await provider.idle()
         before = len(provider.lines[0].received)
-        await ask(connections, provider.http)
+        await fetch(connections, provider.http)
         assert len(provider.lines) == 2
         assert len(provider.lines[0].received) == before
 
@@ -162,23 +162,23 @@ async def closes_on_the_second(line: Line) -> None:
 async def test_a_kept_connection_found_closed_is_replaced_by_a_new_one(connections: ConnectionPool) -> None:
     async with peer(closes_on_the_second) as provider:
         for _ in range(3):
-            assert await ask(connections, provider.http) == [b"hello"]
+            assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 3
 
 
 async def test_a_kept_connection_found_closed_is_replaced_once(connections: ConnectionPool) -> None:
     async with peer(closes_on_the_second) as provider:
-        await ask(connections, provider.http)
+        await fetch(connections, provider.http)
         provider.talk = once()
         with pytest.raises(Disconnected):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         assert len(provider.lines) == 2
 
 
 async def test_a_new_connection_found_closed_is_not_replaced(connections: ConnectionPool) -> None:
     async with peer(once()) as provider:
         with pytest.raises(Disconnected):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         assert len(provider.lines) == 1
 
 
@@ -193,9 +193,9 @@ async def test_nothing_is_asked_twice_once_a_byte_of_the_answer_has_come(
         await line.send(byte)
 
     async with peer(talk) as provider:
-        await ask(connections, provider.http)
+        await fetch(connections, provider.http)
         with pytest.raises(Disconnected):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         assert len(provider.lines) == 1
 
 
@@ -212,17 +212,17 @@ async def test_a_kept_connection_is_replaced_only_where_it_breaks_within_a_secon
         await line.request()
         await clock.advance(seconds)
 
-    its = ConnectionPool({}, clock=clock)
+    expiring = ConnectionPool({}, clock=clock)
     async with peer(talk) as provider:
-        await ask(its, provider.http)
+        await fetch(expiring, provider.http)
         provider.talk = answering(whole())
         try:
-            answer = await its.post(provider.http, [b"{}"], HEADERS, on_repeat=lambda: repeated.append(True))
+            answer = await expiring.post(provider.http, [b"{}"], HEADERS, on_repeat=lambda: repeated.append(True))
             answer.close()
         except Disconnected:
             assert requests == 1
         assert (len(provider.lines), len(repeated)) == (requests, requests - 1)
-        await its.close()
+        await expiring.close()
 
 
 async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections: ConnectionPool) -> None:
@@ -245,11 +245,11 @@ async def test_calls_at_once_have_a_connection_each_and_all_are_kept(connections
             all_asked = anyio.Event()
             async with anyio.create_task_group() as tasks:
                 for _ in range(calls):
-                    tasks.start_soon(ask, connections, provider.http)
+                    tasks.start_soon(fetch, connections, provider.http)
         assert len(provider.lines) == calls
 
 
-async def test_close_hangs_up_on_what_is_kept_and_what_is_going_on(connections: ConnectionPool) -> None:
+async def test_close_closes_kept_connections_and_those_in_use(connections: ConnectionPool) -> None:
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(whole())
@@ -284,16 +284,16 @@ async def test_bytes_that_come_unasked_close_a_kept_connection(connections: Conn
         await line.gone()
 
     async with peer(talk) as provider:
-        await ask(connections, provider.http)
+        await fetch(connections, provider.http)
         await provider.idle()
         provider.talk = answering(whole())
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 2
 
 
 async def test_bytes_behind_an_answer_are_no_part_of_it(connections: ConnectionPool) -> None:
     async with peer(answering(whole() + whole(b"unasked", status="408 Request Timeout"))) as provider:
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ async def test_bytes_behind_an_answer_are_no_part_of_it(connections: ConnectionP
 async def test_bytes_behind_an_answer_close_its_connection(connections: ConnectionPool, behind: bytes) -> None:
     async with peer(answering(whole() + behind)) as provider:
         for _ in range(2):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         assert len(provider.lines) == 2
 
 
@@ -315,5 +315,5 @@ async def test_a_connection_closed_before_its_answer_is_let_go_of_is_not_kept(co
         await settled()
         answer.close()
         with anyio.fail_after(30):
-            assert await ask(connections, provider.http) == [b"hello"]
+            assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 2

@@ -37,7 +37,7 @@ async def test_the_same_messages_get_the_same_answer() -> None:
     assert await deltas(TASK) == await deltas(TASK)
 
 
-async def test_the_answer_says_that_it_is_a_demo_and_what_would_be_a_real_one() -> None:
+async def test_the_answer_names_itself_a_demo_and_explains_how_to_get_a_real_one() -> None:
     text = text_of(await deltas(TASK))
     assert "demo model, not a real LLM" in text
     assert "OPENAI_API_KEY" in text
@@ -50,9 +50,9 @@ async def test_the_answer_mentions_the_task_and_the_instructions() -> None:
 
 
 async def test_a_long_task_is_quoted_by_its_first_twelve_words() -> None:
-    words = [f"w{number}" for number in range(1, 14)]
-    assert f'"{" ".join(words[:12])}…"' in text_of(await deltas({"role": "user", "content": " ".join(words)}))
-    assert f'"{" ".join(words[:12])}"' in text_of(await deltas({"role": "user", "content": " ".join(words[:12])}))
+    tokens = [f"w{number}" for number in range(1, 14)]
+    assert f'"{" ".join(tokens[:12])}…"' in text_of(await deltas({"role": "user", "content": " ".join(tokens)}))
+    assert f'"{" ".join(tokens[:12])}"' in text_of(await deltas({"role": "user", "content": " ".join(tokens[:12])}))
 
 
 async def test_the_text_of_a_task_with_an_image_is_mentioned() -> None:
@@ -65,25 +65,25 @@ async def test_the_text_of_a_task_with_an_image_is_mentioned() -> None:
     assert "example.com" not in text
 
 
-async def test_the_answer_says_whom_it_has_read() -> None:
+async def test_the_answer_names_the_agents_that_it_has_read() -> None:
     text = text_of(await deltas(TASK, {"role": "user", "content": "Ann: tea it is"}))
     assert "the 3 words that Ann wrote before me" in text
     assert "begin from the task alone" not in text
     assert "begin from the task alone" in text_of(await deltas(TASK))
 
 
-async def test_the_task_is_what_was_asked_last() -> None:
+async def test_the_task_is_the_last_message_of_the_user() -> None:
     earlier = ({"role": "user", "content": "First"}, {"role": "assistant", "content": "ok"})
     assert 'The task is "Second"' in text_of(await deltas(*earlier, {"role": "user", "content": "Second"}))
     spoken = {"role": "user", "content": "Ann: tea it is"}
     assert 'The task is "First"' in text_of(await deltas(*earlier, spoken)), "others' words are no task"
 
 
-async def test_without_any_message_it_speaks_all_the_same() -> None:
+async def test_without_any_message_it_answers_all_the_same() -> None:
     assert "demo model" in text_of(await deltas())
 
 
-async def test_the_stream_opens_then_speaks_then_finishes_with_its_figures() -> None:
+async def test_the_stream_opens_then_yields_text_then_finishes_with_its_figures() -> None:
     opened, *spoken, finished, count = await deltas({"role": "system", "content": "Be brief."}, TASK)
     assert opened == Opened()
     assert spoken
@@ -92,7 +92,7 @@ async def test_the_stream_opens_then_speaks_then_finishes_with_its_figures() -> 
     assert count == TokenCount(input_tokens=6, output_tokens=len(spoken))
 
 
-async def test_an_answer_longer_than_max_tokens_is_cut_and_says_so() -> None:
+async def test_an_answer_longer_than_max_tokens_is_cut_with_finish_reason_length() -> None:
     whole = await deltas(TASK)
     _, *spoken, finished, count = await deltas(TASK, max_tokens=5)
     assert spoken == whole[1:6]
@@ -109,15 +109,15 @@ async def test_an_answer_of_exactly_max_tokens_is_complete() -> None:
 SUM = {"role": "user", "content": "What is 17 + 25, please?"}
 
 
-async def test_it_calls_the_calculator_for_a_sum_and_tells_the_result() -> None:
+async def test_it_calls_the_calculator_for_a_sum_and_answers_with_the_result() -> None:
     asked = await deltas(SUM, tools=[clock, calculator])
     [call] = [delta for delta in asked if isinstance(delta, ToolCallDelta)]
     assert (call.name, call.arguments) == ("calculator", '{"expression":"17 + 25"}')
     assert Finished("tool_calls") in asked
     calling = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    told = [{"role": "assistant", "content": "", "tool_calls": [calling]}]
+    assistant = [{"role": "assistant", "content": "", "tool_calls": [calling]}]
     result = {"role": "tool", "tool_call_id": call.id, "content": "42"}
-    assert "The calculator says 42." in text_of(await deltas(SUM, *told, result, tools=[clock, calculator]))
+    assert "The calculator says 42." in text_of(await deltas(SUM, *assistant, result, tools=[clock, calculator]))
 
 
 async def test_it_calls_nothing_that_is_not_offered_or_not_needed() -> None:

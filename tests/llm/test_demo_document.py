@@ -140,7 +140,7 @@ TOO_HARD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schema", TOO_HARD)
-def test_where_none_is_found_the_search_ends(schema: dict[str, Any]) -> None:
+def test_the_search_ends_where_no_document_is_found(schema: dict[str, Any]) -> None:
     assert find_document(schema) is None
 
 
@@ -238,7 +238,7 @@ def test_no_document_is_made_that_is_large(kind: str) -> None:
     assert peak < MAX_MEMORY_BYTES
 
 
-def test_work_beyond_what_is_allowed_is_neither_done_nor_counted() -> None:
+def test_work_beyond_the_allowance_is_neither_done_nor_counted() -> None:
     work = Work()
     work.allow(10 * MAX_WORK)
     assert work.left == MAX_WORK
@@ -301,20 +301,20 @@ def test_other_patterns_are_unknown(pattern: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_demo_keeps_to_a_response_format_or_says_that_it_cannot() -> None:
+async def test_the_demo_keeps_to_a_response_format_or_explains_that_it_cannot() -> None:
     async with serving() as url, client(url) as http:
 
-        async def ask(response_format: dict[str, Any]) -> dict[str, Any]:
+        async def complete(response_format: dict[str, Any]) -> dict[str, Any]:
             agent = {"agent_name": "A", "model_name": "demo/swarm", "response_format": response_format}
             answer = await http.post("/v1/agent/completions", json={"agent_config": agent, "task": "go"})
             return answer.json()
 
         with anyio.fail_after(60):
             schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMAS["all of them"][0]}}
-            assert json.loads((await ask(schema))["outputs"][0]["content"]) == {"a": 5}
-            words = json.loads((await ask({"type": "json_object"}))["outputs"][0]["content"])
-            refused = await ask({"type": "string", "minLength": 100_000})
-    assert "demo model" in words["answer"]
+            assert json.loads((await complete(schema))["outputs"][0]["content"]) == {"a": 5}
+            unstructured = json.loads((await complete({"type": "json_object"}))["outputs"][0]["content"])
+            refused = await complete({"type": "string", "minLength": 100_000})
+    assert "demo model" in unstructured["answer"]
     assert refused["code"] == "invalid_output"
     assert refused["detail"] == "A: the demo model found no small document that fits this schema; a real one may"
 
@@ -329,13 +329,13 @@ async def test_the_event_loop_does_not_search() -> None:
         sampling,
         response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
     )
-    heard: list[Delta] = []
+    deltas: list[Delta] = []
     calls = Calls()
     find_document({})  # what is imported late is not counted
     sys.setprofile(calls)  # of this thread alone
     try:
         with anyio.fail_after(60), pytest.raises(InvalidOutput):
-            await DemoModel().stream(call, heard.extend)
+            await DemoModel().stream(call, deltas.extend)
     finally:
         sys.setprofile(None)
     assert calls.made < 10_000

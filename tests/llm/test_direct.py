@@ -29,8 +29,8 @@ from tests.llm.streams import (
     call,
     chunk,
     collect,
+    deltas_of,
     failing,
-    heard,
     joined,
     lines,
 )
@@ -85,7 +85,7 @@ async def test_a_line_without_end_fails_before_it_fills_the_memory(direct: Backe
     ],
     ids=lambda odd: odd[:20].decode(errors="replace"),
 )
-async def test_what_is_no_chunk_fails_after_what_came_before(direct: Backend, odd: bytes) -> None:
+async def test_an_invalid_chunk_fails_the_call_after_the_deltas_before_it(direct: Backend, odd: bytes) -> None:
     content = b"data: " + chunk(content="before") + b"\n\ndata: " + odd + b"\n\ndata: " + FINISH + b"\n\n"
     assert await failing(direct, lines(content), UpstreamInvalid) == ["before"]
 
@@ -94,7 +94,7 @@ async def counted(model: ChatModel, usage: str) -> list[Delta]:
     """What a lane makes of a whole stream with this usage, behind its finish."""
     fields = b'"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"'
     last = b'data: {%s, "choices": [], "usage": %s}' % (fields, usage.encode())
-    return (await heard(model, lines(b"data: " + FINISH + b"\n\n" + last + b"\n\ndata: [DONE]\n\n")))[1:]
+    return (await deltas_of(model, lines(b"data: " + FINISH + b"\n\n" + last + b"\n\ndata: [DONE]\n\n")))[1:]
 
 
 NO_FIGURES = ["-7", "NaN", "null", '"many"', "true", "[7]", str(2**70), "1" + "0" * 300]
@@ -102,13 +102,13 @@ NO_FIGURES = ["-7", "NaN", "null", '"many"', "true", "[7]", str(2**70), "1" + "0
 
 @pytest.mark.parametrize("figure", NO_FIGURES, ids=lambda figure: figure[:20])
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
-async def test_usage_that_is_no_figure_is_as_none(direct: Backend, name: str, figure: str) -> None:
+async def test_usage_with_an_invalid_figure_counts_as_absent(direct: Backend, name: str, figure: str) -> None:
     other = "completion_tokens" if name == "prompt_tokens" else "prompt_tokens"
     assert await counted(direct, f'{{"{name}": {figure}, "{other}": 5}}') == []
 
 
 @pytest.mark.parametrize("usage", ['"much"', "[]", "{}", "7", "true", '{"prompt_tokens": 7}'])
-async def test_usage_without_figures_is_as_none(direct: Backend, usage: str) -> None:
+async def test_usage_without_figures_counts_as_absent(direct: Backend, usage: str) -> None:
     assert await counted(direct, usage) == []
 
 
@@ -130,7 +130,7 @@ async def test_a_byte_order_mark_before_the_stream_is_no_part_of_it(direct: Back
                 await anyio.lowlevel.checkpoint()
         await exchange.end()
 
-    assert joined(await heard(direct, script)) == "ab"
+    assert joined(await deltas_of(direct, script)) == "ab"
     stream = ChatStream()
     assert [*stream.feed(content[:cut]), *stream.feed(content[cut:])] == ["a", "b"]
 
@@ -143,7 +143,7 @@ async def test_only_one_byte_order_mark_is_ignored_and_only_at_the_beginning() -
 
 
 @pytest.mark.parametrize("odd", [b"1" * 5000, b'{"error": ' + b"[" * 970 + b"]" * 970 + b"}"], ids=["long", "deep"])
-async def test_what_python_itself_refuses_to_read_fails_too(direct: Backend, odd: bytes) -> None:
+async def test_json_that_python_itself_refuses_to_read_fails_the_call(direct: Backend, odd: bytes) -> None:
     assert await failing(direct, lines(b"data: " + odd + b"\n\n"), UpstreamInvalid) == []
 
 
@@ -153,19 +153,19 @@ async def test_an_event_of_very_many_lines_is_read_once(direct: Backend) -> None
 
 async def test_an_event_of_several_lines_is_one(direct: Backend) -> None:
     content = b'data: {"choices": [{"index": 0,\ndata: "delta": {"content": "a"}}]}\n\ndata: ' + FINISH + b"\n\n"
-    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == ["a", Finished("stop")]
 
 
-async def test_thoughts_among_the_parts_of_a_content_are_told_from_text(direct: Backend) -> None:
+async def test_thoughts_among_the_parts_of_a_content_become_reasoning(direct: Backend) -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
     parts = [thinking, {"type": "text", "text": "4"}, {"type": "reference", "reference_ids": [1]}]
     content = b"data: " + chunk(content=parts) + b"\n\ndata: " + FINISH + b"\n\n"
-    assert await heard(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == [Reasoning("hm"), "4", Finished("stop")]
 
 
-async def test_the_marker_of_the_end_is_the_end_whatever_follows(direct: Backend) -> None:
+async def test_bytes_behind_the_end_marker_are_ignored(direct: Backend) -> None:
     content = b"data: " + chunk(content="a") + b"\n\ndata: " + FINISH + b"\n\ndata: [DONE]\n\ndata: {not json\n\n"
-    assert await heard(direct, lines(content)) == ["a", Finished("stop")]
+    assert await deltas_of(direct, lines(content)) == ["a", Finished("stop")]
 
 
 async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direct: Backend) -> None:
@@ -175,7 +175,7 @@ async def test_an_answer_that_was_complete_is_not_cut_by_a_lost_connection(direc
         await exchange.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         exchange.close()
 
-    assert await heard(direct, script) == ["a", Finished("stop")]
+    assert await deltas_of(direct, script) == ["a", Finished("stop")]
 
 
 async def test_connections_are_kept_for_the_next_call(direct: Backend) -> None:
@@ -248,14 +248,14 @@ async def test_a_body_that_is_no_stream_is_a_providers_error(direct: Backend) ->
     assert await failing(direct, json_answer, ProviderError) == []
 
 
-async def test_the_request_is_what_the_endpoint_wants(direct: Backend) -> None:
+async def test_the_request_has_the_endpoints_url_headers_and_body(direct: Backend) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.finish()
 
     sampling = Sampling(50, 0.5, "low", 1024, {"seed": 7, "top_p": 0.9})
     async with provider(script) as upstream:
-        its = call(
+        model_call = call(
             upstream.base_url,
             sampling=sampling,
             key_header="api-key",
@@ -263,11 +263,11 @@ async def test_the_request_is_what_the_endpoint_wants(direct: Backend) -> None:
             renames=(("seed", "random_seed"), ("max_tokens", "max_completion_tokens")),
             extra=(("usage", {"include": True}),),
         )
-        await collect(direct, its)
+        await collect(direct, model_call)
         keyless = call(upstream.base_url, key_env=None)
         await collect(direct, keyless)
-        its = ModelCall(
-            its.model,
+        model_call = ModelCall(
+            model_call.model,
             [
                 {"role": "developer", "content": "be brief"},
                 {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -275,7 +275,7 @@ async def test_the_request_is_what_the_endpoint_wants(direct: Backend) -> None:
             ],
             sampling,
         )
-        await collect(direct, its)
+        await collect(direct, model_call)
     first, second, third = upstream.exchanges
     assert third.body["messages"] == [
         {"role": "system", "content": "be brief"},

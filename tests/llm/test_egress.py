@@ -13,7 +13,7 @@ import orjson
 from swarmstream.errors import UnknownModel
 from swarmstream.llm.provider_names import find_provider
 from tests.llm.egress import OUR_FETCHER
-from tests.llm.test_registry import PROVIDERS
+from tests.llm.registries import PROVIDERS
 
 HERE = Path(__file__).resolve().parent
 EXPECTED: dict[str, dict[str, list[str]]] = orjson.loads((HERE / "egress.json").read_bytes())
@@ -118,7 +118,7 @@ def _different(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, tup
     return {name: (found.get(name), expected.get(name)) for name in both if found.get(name) != expected.get(name)}
 
 
-def test_every_provider_is_asked_at_the_hosts_of_the_list_and_nobody_else_is() -> None:
+def test_every_provider_is_asked_at_the_hosts_of_the_list_and_at_no_others() -> None:
     found, _, _ = _asked()
     assert _different(dict(zip(PROVIDERS, found, strict=True)), EXPECTED["asked"]) == {}
 

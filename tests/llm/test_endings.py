@@ -277,7 +277,7 @@ def call(protocol: str, base_url: str, messages: Sequence[Frame] = ({"role": "us
     return ModelCall(ref, list(messages), Sampling(4000, None, None, None, {}), tools)
 
 
-async def heard(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
+async def deltas_of(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tuple[list[Delta], ModelError | None]:
     """What comes of these frames, and how it fails."""
     lane = lanes["direct" if protocol == "direct" else "litellm"]
     deltas: list[Delta] = []
@@ -293,9 +293,11 @@ async def heard(lanes: dict[str, Backend], protocol: str, frames: Stream) -> tup
 @pytest.mark.parametrize(
     ("protocol", "ending"), [(name, ending) for name, (_, _, table) in PROTOCOLS.items() for ending in table]
 )
-async def test_an_answer_ends_as_its_provider_says(lanes: dict[str, Backend], protocol: str, ending: str) -> None:
+async def test_an_answer_ends_with_the_finish_reason_of_its_provider(
+    lanes: dict[str, Backend], protocol: str, ending: str
+) -> None:
     frames, text, outcome = PROTOCOLS[protocol][2][ending]
-    deltas, failure = await heard(lanes, protocol, frames)
+    deltas, failure = await deltas_of(lanes, protocol, frames)
     assert deltas[0] == Opened()
     assert "".join(delta for delta in deltas if isinstance(delta, str)) == text
     ends = [delta.reason for delta in deltas if isinstance(delta, Finished)]
@@ -335,7 +337,7 @@ async def test_an_answer_that_litellm_gets_by_a_tool_of_its_own_is_text(lanes: d
     ("status", "kind"),
     [(400, ProviderRejected), (401, ProviderAuth), (429, ProviderRateLimited), (503, ProviderError)],
 )
-async def test_a_refusal_is_told_by_its_status(
+async def test_the_status_of_a_refusal_decides_its_error(
     lanes: dict[str, Backend], protocol: str, status: int, kind: type[ModelError]
 ) -> None:
     async def refuse(exchange: Exchange) -> None:

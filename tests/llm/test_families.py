@@ -53,8 +53,8 @@ def compiled(
     return compile_agent(request, registry, PlanLimits(), AllowedTools(toolbox(), hosts=AllowedHosts(["*"])))
 
 
-def model_of(its: Compiled) -> ModelRef:
-    return its.plan.stages[0].agents[0].models[0]
+def model_of(result: Compiled) -> ModelRef:
+    return result.plan.stages[0].agents[0].models[0]
 
 
 @pytest.mark.parametrize("kind", TOOLS)
@@ -85,15 +85,17 @@ def test_tools_that_the_agent_route_enables_count_as_well() -> None:
     ],
 )
 def test_the_lane_of_a_call_with_tools_depends_on_model_and_effort(model: str, effort: str | None, lane: str) -> None:
-    its = compiled(model, reasoning_effort=effort, **TOOLS["the caller's"])
-    assert model_of(its).backend == lane
+    result = compiled(model, reasoning_effort=effort, **TOOLS["the caller's"])
+    assert model_of(result).backend == lane
     if lane == "direct":
-        assert its.plan.stages[0].agents[0].sampling.fields(model_of(its)).fields.get("reasoning_effort") == effort
+        assert (
+            result.plan.stages[0].agents[0].sampling.fields(model_of(result)).fields.get("reasoning_effort") == effort
+        )
 
 
 def test_fallbacks_go_where_they_take_tools_too() -> None:
-    its = compiled("gpt-4.1", fallbacks=["gpt-6-sol", "gpt-4o"], **TOOLS["the caller's"])
-    assert [model.backend for model in its.plan.stages[0].agents[0].models] == ["direct", "litellm", "direct"]
+    result = compiled("gpt-4.1", fallbacks=["gpt-6-sol", "gpt-4o"], **TOOLS["the caller's"])
+    assert [model.backend for model in result.plan.stages[0].agents[0].models] == ["direct", "litellm", "direct"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,8 @@ def test_fallbacks_go_where_they_take_tools_too() -> None:
     ],
 )
 def test_only_openais_and_azures_own_servers_insist_on_it(environ: dict[str, str], alias: Alias, lane: str) -> None:
-    its = compiled("mine", environ=environ, aliases={"mine": alias}, **TOOLS["the caller's"])
-    assert model_of(its).backend == lane
+    result = compiled("mine", environ=environ, aliases={"mine": alias}, **TOOLS["the caller's"])
+    assert model_of(result).backend == lane
 
 
 @pytest.mark.parametrize(
@@ -125,8 +127,8 @@ def test_where_litellm_is_ruled_out_tools_are_refused_with_the_way_out(
         "here (SWARMSTREAM_LANE, or the alias's lane)"
     )
     assert caught.value.location == ("agent_config", "model_name")
-    its = compiled(aliases=aliases, lane=lane, reasoning_effort="none", **TOOLS["the server's"])
-    assert model_of(its).backend == "direct"
+    result = compiled(aliases=aliases, lane=lane, reasoning_effort="none", **TOOLS["the server's"])
+    assert model_of(result).backend == "direct"
 
 
 @pytest.mark.parametrize(
@@ -190,17 +192,17 @@ def sampled(model: str, **asked: Any) -> dict[str, Any]:
     )
 
 
-def test_what_is_not_sent_is_said_in_the_runs_warnings_once_a_model() -> None:
+def test_each_omitted_field_is_in_the_runs_warnings_once_a_model() -> None:
     agents: list[dict[str, Any]] = [
         {"agent_name": name, "model_name": "gpt-6-luna", "temperature": 0.5, "thinking_tokens": 1024} for name in "AB"
     ]
     agents.append({"agent_name": "C", "model_name": "gpt-4.1", "temperature": 0.5, "fallbacks": ["o3"]})
     agents.append({"agent_name": "D", "model_name": "gpt-6-luna", "temperature": 1})
     registry = Registry(default_model="gpt-6-luna", environ=OPENAI)
-    its = compile_swarm(
+    result = compile_swarm(
         SwarmRequest.model_validate({"task": "go", "agents": agents}), registry, PlanLimits(), AllowedTools(toolbox())
     )
-    assert its.warnings == (
+    assert result.warnings == (
         '"gpt-6-luna" refuses temperature: not sent',
         '"gpt-6-luna" takes no thinking_tokens: reasoning_effort low was sent instead',
         '"o3" refuses temperature: not sent',
@@ -208,7 +210,7 @@ def test_what_is_not_sent_is_said_in_the_runs_warnings_once_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "named", "is_about_field"),
+    ("body", "named", "is_about_field"),
     [
         (
             {
@@ -236,9 +238,9 @@ def test_what_is_not_sent_is_said_in_the_runs_warnings_once_a_model() -> None:
     ],
 )
 def test_a_refusal_names_fields_that_a_call_can_do_without(
-    said: dict[str, Any], named: tuple[str, ...], is_about_field: bool
+    body: dict[str, Any], named: tuple[str, ...], is_about_field: bool
 ) -> None:
-    text = orjson.dumps(said).decode()
+    text = orjson.dumps(body).decode()
     assert field_refusal(text)[:2] == (named, is_about_field)
     for status in (400, 422):
         failure = status_error(status, None, text)
@@ -248,7 +250,7 @@ def test_a_refusal_names_fields_that_a_call_can_do_without(
         assert not getattr(status_error(status, None, text), "named", ())
 
 
-def test_a_refusal_of_tools_on_chat_completions_says_where_they_are_taken() -> None:
+def test_a_refusal_of_tools_on_chat_completions_names_the_way_that_takes_them() -> None:
     message = (
         "Function tools with reasoning_effort are not supported for gpt-6-luna in /v1/chat/completions. To use "
         "function tools, use /v1/responses or set reasoning_effort to 'none'."
@@ -313,7 +315,7 @@ async def _as_responses(exchange: Exchange) -> None:
 
 
 @pytest.mark.anyio
-async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> None:
+async def test_agent_start_names_the_lane_of_its_turn(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     agents = [
         {"agent_name": "plain", "model_name": "gpt"},
@@ -330,8 +332,8 @@ async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> No
                     events = [event async for event in events_of(response)]
     begun = [(event.data["agent"], event.data["lane"]) for event in events if event.event == "agent_start"]
     assert begun == [("plain", "direct"), ("with tools", "litellm"), ("at rest", "direct")]
-    said = [event.data["output"] for event in events if event.event == "agent_end"]
-    assert said == ["from chat", "from responses", "from chat"]
+    outputs = [event.data["output"] for event in events if event.event == "agent_end"]
+    assert outputs == ["from chat", "from responses", "from chat"]
     assert events[0].data["warnings"] == ['"gpt" refuses temperature: not sent']
     assert "temperature" not in upstream.exchanges[1].body
     assert upstream.exchanges[2].body["reasoning_effort"] == "none"
@@ -339,14 +341,16 @@ async def test_agent_start_tells_the_lane_that_a_turn_took(tmp_path: Path) -> No
 
 @pytest.mark.anyio
 @pytest.mark.noisy
-async def test_a_deployment_whose_name_hides_its_model_takes_tools_once_it_is_asked_for_responses(
+async def test_a_deployment_whose_name_hides_its_model_takes_tools_through_responses(
     tmp_path: Path,
 ) -> None:
     aliases = tmp_path / "models.toml"
     agent = {"agent_name": "A", "selected_tools": ["calculator"], "reasoning_effort": "low"}
     async with provider(_as_responses) as upstream:
-        its = f'api_base = "{upstream.base_url.removesuffix("/v1")}"\napi_key_env = "K"\n'
-        aliases.write_text(f'[hidden]\nmodel = "azure/mine"\n{its}[responses]\nmodel = "azure/responses/mine"\n{its}')
+        result = f'api_base = "{upstream.base_url.removesuffix("/v1")}"\napi_key_env = "K"\n'
+        aliases.write_text(
+            f'[hidden]\nmodel = "azure/mine"\n{result}[responses]\nmodel = "azure/responses/mine"\n{result}'
+        )
         async with serving(models_file=aliases, environ={"K": "k" * 20}, preload=True) as url, client(url) as http:
             with anyio.fail_after(60):
                 answers = [

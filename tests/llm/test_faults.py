@@ -66,7 +66,7 @@ async def _stall_in_the_stream(exchange: Exchange) -> None:
 async def _reset_in_the_stream(exchange: Exchange) -> None:
     await exchange.open()
     await exchange.say("half a ")
-    await exchange.heard.wait()  # a reset overtakes what is not yet read
+    await exchange.received.wait()  # a reset overtakes what is not yet read
     exchange.reset()
 
 
@@ -174,7 +174,7 @@ def _only_faulty(fault: Script) -> Script:
     ("lane", "shape"), [("direct", "single"), ("direct", "sequential"), ("direct", "parallel"), ("litellm", "single")]
 )
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
+async def test_every_fault_becomes_its_error_and_ends_the_stream_once(
     fault: str, shape: str, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
@@ -182,13 +182,13 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
     attempts = 2 if shape == "single" and _is_repeated(code) else 1
     clock = DrivenClock()
     events: list[ServerEvent] = []
-    good_is_done, half_is_heard = anyio.Event(), anyio.Event()
+    good_is_done, half_is_received = anyio.Event(), anyio.Event()
 
     async def time_passes(upstream: Upstream) -> None:
         """As long as the provider stalls, once all else has happened."""
         for attempt in range(attempts):
             await upstream.asked(attempt + (1 if shape == "single" else 2))
-            await (half_is_heard if before else good_is_done).wait()
+            await (half_is_received if before else good_is_done).wait()
             await clock.waiting(19.5, 20)
             await clock.advance(20)
             if attempt + 1 < attempts:
@@ -219,9 +219,9 @@ async def test_every_fault_is_told_truthfully_and_ends_the_stream_once(
             if event.event == "agent_end":
                 good_is_done.set()
             elif event.event == "chunk" and event.data["agent"] == "Faulty":
-                half_is_heard.set()
+                half_is_received.set()
                 for exchange in upstream.exchanges:
-                    exchange.heard.set()
+                    exchange.received.set()
         with anyio.fail_after(30):
             await upstream.idle()
 
@@ -250,7 +250,7 @@ def _is_repeated(code: str) -> bool:
     return code in {"provider_rate_limited", "provider_error", "first_token_timeout", "provider_unreachable"}
 
 
-async def test_a_provider_that_nobody_listens_for_is_unreachable(lane: str, tmp_path: Path, free_tcp_port: int) -> None:
+async def test_a_provider_on_a_closed_port_is_unreachable(lane: str, tmp_path: Path, free_tcp_port: int) -> None:
     upstream = Upstream(hello)
     upstream.base_url = f"http://127.0.0.1:{free_tcp_port}/v1"
     async with local_models(upstream, tmp_path, lane=lane) as url, client(url) as http:
@@ -262,7 +262,7 @@ async def test_a_provider_that_nobody_listens_for_is_unreachable(lane: str, tmp_
 @pytest.mark.parametrize(
     ("fault", "status"), [("401", 502), ("stall in the stream", 504), ("clean truncation", 502), ("garbage", 502)]
 )
-async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_what_there_was(
+async def test_a_failed_run_that_is_not_streamed_is_a_gateway_error_with_the_output_so_far(
     fault: str, status: int, lane: str, tmp_path: Path
 ) -> None:
     script, code, before = FAULTS[fault]
@@ -370,7 +370,7 @@ async def test_a_provider_without_figures_is_counted_by_us(lane: str, tmp_path: 
     assert (usage["output_tokens"], usage["estimated"]) == (10, True)
 
 
-async def test_what_a_client_asks_for_reaches_the_provider(lane: str, tmp_path: Path) -> None:
+async def test_a_clients_sampling_parameters_reach_the_provider(lane: str, tmp_path: Path) -> None:
     agent = {
         "agent_name": "A",
         "temperature": 0.5,
@@ -430,7 +430,7 @@ async def test_text_cut_anywhere_between_packets_arrives_whole(lane: str, tmp_pa
     assert answer.json()["outputs"][0]["content"] == text
 
 
-async def test_what_is_odd_and_no_fault_is_borne(lane: str, tmp_path: Path) -> None:
+async def test_unusual_but_valid_streams_are_read(lane: str, tmp_path: Path) -> None:
     """Dashes in as many chunks, a second choice, thoughts, calls of tools that nobody offered."""
 
     async def odd(exchange: Exchange) -> None:

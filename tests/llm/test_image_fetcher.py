@@ -1,136 +1,56 @@
 """Images that a provider wants as bytes: who is asked for them, and how much of anything it may cost."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from swarmstream.clock import SYSTEM_CLOCK, Clock
 from swarmstream.errors import ModelError, ProviderBusy, ProviderRejected
 from swarmstream.llm.image_fetcher import FETCH_SECONDS, KEEP_SECONDS, MAX_IMAGE_BYTES, ImageFetcher
-from swarmstream.network.allowed_hosts import AllowedHosts
-from swarmstream.network.policy import NetworkPolicy
 from tests.fakes.clock import DrivenClock
+from tests.llm.image_host import (
+    LOOPBACK_POLICY,
+    PNG,
+    PNG_URL,
+    answering,
+    fetcher,
+    image_host,
+    messages_with,
+    policy_leading_to,
+)
 
 pytestmark = pytest.mark.anyio
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
-PNG_URL = "data:image/png;base64,iVBORw0KGgpwaWN0dXJl"
 MIB = 1 << 20
-
-Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Host:
-    """A web server for images, on loopback."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.port = 0
-        self.asked: list[str] = []
-        self.heads: list[str] = []
-        self.at_once = 0
-        self.most_at_once = 0
-        self._changed = anyio.Event()
-
-    async def was_asked(self, count: int) -> None:
-        """Wait until that many requests have come."""
-        while len(self.asked) < count:
-            await self._changed.wait()
-
-    def url(self, path: str = "cat.png", host: str = "pictures.example") -> str:
-        return f"http://{host}:{self.port}/{path}"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            self.heads.append(head)
-            self.asked.append(head.split()[1])
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
-            await self.answer(head.split()[1], writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # we hung up
-        finally:
-            self.at_once -= 1
-            writer.close()
-
-
-def whole(body: bytes, *headers: str, status: str = "200 OK") -> Answer:
-    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
-        lines = [f"HTTP/1.1 {status}", *headers, f"content-length: {len(body)}", "connection: close", "", ""]
-        writer.write("\r\n".join(lines).encode() + body)
-        await writer.drain()
-
-    return answer
-
-
-@asynccontextmanager
-async def images(answer: Answer) -> AsyncGenerator[Host]:
-    host = Host(answer)
-    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
-    host.port = server.sockets[0].getsockname()[1]
-    try:
-        with anyio.fail_after(30):
-            yield host
-    finally:
-        server.close()
-
-
-def leading_to(address: str, *allowed: str) -> NetworkPolicy:
-    """Where every name leads to this address."""
-
-    async def resolve(host: str, port: int) -> list[str]:
-        return [address]
-
-    return NetworkPolicy(AllowedHosts(allowed), resolve=resolve)
-
-
-LOOPBACK = leading_to("127.0.0.1", "*", "127.0.0.1")
-"""The one exception to "public addresses": where the tests' own hosts are."""
-
-
-def fetcher(clock: Clock = SYSTEM_CLOCK) -> ImageFetcher:
-    return ImageFetcher(LOOPBACK, clock=clock)
 
 
 def strict(address: str) -> ImageFetcher:
     """As the server's own, but that every name leads to this address."""
-    return ImageFetcher(leading_to(address, "*"))
+    return ImageFetcher(policy_leading_to(address, "*"))
 
 
-def asking(*urls: str) -> list[dict[str, Any]]:
-    parts = [{"type": "image_url", "image_url": {"url": url, "detail": "low"}} for url in urls]
-    return [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "?"}, *parts]}]
-
-
-async def inlined(its: ImageFetcher, *urls: str) -> list[str]:
+async def inlined(fetching: ImageFetcher, *urls: str) -> list[str]:
     """What became of the images' URLs."""
-    async with its.inlined(asking(*urls)) as messages:
+    async with fetching.inlined(messages_with(*urls)) as messages:
         return [part["image_url"]["url"] for part in messages[1]["content"][1:]]
 
 
-async def refused(its: ImageFetcher, *urls: str) -> str:
+async def refused(fetching: ImageFetcher, *urls: str) -> str:
     with pytest.raises(ModelError) as caught:
-        await inlined(its, *urls)
+        await inlined(fetching, *urls)
     assert type(caught.value) is ProviderRejected
     assert not caught.value.repeatable
     return caught.value.detail
 
 
 async def test_the_bytes_of_an_image_take_the_place_of_its_url_and_nothing_else_changes() -> None:
-    async with images(whole(PNG)) as host:
-        its = fetcher()
-        given = asking(host.url(), PNG_URL)
-        async with its.inlined(given) as messages:
-            assert messages == asking(PNG_URL, PNG_URL)
-        assert given == asking(host.url(), PNG_URL), "the caller's own messages are as they were"
+    async with image_host(answering(PNG)) as host:
+        fetching = fetcher()
+        original = messages_with(host.url(), PNG_URL)
+        async with fetching.inlined(original) as messages:
+            assert messages == messages_with(PNG_URL, PNG_URL)
+        assert original == messages_with(host.url(), PNG_URL), "the caller's own messages are as they were"
         [head] = host.heads
         assert "accept-encoding: identity" in head.lower()
         assert not {"authorization", "cookie", "x-api-key", "proxy-authorization"} & {
@@ -147,15 +67,15 @@ async def test_the_bytes_of_an_image_take_the_place_of_its_url_and_nothing_else_
         (b"BM\0\0", "bmp"),
     ],
 )
-async def test_the_format_is_told_by_the_bytes(body: bytes, kind: str) -> None:
-    async with images(whole(body, "content-type: text/html")) as host:
+async def test_the_bytes_decide_the_format(body: bytes, kind: str) -> None:
+    async with image_host(answering(body, "content-type: text/html")) as host:
         [url] = await inlined(fetcher(), host.url())
     assert url.startswith(f"data:image/{kind};base64,")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"RIFF\0\0\0\0WAVE", b'{"secret": 1}'])
-async def test_what_is_no_image_goes_to_no_provider(body: bytes) -> None:
-    async with images(whole(body, "content-type: image/png")) as host:
+async def test_a_body_that_is_not_an_image_is_refused(body: bytes) -> None:
+    async with image_host(answering(body, "content-type: image/png")) as host:
         assert "is no PNG, JPEG, GIF, WebP or BMP" in await refused(fetcher(), host.url())
 
 
@@ -179,7 +99,7 @@ async def test_what_is_no_image_goes_to_no_provider(body: bytes) -> None:
     ],
 )
 async def test_a_name_that_leads_to_an_address_that_is_not_public_is_not_connected_to(address: str) -> None:
-    async with images(whole(PNG)) as host:
+    async with image_host(answering(PNG)) as host:
         detail = await refused(strict(address), host.url())
         assert "is not at a public address" in detail
         assert host.asked == []
@@ -199,7 +119,7 @@ async def test_a_name_that_leads_to_an_address_that_is_not_public_is_not_connect
     ],
 )
 async def test_a_url_that_names_no_public_host_plainly_is_not_fetched(netloc: str) -> None:
-    async with images(whole(PNG)) as host:
+    async with image_host(answering(PNG)) as host:
         detail = await refused(strict("127.0.0.1"), f"http://{netloc}:{host.port}/x.png")
         assert "is not at a public address" in detail
         assert "pass" not in detail.replace("a plain one", "")
@@ -207,15 +127,15 @@ async def test_a_url_that_names_no_public_host_plainly_is_not_fetched(netloc: st
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with images(whole(PNG)) as elsewhere:
-        answer = whole(b"", f"location: {elsewhere.url(host='127.0.0.1')}", status="302 Found")
-        async with images(answer) as host:
+    async with image_host(answering(PNG)) as elsewhere:
+        answer = answering(b"", f"location: {elsewhere.url(host='127.0.0.1')}", status="302 Found")
+        async with image_host(answer) as host:
             assert "redirects are not followed" in await refused(fetcher(), host.url())
         assert elsewhere.asked == []
 
 
-async def test_a_refusal_is_told_by_its_status_alone() -> None:
-    async with images(whole(b"internal words", status="403 Forbidden")) as host:
+async def test_a_refusal_of_the_host_is_reported_by_its_status_alone() -> None:
+    async with image_host(answering(b"internal words", status="403 Forbidden")) as host:
         detail = await refused(fetcher(), host.url())
     assert "HTTP status 403" in detail
     assert "internal words" not in detail
@@ -230,7 +150,7 @@ async def test_an_announced_size_over_the_limit_is_not_waited_for() -> None:
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {MAX_IMAGE_BYTES + 1}\r\n\r\n".encode())
         await anyio.sleep_forever()
 
-    async with images(announce) as host:
+    async with image_host(announce) as host:
         assert "is larger than 20 MiB" in await refused(fetcher(), host.url())
 
 
@@ -245,21 +165,21 @@ async def test_an_image_without_end_is_read_no_further_than_the_limit() -> None:
             await writer.drain()
             sent += MIB
 
-    async with images(drip) as host:
+    async with image_host(drip) as host:
         assert "is larger than 20 MiB" in await refused(fetcher(), host.url())
         assert sent < 2 * MAX_IMAGE_BYTES
 
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:
-    async with images(whole(PNG, "content-encoding: gzip")) as host:
+    async with image_host(answering(PNG, "content-encoding: gzip")) as host:
         assert "compressed" in await refused(fetcher(), host.url())
 
 
 async def test_the_images_of_one_call_share_the_limit() -> None:
-    async with images(whole(PNG + bytes(11 * MIB))) as host:
-        its = fetcher()
-        assert len(await inlined(its, host.url("1"))) == 1
-        assert "larger than 20 MiB together" in await refused(its, host.url("1"), host.url("2"))
+    async with image_host(answering(PNG + bytes(11 * MIB))) as host:
+        fetching = fetcher()
+        assert len(await inlined(fetching, host.url("1"))) == 1
+        assert "larger than 20 MiB together" in await refused(fetching, host.url("1"), host.url("2"))
 
 
 async def test_an_image_that_does_not_come_is_waited_for_ten_seconds() -> None:
@@ -274,7 +194,7 @@ async def test_an_image_that_does_not_come_is_waited_for_ten_seconds() -> None:
     async def ask(url: str) -> None:
         details.append(await refused(fetcher(clock), url))
 
-    async with images(stall) as host, anyio.create_task_group() as tasks:
+    async with image_host(stall) as host, anyio.create_task_group() as tasks:
         tasks.start_soon(ask, host.url())
         await clock.waiting(FETCH_SECONDS)
         await clock.advance(FETCH_SECONDS - 0.1)
@@ -289,14 +209,14 @@ async def test_calls_at_the_same_time_share_one_fetch_also_if_the_first_is_cance
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         came.set()
         await go.wait()
-        await whole(PNG)(path, writer)
+        await answering(PNG)(path, writer)
 
-    async with images(answer) as host:
-        its = fetcher()
+    async with image_host(answer) as host:
+        fetching = fetcher()
         found: list[list[str]] = []
 
         async def ask() -> None:
-            found.append(await inlined(its, host.url()))
+            found.append(await inlined(fetching, host.url()))
 
         async with anyio.create_task_group() as tasks:
             first = anyio.CancelScope()
@@ -316,28 +236,28 @@ async def test_calls_at_the_same_time_share_one_fetch_also_if_the_first_is_cance
         assert len(host.asked) == 2, "the cancelled one, and one for all others"
 
 
-async def test_a_failure_is_shared_by_those_who_wait_and_by_nobody_later() -> None:
-    async with images(whole(b"", status="503 Busy")) as host:
-        its = fetcher()
+async def test_a_failure_is_shared_by_waiting_calls_and_not_by_later_ones() -> None:
+    async with image_host(answering(b"", status="503 Busy")) as host:
+        fetching = fetcher()
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(refused, its, host.url())
+                tasks.start_soon(refused, fetching, host.url())
         assert len(host.asked) == 1
-        host.answer = whole(PNG)
-        assert await inlined(its, host.url()) == [PNG_URL]
+        host.answer = answering(PNG)
+        assert await inlined(fetching, host.url()) == [PNG_URL]
 
 
 async def test_an_image_is_kept_for_retries_and_no_longer() -> None:
     clock = DrivenClock()
-    async with images(whole(PNG)) as host:
-        its = fetcher(clock)
+    async with image_host(answering(PNG)) as host:
+        fetching = fetcher(clock)
         for _ in range(3):
-            await inlined(its, host.url())
+            await inlined(fetching, host.url())
             await clock.advance(KEEP_SECONDS - 1)
         assert len(host.asked) == 1
         await clock.advance(2)
         assert clock.pending == []
-        await inlined(its, host.url())
+        await inlined(fetching, host.url())
         assert len(host.asked) == 2
 
 
@@ -346,15 +266,15 @@ async def test_no_more_than_eight_are_fetched_at_once_and_three_for_one_call() -
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         await go.wait()
-        await whole(PNG)(path, writer)
+        await answering(PNG)(path, writer)
 
-    async with images(answer) as host:
-        its = fetcher()
+    async with image_host(answer) as host:
+        fetching = fetcher()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(inlined, its, *(host.url(f"{number}") for number in range(10)))
+            tasks.start_soon(inlined, fetching, *(host.url(f"{number}") for number in range(10)))
             await host.was_asked(3)
             for call in range(6):
-                tasks.start_soon(inlined, its, *(host.url(f"{call}-{number}") for number in range(10)))
+                tasks.start_soon(inlined, fetching, *(host.url(f"{call}-{number}") for number in range(10)))
             await host.was_asked(8)
             await anyio.wait_all_tasks_blocked()
             go.set()
@@ -362,24 +282,24 @@ async def test_no_more_than_eight_are_fetched_at_once_and_three_for_one_call() -
         assert len(host.asked) == 70
 
 
-async def test_what_is_kept_and_in_use_has_a_bound() -> None:
-    async with images(whole(PNG)) as host:
-        its = ImageFetcher(LOOPBACK, max_kept_bytes=3 * len(PNG_URL))
+async def test_images_kept_and_in_use_share_a_bound() -> None:
+    async with image_host(answering(PNG)) as host:
+        fetching = ImageFetcher(LOOPBACK_POLICY, max_kept_bytes=3 * len(PNG_URL))
         async with anyio.create_task_group() as tasks:
             for number in range(3):
-                await hold(tasks, its, host.url(f"{number}"))
+                await hold(tasks, fetching, host.url(f"{number}"))
             with pytest.raises(ProviderBusy, match="too many images"):
-                await inlined(its, host.url("more"))
+                await inlined(fetching, host.url("more"))
             tasks.cancel_scope.cancel()
-        assert await inlined(its, host.url("more")) == [PNG_URL], "what is not in use makes room"
+        assert await inlined(fetching, host.url("more")) == [PNG_URL], "what is not in use makes room"
 
 
-async def hold(tasks: TaskGroup, its: ImageFetcher, url: str) -> None:
+async def hold(tasks: TaskGroup, fetching: ImageFetcher, url: str) -> None:
     """Have an image in use until the tasks are cancelled."""
     held = anyio.Event()
 
     async def use() -> None:
-        async with its.inlined(asking(url)):
+        async with fetching.inlined(messages_with(url)):
             held.set()
             await anyio.sleep_forever()
 

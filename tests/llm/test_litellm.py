@@ -14,7 +14,7 @@ from swarmstream.llm.model_ref import ModelRef
 from swarmstream.llm.providers.litellm.model import LiteLLMModel
 from tests.fakes import protocols
 from tests.fakes.upstream import Exchange, Script, hello, provider
-from tests.llm.test_image_fetcher import PNG, asking, fetcher, images, whole
+from tests.llm.image_host import PNG, answering, fetcher, image_host, messages_with
 
 pytestmark = [pytest.mark.anyio, pytest.mark.noisy]
 
@@ -38,15 +38,15 @@ def call(target: str, base: str, messages: list[dict[str, Any]] | None = None) -
     return ModelCall(ref, messages or [{"role": "user", "content": "go"}], Sampling(7, None, None, None, {}))
 
 
-async def said(model: LiteLLMModel, its: ModelCall) -> list[Delta]:
+async def deltas_of(model: LiteLLMModel, model_call: ModelCall) -> list[Delta]:
     deltas: list[Delta] = []
-    await model.stream(its, deltas.extend)
+    await model.stream(model_call, deltas.extend)
     return deltas
 
 
-async def fails(model: LiteLLMModel, its: ModelCall) -> ModelError:
+async def fails(model: LiteLLMModel, model_call: ModelCall) -> ModelError:
     with pytest.raises(ModelError) as caught:
-        await model.stream(its, lambda deltas: None)
+        await model.stream(model_call, lambda deltas: None)
     assert KEY not in caught.value.detail
     return caught.value
 
@@ -130,12 +130,12 @@ async def test_a_kept_connection_found_closed_is_opened_again_once_also_where_li
     target: str, answer: Script
 ) -> None:
     async with provider(answer, keeps_alive=True) as upstream, litellm() as model:
-        its = call(target, upstream.base_url.removesuffix("/v1"))
-        await said(model, its)
+        model_call = call(target, upstream.base_url.removesuffix("/v1"))
+        await deltas_of(model, model_call)
         upstream.script = _hangs_up
         deltas: list[Delta] = []
         with pytest.raises(ProviderUnreachable):
-            await model.stream(its, deltas.extend)
+            await model.stream(model_call, deltas.extend)
         assert deltas == [Repeated()]
         assert len(upstream.exchanges) == 3
 
@@ -146,7 +146,7 @@ async def test_the_failure_of_a_model_that_completes_texts_is_a_failure_of_its_p
     assert type(error) is ProviderUnreachable
 
 
-async def test_a_model_that_completes_texts_says_what_it_says_and_why_it_ends() -> None:
+async def test_a_text_completion_model_yields_its_text_and_its_finish_reason() -> None:
     async def completes(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.event({"choices": [{"index": 0, "text": "hi", "finish_reason": None}]})
@@ -161,13 +161,13 @@ async def test_a_model_that_completes_texts_says_what_it_says_and_why_it_ends() 
         await exchange.end()
 
     async with provider(completes) as upstream, litellm() as model:
-        its = call("text-completion-openai/m", upstream.base_url)
-        assert await said(model, its) == [Opened(), "hi", TokenCount(7, 3), Finished("length")]
+        model_call = call("text-completion-openai/m", upstream.base_url)
+        assert await deltas_of(model, model_call) == [Opened(), "hi", TokenCount(7, 3), Finished("length")]
         upstream.script = ends_early
-        assert type(await fails(model, its)) is UpstreamTruncated
+        assert type(await fails(model, model_call)) is UpstreamTruncated
 
 
-async def test_a_text_completion_that_breaks_off_is_told_truthfully() -> None:
+async def test_a_text_completion_that_breaks_off_is_reported_as_truncated() -> None:
     async def breaks(exchange: Exchange) -> None:
         await exchange.open()
         await exchange.event({"choices": [{"index": 0, "text": "hi", "finish_reason": None}]})
@@ -182,26 +182,30 @@ async def test_a_text_completion_that_breaks_off_is_told_truthfully() -> None:
 
 
 async def test_a_provider_that_fetches_images_itself_is_given_their_urls() -> None:
-    async with images(whole(PNG)) as host, provider(hello) as upstream, litellm() as model:
-        await said(model, call("openai/m", upstream.base_url, asking(host.url())))
+    async with image_host(answering(PNG)) as host, provider(hello) as upstream, litellm() as model:
+        await deltas_of(model, call("openai/m", upstream.base_url, messages_with(host.url())))
         assert host.asked == []
         assert upstream.exchanges[0].body["messages"][1]["content"][1]["image_url"]["url"] == host.url()
 
 
 @pytest.mark.parametrize("target", ["anthropic/m", "ollama_chat/m"])
-async def test_a_provider_that_wants_bytes_is_given_what_we_have_fetched_once(target: str) -> None:
-    async with images(whole(PNG)) as host, provider(_server_error) as upstream, litellm() as model:
-        its = call(target, upstream.base_url.removesuffix("/v1"), asking(host.url()))
+async def test_a_provider_that_wants_bytes_gets_an_image_that_was_fetched_once(target: str) -> None:
+    async with image_host(answering(PNG)) as host, provider(_server_error) as upstream, litellm() as model:
+        model_call = call(target, upstream.base_url.removesuffix("/v1"), messages_with(host.url()))
         for _ in range(2):  # as the engine does where the provider fails
-            await fails(model, its)
+            await fails(model, model_call)
         assert len(upstream.exchanges) == 2
         assert all("iVBORw0KGgpwaWN0dXJl" in json.dumps(exchange.body) for exchange in upstream.exchanges)
         assert len(host.asked) == 1
 
 
 async def test_no_provider_is_asked_about_an_image_that_cannot_be_had() -> None:
-    async with images(whole(b"no", status="404 Not Found")) as host, provider(claude) as upstream, litellm() as model:
-        error = await fails(model, call("anthropic/m", upstream.base_url, asking(host.url())))
+    async with (
+        image_host(answering(b"no", status="404 Not Found")) as host,
+        provider(claude) as upstream,
+        litellm() as model,
+    ):
+        error = await fails(model, call("anthropic/m", upstream.base_url, messages_with(host.url())))
         assert type(error) is ProviderRejected
         assert "HTTP status 404" in error.detail
         assert upstream.exchanges == []

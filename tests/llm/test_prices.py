@@ -36,7 +36,7 @@ def test_cached_input_has_its_own_rate() -> None:
     assert costs(price, input_tokens=MILLION, cached=MILLION) == (1.25, 0)
 
 
-def test_cached_input_without_a_rate_costs_what_input_does() -> None:
+def test_cached_input_without_a_rate_has_the_rate_of_input() -> None:
     assert costs(Price(input=2.5, output=10.0), input_tokens=MILLION, cached=400_000) == (2.5, 0)
 
 

@@ -13,7 +13,7 @@ from swarmstream.errors import (
 )
 from swarmstream.llm.http.proxy import Disconnected
 from tests.llm.authority import CERTIFIED, Authority, trusting
-from tests.llm.callers import KEY, LOCAL_PORT_1, NOWHERE, ask, connected, fails, modelled, post
+from tests.llm.callers import KEY, LOCAL_PORT_1, NOWHERE, connected, fails, fetch, modelled, post
 from tests.llm.peer import SWITCHING, Line, Peer, Request, Talk, answering, once, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -43,13 +43,13 @@ async def tunnelled(authority: Authority, *, proxy_tls: bool = False) -> AsyncGe
 async def test_a_proxy_for_https_is_asked_for_a_tunnel_and_sees_no_key(authority: Authority) -> None:
     async with tunnelled(authority) as (provider, proxy):
         async with connected(HTTPS_PROXY=proxy.http, **trusting(authority)) as connections:
-            assert await ask(connections, f"https://{CERTIFIED}/v1?a=b") == [b"hello"]
-            assert await ask(connections, f"https://{CERTIFIED}/v1?a=b") == [b"hello"]
+            assert await fetch(connections, f"https://{CERTIFIED}/v1?a=b") == [b"hello"]
+            assert await fetch(connections, f"https://{CERTIFIED}/v1?a=b") == [b"hello"]
         assert [request.line for request in proxy.requests] == [f"CONNECT {CERTIFIED}:443 HTTP/1.1"]
         assert proxy.requests[0].headers == {"host": f"{CERTIFIED}:443"}
-        said = provider.lines[0].received
-        assert said.startswith(b"POST /v1?a=b HTTP/1.1\r\nhost: api.example.test\r\n")
-        assert KEY.encode() in said
+        sent = provider.lines[0].received
+        assert sent.startswith(b"POST /v1?a=b HTTP/1.1\r\nhost: api.example.test\r\n")
+        assert KEY.encode() in sent
         assert KEY.encode() not in proxy.lines[0].received
 
 
@@ -65,12 +65,12 @@ async def test_a_certificate_is_checked_through_a_proxy(authority: Authority) ->
 async def test_a_proxy_may_have_tls_itself(authority: Authority) -> None:
     async with tunnelled(authority, proxy_tls=True) as (provider, proxy):
         async with connected(HTTPS_PROXY=proxy.https, **trusting(authority)) as connections:
-            assert await ask(connections, f"https://{CERTIFIED}/") == [b"hello"]
+            assert await fetch(connections, f"https://{CERTIFIED}/") == [b"hello"]
         assert KEY.encode() in provider.lines[0].received
         assert KEY.encode() not in proxy.lines[0].received
 
 
-async def test_a_proxy_with_tls_whose_certificate_is_not_trusted_is_told_nothing(authority: Authority) -> None:
+async def test_a_proxy_with_an_untrusted_certificate_gets_no_request(authority: Authority) -> None:
     async with tunnelled(authority, proxy_tls=True) as (_, proxy), connected(HTTPS_PROXY=proxy.https) as connections:
         with pytest.raises(ssl.SSLCertVerificationError):
             await post(connections, f"https://{CERTIFIED}/")
@@ -85,9 +85,9 @@ async def test_a_tunnel_is_asked_for_with_host_and_port(host: str, asked: str) -
         assert proxy.lines[0].received.startswith(f"CONNECT {asked} HTTP/1.1\r\nhost: {asked}\r\n".encode())
 
 
-async def test_a_proxy_for_http_is_told_the_whole_address() -> None:
+async def test_a_proxy_for_http_gets_the_absolute_url() -> None:
     async with peer(answering(whole())) as proxy, connected(HTTP_PROXY=proxy.http) as connections:
-        assert await ask(connections, f"http://{NOWHERE}:81/v1?a=b") == [b"hello"]
+        assert await fetch(connections, f"http://{NOWHERE}:81/v1?a=b") == [b"hello"]
         start = f"POST http://{NOWHERE}:81/v1?a=b HTTP/1.1\r\nhost: {NOWHERE}:81\r\n"
         assert proxy.lines[0].received.startswith(start.encode())
 
@@ -125,12 +125,12 @@ async def test_a_schemes_own_proxy_comes_before_that_for_all_and_lower_case_befo
             {"http_proxy": "", "HTTP_PROXY": proxy.http},
         ):
             async with connected(**environ) as connections:
-                assert await ask(connections, f"http://{NOWHERE}") == [b"hello"]
+                assert await fetch(connections, f"http://{NOWHERE}") == [b"hello"]
 
 
 async def test_a_proxy_for_one_scheme_is_not_asked_for_the_other() -> None:
     async with peer(answering(whole())) as provider, connected(HTTPS_PROXY=LOCAL_PORT_1) as connections:
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
 
 
 USER = "us%40er:p%3Ass%C3%A9"
@@ -141,17 +141,17 @@ async def test_a_proxys_credentials_go_to_the_proxy_and_no_further(authority: Au
     async with tunnelled(authority) as (provider, proxy):
         url = f"http://{USER}@127.0.0.1:{proxy.port}"
         async with connected(HTTPS_PROXY=url, **trusting(authority)) as connections:
-            await ask(connections, f"https://{CERTIFIED}/")
+            await fetch(connections, f"https://{CERTIFIED}/")
         assert proxy.requests[0].headers["proxy-authorization"] == BASIC
         assert b"proxy-authorization" not in provider.lines[0].received
 
 
-async def test_a_proxys_credentials_go_with_what_it_forwards_and_not_with_what_goes_past_it() -> None:
+async def test_a_proxys_credentials_are_sent_to_it_and_not_to_a_provider_that_bypasses_it() -> None:
     async with peer(answering(whole())) as proxy, peer(answering(whole())) as provider:
         url = f"http://{USER}@127.0.0.1:{proxy.port}"
         async with connected(HTTP_PROXY=url, NO_PROXY="127.0.0.1") as connections:
-            await ask(connections, f"http://{NOWHERE}")
-            await ask(connections, provider.http)
+            await fetch(connections, f"http://{NOWHERE}")
+            await fetch(connections, provider.http)
         assert f"\r\nproxy-authorization: {BASIC}\r\n".encode() in proxy.lines[0].received
         assert b"proxy-authorization" not in provider.lines[0].received
 
@@ -170,15 +170,15 @@ async def test_a_proxys_credentials_go_with_what_it_forwards_and_not_with_what_g
         (".localhost", "localhost"),
     ],
 )
-async def test_what_no_proxy_names_is_reached_directly(bypass: str, host: str) -> None:
+async def test_a_host_in_no_proxy_is_reached_directly(bypass: str, host: str) -> None:
     async with peer(answering(whole())) as provider:
         environ = {"ALL_PROXY": LOCAL_PORT_1, "no_proxy": bypass.format(port=provider.port)}
         async with connected(**environ) as connections:
-            assert await ask(connections, f"http://{host}:{provider.port}") == [b"hello"]
+            assert await fetch(connections, f"http://{host}:{provider.port}") == [b"hello"]
 
 
 @pytest.mark.parametrize("bypass", ["example.test", ".example.test", "*.example.test", "test", "example.test:81"])
-async def test_what_no_proxy_names_has_all_below_it(bypass: str) -> None:
+async def test_a_domain_in_no_proxy_covers_its_subdomains(bypass: str) -> None:
     async with (
         peer(answering(whole())) as proxy,
         connected(ALL_PROXY=proxy.http, NO_PROXY=bypass) as connections,
@@ -193,13 +193,13 @@ async def test_what_no_proxy_names_has_all_below_it(bypass: str) -> None:
     "bypass",
     ["", ",", ".", "ample.test", "example.test:82", "b.example.test", "10.0.0.0/8", "10.0.0.0/99", "fd00::/8", "::1"],
 )
-async def test_what_no_proxy_does_not_name_goes_through_the_proxy(bypass: str) -> None:
+async def test_a_host_outside_no_proxy_is_reached_through_the_proxy(bypass: str) -> None:
     async with (
         peer(answering(whole())) as proxy,
         connected(ALL_PROXY=proxy.http, NO_PROXY=bypass) as connections,
     ):
-        assert await ask(connections, f"http://{NOWHERE}:81") == [b"hello"]
-        assert await ask(connections, "http://192.0.2.1:81") == [b"hello"]
+        assert await fetch(connections, f"http://{NOWHERE}:81") == [b"hello"]
+        assert await fetch(connections, "http://192.0.2.1:81") == [b"hello"]
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ async def test_a_proxy_that_opens_no_tunnel_leaves_a_provider_out_of_reach(talk:
 
 @pytest.mark.noisy
 @pytest.mark.parametrize("talk", [once(), once(b"HTTP/1.1 200 O"), once(b"SSH-2.0-OpenSSH_9.6\r\n")])
-async def test_a_proxy_that_forwards_nothing_leaves_a_provider_out_of_reach(talk: Talk) -> None:
+async def test_a_provider_behind_a_proxy_that_refuses_to_forward_is_unreachable(talk: Talk) -> None:
     async with peer(talk) as proxy, modelled(HTTP_PROXY=proxy.http) as model:
         await fails(model, f"http://{NOWHERE}/v1", ProviderUnreachable)
 

@@ -72,7 +72,7 @@ def test_geminis_bare_names_go_where_there_are_credentials_for_them() -> None:
 @pytest.mark.parametrize(
     "name", ["nonsense", "", "openai", "meta-llama/Llama-3-70b", "my-company/model", "Openai/gpt-4", "gpt4", "demo"]
 )
-def test_a_name_that_tells_no_provider_is_refused(name: str) -> None:
+def test_a_name_without_a_known_provider_is_refused(name: str) -> None:
     assert f'"{name}"' in refused(UnknownModel, name, registry(EVERY_KEY))
 
 
@@ -101,7 +101,7 @@ def test_a_missing_key_is_refused_with_the_name_of_its_variable(name: str, varia
         assert all(variable in detail for variable in variables)
 
 
-def test_only_what_is_missing_is_named() -> None:
+def test_only_missing_credentials_are_named() -> None:
     detail = refused(NoCredentials, "azure/x", registry({"AZURE_API_KEY": "very-secret"}))
     assert "AZURE_API_BASE" in detail
     assert "AZURE_API_KEY" not in detail
@@ -123,7 +123,7 @@ def test_any_way_to_hold_credentials_is_enough(name: str, environ: dict[str, str
     assert registry(environ).resolve(name).name == name
 
 
-def test_no_provider_is_called_at_an_address_that_nobody_has_set() -> None:
+def test_a_provider_without_an_address_of_its_own_is_refused_until_one_is_set() -> None:
     for name in ("ollama/llama3", "ollama_chat/llama3", "llamafile/x", "hosted_vllm/x", "lm_studio/x", "lemonade/x"):
         assert "_API_BASE" in refused(NoCredentials, name, registry({}))
     assert [
@@ -205,7 +205,7 @@ def test_aliases_are_on_offer_but_globs_are_not() -> None:
     assert models.names() == ["demo/swarm", "house"]
 
 
-async def test_details_tell_what_aliases_stand_for_and_nothing_of_how_it_is_reached(tmp_path: Path) -> None:
+async def test_details_name_the_models_of_aliases_and_neither_their_address_nor_their_key(tmp_path: Path) -> None:
     aliases = tmp_path / "models.toml"
     aliases.write_text(
         '["house"]\nmodel = "openai/mine"\napi_base = "http://canary-base:8000/v1"\napi_key_env = "CANARY_VARIABLE"\n'
@@ -240,7 +240,7 @@ def test_the_default_model_has_a_price_and_a_size_in_the_locked_tables() -> None
     assert model in models.names()
 
 
-def test_whatever_is_on_offer_can_be_called() -> None:
+def test_every_listed_model_can_be_called() -> None:
     models = registry(EVERY_KEY)
     refusals: list[str] = []
     for name in models.names():
@@ -260,7 +260,7 @@ def test_the_app_is_imported_without_litellm() -> None:
     assert process.returncode == 0, process.stderr
 
 
-def test_the_tables_are_what_the_installed_litellm_yields_and_we_would_send_what_it_does() -> None:
+def test_the_tables_equal_those_of_the_installed_litellm_and_our_requests_equal_its_own() -> None:
     command = [sys.executable, ROOT / "scripts" / "models", "--check"]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert checked.returncode == 0, checked.stderr

@@ -11,7 +11,7 @@ from swarmstream.errors import (
 from swarmstream.llm.http.pool import ConnectionPool
 from swarmstream.llm.http.proxy import Disconnected
 from tests.llm.authority import Authority, trusting
-from tests.llm.callers import CHUNK, FINISH, STREAM, ask, connected, fails, modelled, post, say
+from tests.llm.callers import CHUNK, FINISH, STREAM, connected, fails, fetch, modelled, post, say
 from tests.llm.peer import CHUNKED, KIB, SWITCHING, Line, answering, once, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -21,15 +21,15 @@ async def test_interim_answers_come_before_the_answer(connections: ConnectionPoo
     interim = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlocation: /\r\ncontent-type: a/b\r\n\r\n"
     answer = whole(b"hello", "retry-after: 1")
     async with peer(answering(*interim, answer, b"".join((*interim, answer)))) as provider:
-        its = await post(connections, provider.http)
-        its.close()
-    assert (its.status, its.headers) == (200, {"retry-after": "1"})
+        response = await post(connections, provider.http)
+        response.close()
+    assert (response.status, response.headers) == (200, {"retry-after": "1"})
 
 
 async def test_interim_answers_may_come_in_one_packet_with_the_answer(connections: ConnectionPool) -> None:
     async with peer(answering(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + whole())) as provider:
         for _ in range(2):
-            assert await ask(connections, provider.http) == [b"hello"]
+            assert await fetch(connections, provider.http) == [b"hello"]
         assert len(provider.lines) == 1
 
 
@@ -49,7 +49,7 @@ async def test_chunks_may_have_extensions_and_trailers(connections: ConnectionPo
     body = b'2;a=b;c="d"\r\nhe\r\n3;e\r\nllo\r\n0;last\r\nx-checksum: 1\r\ntrailer: 2\r\n\r\n'
     async with peer(answering(CHUNKED + body)) as provider:
         for _ in range(2):
-            assert await ask(connections, provider.http) == [b"he", b"llo"]
+            assert await fetch(connections, provider.http) == [b"he", b"llo"]
         assert len(provider.lines) == 1
 
 
@@ -72,11 +72,11 @@ async def test_trailers_are_no_headers(connections: ConnectionPool) -> None:
 async def test_an_answer_is_the_same_in_one_packet_and_byte_by_byte(connections: ConnectionPool, answer: bytes) -> None:
     single = [bytes([byte]) for byte in answer]
     async with peer(answering(answer)) as provider:
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
         provider.talk = answering(*single)
         await connections.close()
         for _ in range(2):
-            assert await ask(connections, provider.http) == [b"h", b"e", b"l", b"l", b"o"]
+            assert await fetch(connections, provider.http) == [b"h", b"e", b"l", b"l", b"o"]
         assert len(provider.lines) == 2
 
 
@@ -86,22 +86,22 @@ async def test_a_large_body_comes_whole(authority: Authority, scheme: str) -> No
     tls = authority.tls if scheme == "https" else None
     async with peer(answering(whole(body)), tls=tls) as provider, connected(**trusting(authority)) as connections:
         for _ in range(2):
-            assert b"".join(await ask(connections, f"{scheme}://127.0.0.1:{provider.port}")) == body
+            assert b"".join(await fetch(connections, f"{scheme}://127.0.0.1:{provider.port}")) == body
         assert len(provider.lines) == 1
 
 
 async def test_the_body_goes_on_as_it_comes_not_when_it_is_complete(connections: ConnectionPool) -> None:
-    heard = anyio.Event()
+    head_received = anyio.Event()
 
     async def talk(line: Line) -> None:
         await line.request()
         await line.send(CHUNKED, b"3\r\nhel\r\n")
-        await heard.wait()
+        await head_received.wait()
         await line.send(b"2\r\nlo\r\n0\r\n\r\n")
 
     def take(part: bytes) -> bool:
         if part == b"hel":
-            heard.set()
+            head_received.set()
         return part == b"lo"
 
     async with peer(talk) as provider:
@@ -128,20 +128,20 @@ async def test_a_head_without_end_is_refused(connections: ConnectionPool, beginn
 
     async with peer(talk) as provider:
         with pytest.raises(Disconnected, match="too large"):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
         await provider.idle()
 
 
 async def test_a_head_may_have_60_kib(connections: ConnectionPool) -> None:
     head = whole(b"", f"x-filler: {'x' * 60 * KIB}").replace(b"content-length: 0", b"content-length: 5")
     async with peer(answering(head[: 40 * KIB], head[40 * KIB :], b"hello")) as provider:
-        assert await ask(connections, provider.http) == [b"hello"]
+        assert await fetch(connections, provider.http) == [b"hello"]
 
 
 async def test_trailers_without_end_are_refused(connections: ConnectionPool) -> None:
     async with peer(once(CHUNKED, b"0\r\nx-filler: ", *[b"x" * 16 * KIB] * 16, b"\r\n\r\n")) as provider:
         with pytest.raises(Disconnected, match="too large"):
-            await ask(connections, provider.http)
+            await fetch(connections, provider.http)
 
 
 @pytest.mark.noisy
@@ -160,7 +160,7 @@ async def test_trailers_without_end_are_refused(connections: ConnectionPool) -> 
         SWITCHING,
     ],
 )
-async def test_what_is_no_answer_leaves_a_provider_out_of_reach(garbage: bytes) -> None:
+async def test_a_provider_that_answers_with_garbage_is_unreachable(garbage: bytes) -> None:
     async with peer(once(garbage)) as provider, modelled() as model:
         await fails(model, provider.http, ProviderUnreachable)
         assert len(provider.lines) == 1

@@ -51,8 +51,8 @@ def _after_a_tool(first: Script, then: Script) -> Script:
     """Answers differently once the results of a tool are there."""
 
     async def script(exchange: Exchange) -> None:
-        said = json.dumps(exchange.body)
-        answered = any(mark in said for mark in ("function_response", "function_call_output", "tool_result"))
+        text = json.dumps(exchange.body)
+        answered = any(mark in text for mark in ("function_response", "function_call_output", "tool_result"))
         await (then if answered else first)(exchange)
 
     return script
@@ -148,8 +148,8 @@ async def test_signed_thoughts_go_back_to_the_model_and_never_to_clients(name: s
         events = await _events(url, agent_config={"selected_tools": ["calculator"], "max_loops": 2})
     assert _only(events, "agent_end")[0]["output"] == "done"
     assert "".join(thought["content"] for thought in _only(events, "reasoning")).split() == ["I", "think"]
-    told = json.dumps([event.data for event in events])
-    assert all(secret not in told for secret in (SIGNATURE, "sealed", "__thought__"))
+    shown = json.dumps([event.data for event in events])
+    assert all(secret not in shown for secret in (SIGNATURE, "sealed", "__thought__"))
     ids = [start["tool_call_id"] for start in _only(events, "tool_start")]
     assert sorted(ids) == sorted(end["tool_call_id"] for end in _only(events, "tool_end"))
     assert all(0 < len(call_id) <= 64 for call_id in ids)
@@ -185,13 +185,13 @@ async def test_a_provider_gets_its_own_ids_back_however_long_and_clients_see_sho
 
     async with _serving("direct", script, tmp_path) as (url, exchanges):
         events = await _events(url, agent_config={"selected_tools": ["calculator"], "max_loops": 2})
-    told = [*_only(events, "tool_start"), *_only(events, "tool_end")]
-    assert [event["tool_call_id"] for event in told] == ["call_1_1", "call_1_1"]
+    shown = [*_only(events, "tool_start"), *_only(events, "tool_end")]
+    assert [event["tool_call_id"] for event in shown] == ["call_1_1", "call_1_1"]
     asked, answered = exchanges[1].body["messages"][-2:]
     assert (asked["tool_calls"][0]["id"], answered["tool_call_id"]) == (long, long)
 
 
-async def test_a_caller_who_runs_geminis_tools_needs_no_signatures(tmp_path: Path) -> None:
+async def test_a_client_that_runs_geminis_tools_needs_no_signatures(tmp_path: Path) -> None:
     """Google takes this mark in the place of a signature that was lost ("Thought signatures", FAQ)."""
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     agent = {"tools_list_dictionary": [tool]}
@@ -280,7 +280,7 @@ def _asked(exchanges: list[Exchange]) -> list[tuple[bool, bool]]:
         (["summary", "include"], [(True, True), (False, True), (False, False), (False, False)]),
     ],
 )
-async def test_what_a_model_refuses_to_show_of_its_thoughts_is_left_out_and_nothing_is_kept(
+async def test_a_refused_thinking_parameter_is_left_out_and_no_response_is_stored(
     refuses: list[str], asked: list[tuple[bool, bool]], tmp_path: Path
 ) -> None:
     async with _serving("openai", _of_openai(*refuses), tmp_path) as (url, exchanges):
@@ -317,7 +317,7 @@ async def test_a_call_that_is_made_once_more_counts_twice_among_the_runs_calls(t
     assert (answer.status_code, answer.json()["code"], len(exchanges)) == (409, "limit_exceeded", 2)
 
 
-async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of_one_address() -> None:
+async def test_a_refused_thinking_parameter_is_remembered_for_an_hour_and_for_one_address() -> None:
     clock = DrivenClock()
     litellm = import_litellm()
     summaries = Summaries(clock)
@@ -347,11 +347,11 @@ async def test_what_a_model_refused_to_show_is_forgotten_after_an_hour_and_is_of
         ("messages: at least one message is required", False),
     ],
 )
-def test_a_refusal_is_of_summaries_where_the_provider_says_so_in_words_of_its_own(message: str, is_about: bool) -> None:
-    words = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
-    assert refused_argument(["thinking"], 400, words) == ("thinking" if is_about else None)
-    assert refused_argument(["reasoning_effort", "include"], 400, words) is None
-    assert refused_argument(["thinking"], 500, words) is None
+def test_only_the_providers_own_message_makes_a_refusal_one_of_summaries(message: str, is_about: bool) -> None:
+    message_text = "litellm.BadRequestError: Exception - " + json.dumps({"error": {"message": message}})
+    assert refused_argument(["thinking"], 400, message_text) == ("thinking" if is_about else None)
+    assert refused_argument(["reasoning_effort", "include"], 400, message_text) is None
+    assert refused_argument(["thinking"], 500, message_text) is None
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_refusal_is_of_summaries_where_the_provider_says_so_in_words_of_its_ow
         "fireworks_ai/responses/mine",
     ],
 )
-async def test_nothing_is_kept_and_all_is_streamed_wherever_litellm_asks_for_responses(target: str) -> None:
+async def test_every_request_to_responses_through_litellm_streams_and_stores_no_response(target: str) -> None:
     lane = LiteLLMModel({"KEY": "sk-secret"})
     deltas: list[Delta] = []
     with anyio.fail_after(60):

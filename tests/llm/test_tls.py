@@ -14,7 +14,7 @@ from swarmstream.errors import (
 )
 from swarmstream.llm.providers.litellm.setup import import_litellm
 from tests.llm.authority import Authority, trusting
-from tests.llm.callers import KEY, STREAM, ask, connected, fails, modelled, post
+from tests.llm.callers import KEY, STREAM, connected, fails, fetch, modelled, post
 from tests.llm.peer import Line, answering, listened_to, peer, settled, whole
 
 pytestmark = pytest.mark.anyio
@@ -22,24 +22,24 @@ pytestmark = pytest.mark.anyio
 
 async def test_an_authority_in_ssl_cert_file_is_trusted(authority: Authority) -> None:
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(**trusting(authority)) as connections:
-        assert await ask(connections, provider.https) == [b"hello"]
+        assert await fetch(connections, provider.https) == [b"hello"]
         assert KEY.encode() in provider.lines[0].received
 
 
 async def test_an_authority_in_ssl_cert_dir_is_trusted(authority: Authority) -> None:
     folders = f"/nowhere:{authority.folder}"
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(SSL_CERT_DIR=folders) as connections:
-        assert await ask(connections, provider.https) == [b"hello"]
+        assert await fetch(connections, provider.https) == [b"hello"]
 
 
 async def test_a_connection_with_tls_is_used_again(authority: Authority) -> None:
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(**trusting(authority)) as connections:
         for _ in range(3):
-            await ask(connections, provider.https)
+            await fetch(connections, provider.https)
         assert len(provider.lines) == 1
 
 
-async def test_an_unknown_authority_is_refused_before_anything_is_said(authority: Authority) -> None:
+async def test_an_unknown_authority_is_refused_before_a_byte_of_the_request_is_sent(authority: Authority) -> None:
     async with (
         peer(answering(whole()), tls=authority.tls) as provider,
         listened_to(provider.port) as wire,
@@ -52,7 +52,9 @@ async def test_an_unknown_authority_is_refused_before_anything_is_said(authority
         assert KEY.encode() not in wire.lines[0].received
 
 
-async def test_a_certificate_for_another_host_is_refused_before_anything_is_said(authority: Authority) -> None:
+async def test_a_certificate_for_another_host_is_refused_before_a_byte_of_the_request_is_sent(
+    authority: Authority,
+) -> None:
     async with (
         peer(answering(whole()), tls=authority.tls) as provider,
         listened_to(provider.port) as wire,
@@ -64,18 +66,18 @@ async def test_a_certificate_for_another_host_is_refused_before_anything_is_said
         assert provider.lines == []
 
 
-async def test_what_is_said_to_a_trusted_provider_cannot_be_listened_to(authority: Authority) -> None:
+async def test_traffic_with_a_trusted_provider_is_encrypted(authority: Authority) -> None:
     async with (
         peer(answering(whole()), tls=authority.tls) as provider,
         listened_to(provider.port) as wire,
         connected(**trusting(authority)) as connections,
     ):
-        await ask(connections, wire.https)
+        await fetch(connections, wire.https)
         assert KEY.encode() in provider.lines[0].received
         assert KEY.encode() not in wire.lines[0].received
 
 
-async def test_a_provider_without_tls_is_refused_before_anything_is_said() -> None:
+async def test_a_provider_without_tls_is_refused_before_a_byte_of_the_request_is_sent() -> None:
     async with peer(Line.gone) as provider, connected() as connections:
         task = asyncio.ensure_future(post(connections, provider.https))
         await settled()
@@ -86,7 +88,7 @@ async def test_a_provider_without_tls_is_refused_before_anything_is_said() -> No
         assert KEY.encode() not in provider.lines[0].received
 
 
-async def test_litellm_cannot_be_told_to_trust_anybody(authority: Authority) -> None:
+async def test_litellm_cannot_switch_off_the_check_of_certificates(authority: Authority) -> None:
     """One of its adapters says so for every request."""
     await to_thread.run_sync(import_litellm)
     http: Any = importlib.import_module("litellm.llms.custom_httpx.http_handler")
@@ -112,7 +114,7 @@ async def test_a_certificate_that_is_not_trusted_is_a_provider_that_cannot_be_re
         "SSL_CERT_DIR",
     ],
 )
-async def test_an_empty_variable_for_certificates_is_as_none(authority: Authority, name: str) -> None:
+async def test_an_empty_variable_for_certificates_counts_as_unset(authority: Authority, name: str) -> None:
     async with peer(answering(whole()), tls=authority.tls) as provider, connected(**{name: ""}) as connections:
         with pytest.raises(ssl.SSLCertVerificationError):
             await post(connections, provider.https)

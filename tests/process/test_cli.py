@@ -25,7 +25,7 @@ from tests.journal.directories import old_store
 pytestmark = pytest.mark.anyio
 
 
-def test_without_keys_the_server_refuses_to_start_and_says_what_to_do() -> None:
+def test_without_keys_the_server_refuses_to_start_and_explains_how_to_set_them() -> None:
     refused = run("serve")
     assert refused.returncode == 2
     assert "SWARMSTREAM_API_KEYS" in refused.stderr
@@ -85,7 +85,7 @@ def test_unusable_settings_are_named_without_their_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "complaint"),
+    ("setting", "value", "error"),
     [
         ("TOOLS", "tools_of_nobody:add", "No module named"),
         ("TOOL_KEYS", '{"calculator": ["secret-123"]}', "TOOL_KEYS"),
@@ -93,7 +93,7 @@ def test_unusable_settings_are_named_without_their_values() -> None:
         ("MCP_ALLOWED_HOSTS", "http://example.com", "MCP_ALLOWED_HOSTS"),
     ],
 )
-def test_unusable_tools_are_named(setting: str, value: str, complaint: str, tmp_path: Path) -> None:
+def test_unusable_tools_are_named(setting: str, value: str, error: str, tmp_path: Path) -> None:
     environ: dict[str, Any] = {f"SWARMSTREAM_{setting}": value}
     payload = tmp_path / "run.json"
     payload.write_text('{"task": "go", "agent_config": {"agent_name": "A", "model_name": "demo/swarm"}}')
@@ -102,7 +102,7 @@ def test_unusable_tools_are_named(setting: str, value: str, complaint: str, tmp_
         *([] if setting == "TOOL_KEYS" else [run("run", str(payload), **environ)]),
     ]:
         assert refused.returncode in (1, 2)
-        assert complaint in refused.stderr
+        assert error in refused.stderr
         assert "secret-123" not in refused.stderr
         assert "Traceback" not in refused.stderr
 
@@ -128,7 +128,7 @@ def test_tools_may_stand_in_the_working_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "error"),
     [
         (None, "No such file"),
         ("[", "TOML"),
@@ -137,14 +137,14 @@ def test_tools_may_stand_in_the_working_directory(tmp_path: Path) -> None:
         ('["a"]\nmodel = "nobodys-model"', "no provider is known"),
     ],
 )
-def test_an_unusable_alias_file_is_named(content: str | None, complaint: str, tmp_path: Path) -> None:
+def test_an_unusable_alias_file_is_named(content: str | None, error: str, tmp_path: Path) -> None:
     path = tmp_path / "models.toml"
     if content is not None:
         path.write_text(content)
     refused = run("serve", "--dev", SWARMSTREAM_MODELS_FILE=str(path))
     assert refused.returncode == 2
     assert "SWARMSTREAM_MODELS_FILE" in refused.stderr
-    assert complaint in refused.stderr
+    assert error in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -222,7 +222,7 @@ def test_vacuum_gives_the_free_space_of_an_old_directory_back(tmp_path: Path) ->
         connection.execute("DELETE FROM runs WHERE no < 31")
     done = run("vacuum", SWARMSTREAM_DATA_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    before, after = (int(words.split()[0].replace(",", "")) for words in done.stdout.split(": ")[1].split("before, "))
+    before, after = (int(part.split()[0].replace(",", "")) for part in done.stdout.split(": ")[1].split("before, "))
     assert before > 40 * 60_000
     assert after == (tmp_path / FILE).stat().st_size < 100_000
     assert b"canary" not in (tmp_path / FILE).read_bytes()

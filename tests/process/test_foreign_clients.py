@@ -41,10 +41,10 @@ def test_the_hosted_apis_sdk_gives_up_when_the_docs_say_it_does() -> None:
 
 def test_the_clients_script_reports_failures_and_missing_clients(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [Row("a", "this", "ok"), Row("b", "that", "later"), Row("b", "more", "FAILED", "AssertionError: why")]
-    words = [line.split() for line in table(rows).splitlines()]
-    assert words[:3] == [["a", "ok", "this"], ["b", "later", "that"], ["b", "FAILED", "more"]]
-    assert words[3] == ["AssertionError:", "why"]
-    assert words[4][:4] == ["3", "tried,", "1", "failed;"]
+    cells = [line.split() for line in table(rows).splitlines()]
+    assert cells[:3] == [["a", "ok", "this"], ["b", "later", "that"], ["b", "FAILED", "more"]]
+    assert cells[3] == ["AssertionError:", "why"]
+    assert cells[4][:4] == ["3", "tried,", "1", "failed;"]
     with pytest.raises(SystemExit):
         main(["--only", "nobody"])
     assert "fetch-event-source" in capsys.readouterr().err

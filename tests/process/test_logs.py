@@ -255,9 +255,9 @@ BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\
 @pytest.mark.parametrize("control", BREAKS)
 def test_nothing_in_a_message_makes_a_second_line(formatter: Formatter, control: str) -> None:
     forged = f"hello{control}2026-01-01 00:00:00,000 ERROR app: forged"
-    given = written(formatter, lambda log: log.info(forged))
+    one = written(formatter, lambda log: log.info(forged))
     filled_in = written(formatter, lambda log: log.info("%s", forged))
-    for text in (given, filled_in):
+    for text in (one, filled_in):
         (line,) = text.splitlines()
         assert text == f"{line}\n"
         assert line.isprintable()
@@ -265,7 +265,7 @@ def test_nothing_in_a_message_makes_a_second_line(formatter: Formatter, control:
         assert "forged" in line
 
 
-def test_a_message_keeps_what_can_be_printed(formatter: Formatter) -> None:
+def test_a_message_keeps_printable_characters(formatter: Formatter) -> None:
     line = written(formatter, lambda log: log.info("é 日本 \U0001f600"))
     assert message_of(formatter, line) == "é 日本 \U0001f600"
 

@@ -70,7 +70,7 @@ def test_a_file_without_valid_keys_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "error"),
     [
         (None, "cannot be read: No such file"),
         (b"", "is empty"),
@@ -80,16 +80,14 @@ def test_a_file_without_valid_keys_is_refused(tmp_path: Path) -> None:
         (b"sk-canary\0", "is no text"),
     ],
 )
-def test_a_file_that_holds_no_secret_is_named_and_not_shown(
-    content: bytes | None, complaint: str, tmp_path: Path
-) -> None:
+def test_a_file_that_holds_no_secret_is_named_and_not_shown(content: bytes | None, error: str, tmp_path: Path) -> None:
     file = tmp_path / "key"
     if content is not None:
         file.write_bytes(content)
     environ = {"OPENAI_API_KEY_FILE": str(file)}
     with pytest.raises(SecretFileError) as caught:
         read_secret_files(environ, NAMES)
-    assert str(caught.value).startswith(f"OPENAI_API_KEY_FILE: {file} {complaint}")
+    assert str(caught.value).startswith(f"OPENAI_API_KEY_FILE: {file} {error}")
     assert "canary" not in str(caught.value)
     assert environ.keys() == {"OPENAI_API_KEY_FILE"}
 

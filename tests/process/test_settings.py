@@ -94,7 +94,7 @@ def test_without_anything_set_the_server_is_private() -> None:
     assert settings.cors_origins == ()
 
 
-def test_every_default_is_within_its_bounds_and_every_setting_says_what_it_is() -> None:
+def test_every_default_is_within_its_bounds_and_every_setting_has_a_description() -> None:
     Settings.model_validate(made().model_dump())
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
@@ -170,7 +170,7 @@ SECRET = "hunter2-hunter2"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_refusal_does_not_repeat_what_was_set(name: str) -> None:
+def test_a_refusal_does_not_repeat_the_refused_value(name: str) -> None:
     error = invalid(**{name: [{"x": [SECRET]}]})
     assert name in str(error)
     assert SECRET not in str(error)

@@ -163,7 +163,7 @@ async def test_fifty_open_streams_get_fifty_ends() -> None:
 
 
 @pytest.mark.promise("W-78")
-async def test_an_open_connection_is_told_that_the_server_stops() -> None:
+async def test_an_open_connection_is_answered_503_while_the_server_stops() -> None:
     async with provider(_one_word_and_silence) as upstream:
         environ = openai_environ(upstream, SWARMSTREAM_DRAIN_SECONDS="5")
         async with server_process("--preload", environ=environ) as server, client(server.url) as http:

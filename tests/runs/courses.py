@@ -78,7 +78,7 @@ class Course:
         [usage] = [event for _, event in self.entries if isinstance(event, UsageTotalled)]
         return usage.total.input_tokens, usage.total.output_tokens, sum(agent.turns for agent in usage.agents)
 
-    def told(self) -> list[str]:
+    def prompts(self) -> list[str]:
         """What each call was, in the order of the turns."""
         return [f"{call.model.target} {call.messages}" for call in self.model.calls]
 

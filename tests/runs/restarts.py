@@ -35,16 +35,16 @@ async def read(url: str, path: str, after: int = 0) -> list[ServerEvent]:
 
 def fold(events: Sequence[ServerEvent]) -> dict[int, str]:
     """Each turn's text, as a client has it that discards what it is told to discard."""
-    said: dict[int, list[tuple[int, str]]] = {}
+    texts: dict[int, list[tuple[int, str]]] = {}
     for event in events:
         turn = event.data.get("turn", 0)
         if event.event == "agent_start":
-            said[turn] = []
+            texts[turn] = []
         elif event.event == "chunk":
             assert event.id is not None
-            said[turn].append((event.id, event.data["content"]))
+            texts[turn].append((event.id, event.data["content"]))
         elif event.event == "turn_restart":
-            said[turn] = [piece for piece in said[turn] if piece[0] < event.data["discard_from"]]
+            texts[turn] = [piece for piece in texts[turn] if piece[0] < event.data["discard_from"]]
         elif event.event == "agent_end":
-            assert "".join(text for _, text in said[turn]).endswith(event.data["output"])
-    return {turn: "".join(text for _, text in pieces) for turn, pieces in said.items()}
+            assert "".join(text for _, text in texts[turn]).endswith(event.data["output"])
+    return {turn: "".join(text for _, text in pieces) for turn, pieces in texts.items()}

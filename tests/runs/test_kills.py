@@ -129,10 +129,10 @@ class Siege:
         counted: Counter[str] = Counter()
         spent = [0, 0]
         for turn, end in ended.items():
-            numbers = [int(word[1:]) for word in texts[turn].split() if word.startswith("#")]
-            who = f"{self.names[path]}/{end['agent']}"
-            counted[who] += len(numbers)
-            assert set(numbers) <= set(self.ledger.asked.get(who, [])), "its own answer"
+            numbers = [int(piece[1:]) for piece in texts[turn].split() if piece.startswith("#")]
+            label = f"{self.names[path]}/{end['agent']}"
+            counted[label] += len(numbers)
+            assert set(numbers) <= set(self.ledger.asked.get(label, [])), "its own answer"
             charged = [self.ledger.charged[number] for number in numbers]
             usage = (sum(each[0] for each in charged), sum(each[1] for each in charged))
             assert (end["usage"]["input_tokens"], end["usage"]["output_tokens"]) == usage
@@ -140,11 +140,13 @@ class Siege:
         total = whole[-2].data
         assert whole[-2].event == "usage"
         assert [total["input_tokens"], total["output_tokens"]] == spent
-        for who, numbers in self.ledger.asked.items():
-            run, _, agent = who.partition("/")
+        for label, numbers in self.ledger.asked.items():
+            run, _, agent = label.partition("/")
             if run == self.names[path] and agent != "Failing":
                 steps = 2 if agent == "Caller" else 1
-                assert counted[who] <= len(numbers) <= counted[who] + restarts[agent] * steps, "nothing is run twice"
+                assert counted[label] <= len(numbers) <= counted[label] + restarts[agent] * steps, (
+                    "nothing is run twice"
+                )
 
 
 async def besiege(folder: Path, *, kills: int, seed: int) -> Siege:

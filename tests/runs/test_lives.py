@@ -70,7 +70,7 @@ class Story:
                 pieces[turn].append((number, event.data["content"]))
             elif event.event == "turn_restart":
                 pieces[turn] = [piece for piece in pieces[turn] if piece[0] < event.data["discard_from"]]
-        return {turn: "".join(text for _, text in its) for turn, its in pieces.items()}
+        return {turn: "".join(text for _, text in each) for turn, each in pieces.items()}
 
 
 class Scene:
@@ -93,7 +93,7 @@ class Scene:
         number = self._answers
         self.asked[exchange.system] = self.asked.get(exchange.system, 0) + 1
         await exchange.open()
-        await exchange.say(*(f"#{number}.{word} " for word in range(WORDS)))
+        await exchange.say(*(f"#{number}.{part} " for part in range(WORDS)))
         await exchange.finish()
 
     async def live(self, environ: dict[str, str], *, is_last: bool) -> None:
@@ -272,7 +272,7 @@ def team(name: str, **fields: Any) -> dict[str, Any]:
     ("seed", "breaks_disk", "puts_back"), [(1, False, False), (2, True, False), (3, False, True)],
     ids=["killed", "killed with writes failing", "killed and put back"],
 )  # fmt: skip
-async def test_what_readers_were_shown_stays_true(
+async def test_every_event_that_readers_were_shown_stays_true(
     tmp_path: Path, seed: int, breaks_disk: bool, puts_back: bool
 ) -> None:
     scene = Scene(tmp_path / "data", int(os.environ.get("SEED", seed)), breaks_disk=breaks_disk, puts_back=puts_back)

@@ -68,26 +68,26 @@ def place(event: TurnStarted) -> tuple[Any, ...]:
 
 def check_restarts(entries: Sequence[Entry]) -> None:
     """A reader that discards what it is told to discard has each turn's answer."""
-    said: dict[int, list[tuple[int, str]]] = {}
+    texts: dict[int, list[tuple[int, str]]] = {}
     attempts: Counter[int] = Counter()
     begun: dict[int, int] = {}
     for number, event in entries:
         match event:
             case TurnStarted():
-                assert event.turn not in said, "a turn's number is its own"
-                said[event.turn] = []
+                assert event.turn not in texts, "a turn's number is its own"
+                texts[event.turn] = []
                 attempts[event.turn], begun[event.turn] = 1, number
             case TurnRestarted():
                 attempts[event.turn] += 1
                 assert event.attempt == attempts[event.turn]
                 assert event.discard_from == begun[event.turn] + 1
                 begun[event.turn] = number
-                said[event.turn] = [piece for piece in said[event.turn] if piece[0] < event.discard_from]
-                assert not said[event.turn]
+                texts[event.turn] = [piece for piece in texts[event.turn] if piece[0] < event.discard_from]
+                assert not texts[event.turn]
             case TextDelta():
-                said[event.turn].append((number, event.text))
+                texts[event.turn].append((number, event.text))
             case TurnEnded():
-                assert "".join(text for _, text in said[event.turn]) == event.output
+                assert "".join(text for _, text in texts[event.turn]) == event.output
             case _:
                 pass
 
@@ -95,16 +95,16 @@ def check_restarts(entries: Sequence[Entry]) -> None:
 @pytest.mark.parametrize("case", CASES)
 async def test_a_run_that_was_cut_behind_any_event_comes_to_the_same(case: str, tmp_path: Path) -> None:
     whole = await uncut(tmp_path / "whole", case)
-    told = whole.told()
+    prompts = whole.prompts()
     for cut in range(2, len(whole.entries)):
         folder = tmp_path / str(cut)
         await crashed(folder, whole.entries[:cut])
         after = await recovered(folder, case)
         check_recovery(whole.entries[:cut], whole, after, crashes=1)
-        assert not Counter(after.told()) - Counter(told), "a turn is told what it was told before"
+        assert not Counter(after.prompts()) - Counter(prompts), "a turn is told what it was told before"
         done = {event.turn for _, event in whole.entries[:cut] if isinstance(event, TurnEnded)}
-        unfinished = [words for turn, words in enumerate(told, start=1) if turn not in done]
-        assert Counter(after.told()) == Counter(unfinished)
+        unfinished = [prompt for turn, prompt in enumerate(prompts, start=1) if turn not in done]
+        assert Counter(after.prompts()) == Counter(unfinished)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -153,7 +153,7 @@ async def test_a_failure_of_a_turn_counts_only_if_the_turns_end_was_written(tmp_
 
 
 @pytest.mark.noisy
-async def test_a_run_that_cannot_go_on_ends_once_and_says_why(tmp_path: Path) -> None:
+async def test_a_run_that_cannot_be_resumed_ends_once_with_the_reason(tmp_path: Path) -> None:
     whole = await uncut(tmp_path / "whole", "parallel")
 
     def gone(_: RunRecord) -> Job:
@@ -178,12 +178,12 @@ async def test_a_payload_that_this_release_refuses_does_not_keep_the_server_from
         log = await journal.submit(record(kind=kind, body=b'{"agents": 7}', on_disconnect="continue"), NO_CALLBACKS)
         await log.commit(RunStarted(0))
     async with opened(tmp_path) as journal, supervisor_of(journal, {}, RunLimits()) as supervisor:
-        await supervisor.recover(lambda its: job_from_record(its, AnyModel(), PlanLimits(), AllowedTools()))
+        await supervisor.recover(lambda stored: job_from_record(stored, AnyModel(), PlanLimits(), AllowedTools()))
         assert (await journal.status("run-1")).state == "failed"
 
 
 @pytest.mark.promise("W-54")
-async def test_a_run_that_needs_no_client_is_written_down_before_anybody_is_told_of_it(tmp_path: Path) -> None:
+async def test_a_run_that_needs_no_client_is_written_down_before_it_is_announced(tmp_path: Path) -> None:
     job, _ = team("parallel")
     model = ScriptedModel({name: ["x"] for name in "ABC"}, order="-")
     async with opened(tmp_path) as journal, supervisor_of(journal, {"scripted": model}, RunLimits()) as supervisor:
@@ -203,10 +203,10 @@ def test_recovered_turns_of_receivers_belong_to_the_handoffs_in_their_order() ->
         return TurnEnded(0, agent, turn, None, agent, "", "success", "stop", Usage(), 0.0, handed_to="X")
 
     events = [started("A", 1), started("B", 2), ended("B", 2), ended("A", 1), started("X", 3), started("X", 4)]
-    past = recovered_turns(enumerate(events, start=1))
-    taken = [past.find("X", stage=1, loop=1, task_index=None, handed_by=turn) for turn in (1, 2)]
+    recovered_so_far = recovered_turns(enumerate(events, start=1))
+    taken = [recovered_so_far.find("X", stage=1, loop=1, task_index=None, handed_by=turn) for turn in (1, 2)]
     assert [turn and turn.started.turn for turn in taken] == [4, 3]
-    assert past.find("X", stage=1, loop=1, task_index=None, handed_by=None) is None
+    assert recovered_so_far.find("X", stage=1, loop=1, task_index=None, handed_by=None) is None
 
 
 async def test_a_run_that_was_taken_up_can_be_cancelled(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ async def test_runs_are_taken_up_once_a_directory_that_could_not_be_used_at_the_
 
 
 @pytest.mark.promise("W-64")
-async def test_readers_of_a_run_that_waits_are_told_when_it_goes_on_and_a_cancellation_is_kept(tmp_path: Path) -> None:
+async def test_readers_of_a_waiting_run_are_woken_when_it_resumes_and_a_cancellation_is_kept(tmp_path: Path) -> None:
     whole = await uncut(tmp_path / "whole", "parallel")
     await crashed(tmp_path / "data", whole.entries[:4])
     async with opened(tmp_path / "data") as journal:

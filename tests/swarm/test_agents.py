@@ -113,9 +113,7 @@ def test_an_agents_models_are_its_own_or_the_default_then_its_fallbacks() -> Non
         ({"model_name": "openai/that-no-table-knows"}, 8192),
     ],
 )
-def test_max_tokens_is_lowered_to_what_the_model_can_only_where_it_is_not_given(
-    spec: dict[str, Any], max_tokens: int
-) -> None:
+def test_only_the_default_of_max_tokens_is_lowered_to_the_models_limit(spec: dict[str, Any], max_tokens: int) -> None:
     agent = one(spec, models=OPENAI)
     assert agent.sampling.max_tokens_for(agent.models[0]) == max_tokens
 
@@ -147,7 +145,7 @@ def test_all_fields_of_an_agent_reach_its_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "prompt", "told"),
+    ("rules", "prompt", "content"),
     [
         ("Be kind.", "You are A.", "Be kind.\n\nYou are A."),
         ("Be kind.", None, "Be kind."),
@@ -158,10 +156,10 @@ def test_all_fields_of_an_agent_reach_its_plan() -> None:
         ("", "", None),
     ],
 )
-def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, told: str | None) -> None:
+def test_rules_come_before_every_system_prompt(rules: str | None, prompt: str | None, content: str | None) -> None:
     agent = one({"system_prompt": prompt}, rules=rules)
     messages = prompt_of(agent="A", rules=agent.rules, system_prompt=agent.system_prompt, opening=(), transcript=())
-    assert messages == ([{"role": "system", "content": told}] if told else [])
+    assert messages == ([{"role": "system", "content": content}] if content else [])
 
 
 def test_rules_are_one_text_for_all_agents() -> None:

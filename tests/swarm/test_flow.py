@@ -86,7 +86,7 @@ def test_any_text_is_a_flow_or_a_syntax_error_at_a_place_in_it(text: str) -> Non
         ("A -> B, C,  B -> D", 13, '"B" stands twice in one stage'),
     ],
 )
-def test_an_error_names_what_is_wrong_and_the_column(flow: str, column: int, reason: str) -> None:
+def test_an_error_names_the_mistake_and_the_column(flow: str, column: int, reason: str) -> None:
     with pytest.raises(FlowSyntaxError) as caught:
         parse_flow(flow)
     assert caught.value.column == column
@@ -103,7 +103,7 @@ def test_only_commas_and_arrows_separate(name: str) -> None:
     assert [[item.name for item in stage] for stage in parse_flow(f"{name},X->{name}")] == [[name, "X"], [name]]
 
 
-def test_names_are_told_apart_by_case() -> None:
+def test_names_that_differ_in_case_are_different_names() -> None:
     assert [[item.name for item in stage] for stage in parse_flow("a, A")] == [["a", "A"]]
 
 

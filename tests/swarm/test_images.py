@@ -47,24 +47,24 @@ NOT_IMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "url"), IMAGES)
-def test_an_image_goes_with_the_task(given: str, url: str) -> None:
+@pytest.mark.parametrize(("value", "url"), IMAGES)
+def test_an_image_goes_with_the_task(value: str, url: str) -> None:
     image = {"type": "image_url", "image_url": {"url": url}}
-    told = {"role": "user", "content": [{"type": "text", "text": "go"}, image]}
-    assert swarm_of({"img": given}).plan.openings == ((told,),)
-    assert agent_of({"img": given}).plan.openings == ((told,),)
-    both = agent_of({"img": given, "imgs": [given]}).plan.openings[0][0]
+    user_message = {"role": "user", "content": [{"type": "text", "text": "go"}, image]}
+    assert swarm_of({"img": value}).plan.openings == ((user_message,),)
+    assert agent_of({"img": value}).plan.openings == ((user_message,),)
+    both = agent_of({"img": value, "imgs": [value]}).plan.openings[0][0]
     assert both["content"] == [{"type": "text", "text": "go"}, image, image]
 
 
-@pytest.mark.parametrize("given", NOT_IMAGES)
-def test_anything_but_an_image_is_refused_in_every_field_for_images(given: str) -> None:
+@pytest.mark.parametrize("value", NOT_IMAGES)
+def test_anything_but_an_image_is_refused_in_every_field_for_images(value: str) -> None:
     good = "https://example.com/a.png"
-    part = {"type": "image_url", "image_url": {"url": given}}
+    part = {"type": "image_url", "image_url": {"url": value}}
     message = {"role": "user", "content": [{"type": "text", "text": "see"}, part]}
-    assert "image" in refused(InvalidRequest, {"img": given}, at=("img",))
-    agent_refused(InvalidRequest, {"img": given}, at=("img",))
-    agent_refused(InvalidRequest, {"imgs": [good, given]}, at=("imgs", 1))
+    assert "image" in refused(InvalidRequest, {"img": value}, at=("img",))
+    agent_refused(InvalidRequest, {"img": value}, at=("img",))
+    agent_refused(InvalidRequest, {"imgs": [good, value]}, at=("imgs", 1))
     agent_refused(InvalidRequest, {"history": [HI, message]}, at=("history", 1, "content", 1))
     refused(InvalidRequest, {"task": None, "messages": [message]}, at=("messages", 0, "content", 1))
 

@@ -131,9 +131,9 @@ def test_references_within_a_schema_are_followed(schema: Any) -> None:
 
 def test_a_later_change_of_a_schema_has_no_effect() -> None:
     schema: dict[str, JsonValue] = {"type": "object"}
-    its = compile_schema(schema)
+    compiled = compile_schema(schema)
     schema["type"] = "string"
-    assert its.violation({}) is None
+    assert compiled.violation({}) is None
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,6 @@ def test_endless_nesting_does_not_end_the_process() -> None:
 
 @pytest.mark.parametrize("value", [{}, {"name": "A"}, {"name": "a"}, {"name": "A", "age": -1}, {"x": 1}, [], "A", None])
 def test_our_verdict_is_that_of_another_library(value: Any) -> None:
-    its: Any = PERSON
-    validator: Any = Draft202012Validator(its)
+    compiled: Any = PERSON
+    validator: Any = Draft202012Validator(compiled)
     assert (compile_schema(PERSON).violation(value) is None) == validator.is_valid(value)

@@ -54,9 +54,9 @@ def test_a_long_swarm_type_is_quoted_in_part() -> None:
     assert len(refused(UnknownSwarmType, {"swarm_type": "x" * 5000}, at=("swarm_type",))) < 250
 
 
-@pytest.mark.parametrize("given", [[], None])
-def test_a_swarm_without_agents_is_refused(given: Any) -> None:
-    refused(InvalidRequest, {"agents": given}, at=("agents",))
+@pytest.mark.parametrize("no_agents", [[], None])
+def test_a_swarm_without_agents_is_refused(no_agents: Any) -> None:
+    refused(InvalidRequest, {"agents": no_agents}, at=("agents",))
     with pytest.raises(InvalidRequest):
         compile_swarm(SwarmRequest(task="go"), AnyModel(), PlanLimits())
 

@@ -135,15 +135,15 @@ async def running(*arguments: str, on_terminal: bool = False, **environ: str) ->
 
 async def run(*arguments: str, stdin: bytes = b"", **environ: str) -> Ran:
     """`swarmstream run` in pipes, to its end."""
-    with tempfile.TemporaryFile() as given:  # a pipe could not be written to once the command has left
-        given.write(stdin)
-        given.seek(0)
+    with tempfile.TemporaryFile() as stdin_file:  # a pipe could not be written to once the command has left
+        stdin_file.write(stdin)
+        stdin_file.seek(0)
         process = await asyncio.create_subprocess_exec(
             COMMAND,
             "run",
             *arguments,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environ},
-            stdin=given,
+            stdin=stdin_file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -50,12 +50,12 @@ def test_the_live_area_never_outgrows_the_terminal(count: int, size: tuple[int, 
     assert max(cell_len(line) for line in lines) <= width
 
 
-def test_finished_stages_stay_above_whole_and_the_last_line_says_what_it_cost() -> None:
+def test_finished_stages_stay_above_whole_and_the_last_line_gives_the_cost() -> None:
     text = " ".join(f"w{number}" for number in range(2000))
     frames = [
         frame("metadata", swarm_name="Team [bold]", warnings=["unknown field x"]),
         begin(1, agent="Writer"),
-        *(chunk(1, word + " ") for word in text.split()),
+        *(chunk(1, token + " ") for token in text.split()),
         end(1),
         begin(2, agent="Editor", stage=2),
         chunk(2, "short"),

@@ -114,7 +114,7 @@ def test_an_answer_that_was_not_streamed_and_client_tool_calls_are_shown_at_the_
     ]
 
 
-def test_the_tail_of_a_long_text_costs_what_it_shows() -> None:
+def test_the_tail_of_a_long_text_is_no_longer_than_its_room() -> None:
     panel = panel_of(begin(1), *(chunk(1, "word ") for _ in range(10_000)), chunk(1, "y" * 100_000))
     ((_, tail),) = panel.segments.tail(300, verbose=False)
     assert tail == "y" * 300

@@ -26,15 +26,15 @@ _NO_PAYLOADS = [
 
 
 async def test_a_file_that_is_no_payload_is_a_usage_error(tmp_path: Path) -> None:
-    async def is_refused(content: bytes, complaint: str) -> None:
+    async def is_refused(content: bytes, error: str) -> None:
         ran = await run("-", stdin=content)
         assert (ran.code, ran.out) == (2, "")
-        assert ran.err.startswith(complaint)
+        assert ran.err.startswith(error)
         assert "Traceback" not in ran.err
 
     async with anyio.create_task_group() as tasks:
-        for content, complaint in _NO_PAYLOADS:
-            tasks.start_soon(is_refused, content, complaint)
+        for content, error in _NO_PAYLOADS:
+            tasks.start_soon(is_refused, content, error)
         ran = await run(str(tmp_path))
         assert (ran.code, ran.out) == (2, "")
         assert ran.err == f"{tmp_path} cannot be read: Is a directory\n"
@@ -50,14 +50,14 @@ _NEITHERS: list[tuple[list[str], str]] = [
 
 
 async def test_a_missing_file_is_an_error_that_says_how_to_pass_a_task() -> None:
-    async def is_refused(arguments: list[str], complaint: str) -> None:
+    async def is_refused(arguments: list[str], error: str) -> None:
         ran = await run(*arguments)
         assert (ran.code, ran.out) == (2, "")
-        assert complaint in ran.err
+        assert error in ran.err
 
     async with anyio.create_task_group() as tasks:
-        for arguments, complaint in _NEITHERS:
-            tasks.start_soon(is_refused, arguments, complaint)
+        for arguments, error in _NEITHERS:
+            tasks.start_soon(is_refused, arguments, error)
 
 
 async def test_an_invalid_address_is_a_usage_error(swarm: str) -> None:
@@ -79,16 +79,18 @@ async def test_a_key_that_no_header_can_carry_is_a_usage_error_and_is_not_repeat
 
 
 async def test_a_refusal_is_written_to_stderr() -> None:
-    async def is_told(payload: dict[str, Any], *words: str, key: str = KEY) -> None:
+    async def is_refused_with(payload: dict[str, Any], *expected: str, key: str = KEY) -> None:
         ran = await run("-", "--server", url, "--key", key, stdin=json.dumps(payload).encode())
         assert (ran.code, ran.out) == (1, "")
-        for word in words:
-            assert word in ran.err
+        for text in expected:
+            assert text in ran.err
 
     async with serving(default_model="demo/swarm") as url, anyio.create_task_group() as tasks:
-        tasks.start_soon(is_told, {**SWARM, "rearrange_flow": ","}, "(column 1) (400 Bad Request, flow_syntax)")
-        tasks.start_soon(is_told, {**SWARM, "agents": 5, "timeout": "long"}, "(422 Unprocessable", "\n  agents: ")
-        await is_told(
+        tasks.start_soon(is_refused_with, {**SWARM, "rearrange_flow": ","}, "(column 1) (400 Bad Request, flow_syntax)")
+        tasks.start_soon(
+            is_refused_with, {**SWARM, "agents": 5, "timeout": "long"}, "(422 Unprocessable", "\n  agents: "
+        )
+        await is_refused_with(
             SWARM, "invalid_api_key", "\nGive your key with --key, or in the variable SWARMSTREAM_KEY.\n", key="x"
         )
 

@@ -29,10 +29,10 @@ def test_no_text_gets_a_control_character_through(deltas: list[str]) -> None:
 
 def test_a_sequence_without_an_end_does_not_swallow_what_follows() -> None:
     cleaner = Cleaner()
-    words = [f"word{number} " for number in range(1000)]
-    shown = cleaner.feed("\x1b]0;") + "".join(cleaner.feed(word) for word in words)
+    chunks = [f"word{number} " for number in range(1000)]
+    shown = cleaner.feed("\x1b]0;") + "".join(cleaner.feed(piece) for piece in chunks)
     assert "word100 " in shown, "before the end, too"
-    assert shown + cleaner.end() == "]0;" + "".join(words)
+    assert shown + cleaner.end() == "]0;" + "".join(chunks)
 
 
 def test_a_foreign_text_in_a_line_of_ours_has_no_line_break_and_a_limit() -> None:

@@ -14,7 +14,7 @@ from swarmstream.tools.base import Tool
 from swarmstream.tools.context import ToolContext
 from swarmstream.tools.mcp.hub import McpHub, McpTools
 from swarmstream.tools.mcp.server import McpServer
-from tests.fakes.mcp_server import OBJECT, Asked
+from tests.fakes.mcp_server import OBJECT, McpRequest
 
 SECRET = "hush-hush-token"
 Written = list[tuple[str, JsonValue]]
@@ -33,8 +33,8 @@ def named(session: McpTools) -> dict[str, Tool]:
     return {tool.name: tool for tool in session.tools}
 
 
-async def call(tool: Tool, told: Written | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
-    written: Written = [] if told is None else told
+async def call(tool: Tool, events: Written | None = None, clock: Clock = SYSTEM_CLOCK, **values: Any) -> str:
+    written: Written = [] if events is None else events
 
     def sink(name: str, data: JsonValue) -> None:
         written.append((name, data))
@@ -66,7 +66,7 @@ def described(name: str, **more: JsonValue) -> JsonValue:
 
 
 def answering(*parts: Any, **more: Any) -> Any:
-    async def answer(asked: Asked) -> None:
+    async def answer(asked: McpRequest) -> None:
         await asked.result({"content": list(parts), **more})
 
     return answer

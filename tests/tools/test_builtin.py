@@ -17,9 +17,9 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(("timezone", "name"), [("UTC", "UTC"), ("Asia/Kathmandu", "UTC+05:45")])
 def test_the_clock_tells_the_time_with_its_offset(timezone: str, name: str) -> None:
     before = datetime.now().astimezone().replace(microsecond=0)
-    told = datetime.fromisoformat(clock(timezone))
-    assert before <= told <= datetime.now().astimezone()
-    assert told.tzname() == name
+    error = datetime.fromisoformat(clock(timezone))
+    assert before <= error <= datetime.now().astimezone()
+    assert error.tzname() == name
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_query_finds_the_value_at_its_path(path: str, value: Any) -> None:
     assert json.loads(query_json(json.dumps(DOCUMENT), path)) == value
 
 
-def test_a_query_s_answer_is_json_whatever_the_document_holds() -> None:
+def test_the_answer_to_a_query_is_json_for_every_kind_of_value() -> None:
     assert query_json("[1e999]", "0") == '"Infinity"'
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "error"),
     [
         ("/nothing", 'there is no "nothing"; the object there has "", "~1", "a/b", "m~n", "orders" and 3 more'),
         ("/orders/1", 'there is no item "1"; the array there has 1 items, from 0'),
@@ -82,20 +82,20 @@ def test_a_query_s_answer_is_json_whatever_the_document_holds() -> None:
         ("a." * 501, "the path is longer than 1,000 characters"),
     ],
 )
-async def test_a_query_names_the_error_in_its_path(path: str, told: str) -> None:
-    assert (await failure(query_json, {"document": json.dumps(DOCUMENT), "path": path})).startswith(told)
+async def test_a_query_names_the_error_in_its_path(path: str, error: str) -> None:
+    assert (await failure(query_json, {"document": json.dumps(DOCUMENT), "path": path})).startswith(error)
 
 
 @pytest.mark.parametrize(
-    ("document", "told"),
+    ("document", "error"),
     [
         ("{", "the document is not valid JSON: EOF"),
         ("[" * 1000, "the document is not valid JSON: recursion limit exceeded"),
         ('"' + "ä" * 131_072 + '"', "the document is larger than 256 kB"),
     ],
 )
-async def test_a_query_names_the_error_in_its_document(document: str, told: str) -> None:
-    assert (await failure(query_json, {"document": document, "path": ""})).startswith(told)
+async def test_a_query_names_the_error_in_its_document(document: str, error: str) -> None:
+    assert (await failure(query_json, {"document": document, "path": ""})).startswith(error)
 
 
 @given(st.text(), st.text(st.sampled_from("$.[]/~01a")))

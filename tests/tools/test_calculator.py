@@ -92,7 +92,7 @@ def test_every_expression_yields_a_value_or_a_tool_error(expression: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "error"),
     [
         ("9**9**9", "a number on the way is too large"),
         ("1e999", "a number on the way is too large"),
@@ -113,8 +113,8 @@ def test_every_expression_yields_a_value_or_a_tool_error(expression: str) -> Non
         ("-" * 51 + "1", "the expression is nested more than 50 deep"),
     ],
 )
-async def test_the_calculator_names_the_error(expression: str, told: str) -> None:
-    assert (await failure(calculator, {"expression": expression})).startswith(told)
+async def test_the_calculator_names_the_error(expression: str, error: str) -> None:
+    assert (await failure(calculator, {"expression": expression})).startswith(error)
 
 
 def test_integers_may_have_4096_bits_and_no_more() -> None:

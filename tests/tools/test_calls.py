@@ -52,7 +52,7 @@ def lambda_named(name: str) -> Tool:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ('{"a": 1', "the arguments are not valid JSON: EOF while parsing an object at line 1 column 7"),
         ("plus(1, 2)", "the arguments are not valid JSON: expected value at line 1 column 1"),
@@ -72,15 +72,15 @@ def lambda_named(name: str) -> Tool:
         ),
     ],
 )
-async def test_arguments_that_do_not_fit_are_an_error_for_the_model(arguments: str, told: str) -> None:
-    assert (await failure(plus, arguments)).startswith(told)
+async def test_arguments_that_do_not_fit_are_an_error_for_the_model(arguments: str, message: str) -> None:
+    assert (await failure(plus, arguments)).startswith(message)
 
 
 async def test_a_violation_deep_inside_is_named_by_its_path() -> None:
     def function(orders: list[Order]) -> None: ...
 
-    told = await failure(function, {"orders": [{"id": 1}, {"id": "x"}]})
-    assert told == 'the arguments do not fit: "orders.1.id": input should be a valid integer'
+    message = await failure(function, {"orders": [{"id": 1}, {"id": "x"}]})
+    assert message == 'the arguments do not fit: "orders.1.id": input should be a valid integer'
 
 
 LONG_NAMES = {"a": 1, "b": 2} | {"z" * length: 1 for length in range(1000, 1010)}
@@ -90,9 +90,9 @@ LONG_NAMES = {"a": 1, "b": 2} | {"z" * length: 1 for length in range(1000, 1010)
     "arguments", [{"z" * 10_000: 1}, "z" * 10_000, {"a": "z" * 10_000, "b": {"z" * 10_000: 1}}, LONG_NAMES]
 )
 async def test_the_model_s_own_values_are_not_repeated_to_it(arguments: Any) -> None:
-    told = await failure(plus, arguments)
-    assert told.count("z") <= 200
-    assert len(told) <= MAX_ERROR_CHARACTERS
+    message = await failure(plus, arguments)
+    assert message.count("z") <= 200
+    assert len(message) <= MAX_ERROR_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ async def test_any_exception_of_a_function_ends_only_its_call(error: BaseExcepti
     def function() -> None:
         raise error
 
-    told = await failure(function)
-    assert told.startswith("function failed: ")
-    assert len(told) <= MAX_ERROR_CHARACTERS
+    message = await failure(function)
+    assert message.startswith("function failed: ")
+    assert len(message) <= MAX_ERROR_CHARACTERS
 
 
 @pytest.mark.noisy
@@ -164,9 +164,9 @@ async def test_a_tool_error_reaches_the_model_as_it_is() -> None:
     def talkative() -> None:
         raise ToolError("\ud800" + "x" * 10_000)
 
-    told = await failure(talkative)
-    assert told.startswith("\ufffdx")
-    assert len(told) == MAX_ERROR_CHARACTERS
+    message = await failure(talkative)
+    assert message.startswith("\ufffdx")
+    assert len(message) == MAX_ERROR_CHARACTERS
 
 
 async def test_a_circular_result_is_a_failure() -> None:
@@ -279,10 +279,10 @@ async def test_a_function_that_awaits_something_cancelled_has_failed() -> None:
 async def test_a_long_output_is_cut_between_characters_with_a_notice(unit: str) -> None:
     fits = unit * (MAX_OUTPUT_BYTES // len(unit.encode()))
     assert await call(tool(lambda: fits, name="fits")) == fits
-    said = await call(tool(lambda: fits + "aaaa", name="more"))
-    kept, notice = said.split("\n")
+    output = await call(tool(lambda: fits + "aaaa", name="more"))
+    kept, notice = output.split("\n")
     assert kept == unit * len(kept)
-    assert MAX_OUTPUT_BYTES - 4 < len(said.encode()) <= MAX_OUTPUT_BYTES
+    assert MAX_OUTPUT_BYTES - 4 < len(output.encode()) <= MAX_OUTPUT_BYTES
     assert notice == f"[cut: these are the first 32 kB of {len(fits.encode()) + 4:,} bytes]"
 
 

@@ -90,7 +90,7 @@ def connects(entries: list[str], host: str, address: str, port: int = 443) -> bo
         "",
     ],
 )
-def test_a_url_that_can_be_read_in_two_ways_is_refused_whatever_is_allowed(url: str) -> None:
+def test_an_ambiguous_url_is_refused_even_if_every_host_is_allowed(url: str) -> None:
     assert not admits(EVERYTHING, url)
 
 
@@ -133,7 +133,7 @@ def test_a_url_that_can_be_read_in_two_ways_is_refused_whatever_is_allowed(url: 
         ("my_server", "http://my_server:8000/", True),
     ],
 )
-def test_an_entry_admits_what_it_names_and_nothing_else(entry: str, url: str, is_admitted: bool) -> None:
+def test_an_entry_admits_the_hosts_that_it_names_and_no_others(entry: str, url: str, is_admitted: bool) -> None:
     assert admits([entry], url) == is_admitted
 
 
@@ -241,7 +241,7 @@ def test_an_entry_that_names_no_hosts_is_the_operators_mistake(entry: str) -> No
         AllowedHosts([entry])
 
 
-def test_without_entries_nothing_is_admitted_and_the_client_is_told_so() -> None:
+def test_without_entries_no_host_is_admitted_and_the_refusal_explains_why() -> None:
     with pytest.raises(McpHostRefused, match="no MCP servers: its operator sets SWARMSTREAM_MCP_ALLOWED_HOSTS"):
         AllowedHosts([]).check_url("https://example.com/")
 
@@ -253,7 +253,7 @@ def test_userinfo_and_fragments_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8799/", "http://127.0.0.2:8799/", "http://[::1]:8799/"])
-def test_a_refusal_on_the_loopback_says_that_names_and_addresses_are_two(url: str) -> None:
+def test_a_refusal_on_the_loopback_explains_that_a_name_does_not_allow_its_address(url: str) -> None:
     with pytest.raises(McpHostRefused, match="localhost and"):
         AllowedHosts(["127.0.0.1:8799"]).check_url(url)
 

@@ -46,7 +46,7 @@ def test_an_operator_s_tools_are_named_by_reference_or_installed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("references", "told"),
+    ("references", "error"),
     [
         (["plus"], 'the tool "plus" is not of the form package.module:function'),
         (["os:system('x')"], "is not of the form package.module:function"),
@@ -73,10 +73,10 @@ def test_an_operator_s_tools_are_named_by_reference_or_installed() -> None:
         ),
     ],
 )
-def test_a_reference_that_is_no_tool_is_refused_by_its_name(references: list[str], told: str) -> None:
+def test_a_reference_that_is_no_tool_is_refused_by_its_name(references: list[str], error: str) -> None:
     with pytest.raises(ToolLoadError) as caught:
         load_tools(references)
-    assert told in str(caught.value)
+    assert error in str(caught.value)
 
 
 def test_an_installed_tool_cannot_take_the_name_of_another() -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from swarmstream.tools.errors import ToolError
 from swarmstream.tools.mcp.server import McpServer
 from tests.conftest import ROOT
-from tests.fakes.mcp_server import Asked, Overheard, official, rogue
+from tests.fakes.mcp_server import McpRequest, RecordingProxy, fake_mcp, official
 from tests.tools.mcp_calls import SECRET, Written, answering, call, described, hub, server, tools_of
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ class Point(BaseModel):
 
 
 @pytest.fixture(scope="module")
-async def its() -> AsyncGenerator[tuple[str, Overheard]]:
+async def recorded() -> AsyncGenerator[tuple[str, RecordingProxy]]:
     """The SDK's own server with some tools."""
     mcp = MCPServer("tests")
     both = anyio.Event()
@@ -65,8 +65,8 @@ async def its() -> AsyncGenerator[tuple[str, Overheard]]:
         yield found
 
 
-async def test_tools_of_a_server_are_offered_and_answer(its: tuple[str, Overheard]) -> None:
-    async with tools_of(its[0]) as tools:
+async def test_tools_of_a_server_are_offered_and_answer(recorded: tuple[str, RecordingProxy]) -> None:
+    async with tools_of(recorded[0]) as tools:
         assert list(tools) == ["add", "where", "picture", "broken", "meet"]
         assert tools["add"].description == "Add two numbers."
         assert tools["add"].parameters["required"] == ["a", "b"]
@@ -91,88 +91,88 @@ async def test_a_server_without_sessions_is_understood_too() -> None:
         assert await call(tools["ask"]) == "yes"
 
 
-async def test_headers_are_sent_with_each_request_and_never_shown(its: tuple[str, Overheard]) -> None:
-    url, overheard = its
-    overheard.headers.clear()
+async def test_headers_are_sent_with_each_request_and_never_shown(recorded: tuple[str, RecordingProxy]) -> None:
+    url, proxy = recorded
+    proxy.headers.clear()
     async with tools_of(url) as tools:
         await call(tools["add"], a=1, b=2)
-    assert {headers.get("authorization") for headers in overheard.headers} == {f"Bearer {SECRET}"}
-    assert {headers.get("accept-encoding") for headers in overheard.headers} == {"identity"}
+    assert {headers.get("authorization") for headers in proxy.headers} == {f"Bearer {SECRET}"}
+    assert {headers.get("accept-encoding") for headers in proxy.headers} == {"identity"}
     assert SECRET not in repr(server(url)) + repr(tools)
 
 
 async def test_headers_cannot_smuggle_others_or_reach_another_host() -> None:
-    async with rogue() as its:
+    async with fake_mcp() as fake:
         headers = (("Host", "other.example"), ("Accept-Encoding", "gzip"), ("Content-Length", "7"), ("X-Mine", "1"))
-        async with hub().session([McpServer(its.url, headers)]) as session:
+        async with hub().session([McpServer(fake.url, headers)]) as session:
             assert session.tools
-        assert its.asked[0].headers["host"] == its.url.split("/")[2]
-        assert its.asked[0].headers["accept-encoding"] == "identity"
-        assert its.asked[0].headers["x-mine"] == "1"
-        its.asked.clear()
+        assert fake.asked[0].headers["host"] == fake.url.split("/")[2]
+        assert fake.asked[0].headers["accept-encoding"] == "identity"
+        assert fake.asked[0].headers["x-mine"] == "1"
+        fake.asked.clear()
         for name, value in (("x-mine", "1\r\nx-injected: 2"), ("x mine", "1"), ("x-mine", "ü"), ("", "1")):
-            async with hub().session([McpServer(its.url, ((name, value),))]) as session:
+            async with hub().session([McpServer(fake.url, ((name, value),))]) as session:
                 assert "cannot be sent a header that is none in HTTP" in session.faults[0].message
-        assert not its.asked
+        assert not fake.asked
 
 
-async def test_arguments_that_do_not_fit_are_not_sent(its: tuple[str, Overheard]) -> None:
-    url, overheard = its
+async def test_arguments_that_do_not_fit_are_not_sent(recorded: tuple[str, RecordingProxy]) -> None:
+    url, proxy = recorded
     async with tools_of(url) as tools:
-        overheard.methods.clear()
+        proxy.methods.clear()
         with pytest.raises(ToolError, match=r'the arguments do not fit: .*"a": it is not of type "integer"'):
             await call(tools["add"], a="x", b=2)
-    assert "tools/call" not in overheard.methods
+    assert "tools/call" not in proxy.methods
 
 
-async def test_calls_at_once_share_one_session_and_report_progress(its: tuple[str, Overheard]) -> None:
-    url, overheard = its
-    overheard.methods.clear()
-    told: Written = []
+async def test_calls_at_once_share_one_session_and_report_progress(recorded: tuple[str, RecordingProxy]) -> None:
+    url, proxy = recorded
+    proxy.methods.clear()
+    progress: Written = []
     answers: list[str] = []
     async with tools_of(url) as tools:
 
         async def meet(number: int) -> None:
-            answers.append(await call(tools["meet"], told, number=number))
+            answers.append(await call(tools["meet"], progress, number=number))
 
         async with create_task_group() as tasks:
             tasks.start_soon(meet, 1)
             tasks.start_soon(meet, 2)
     assert sorted(answers) == ["met 1", "met 2"]
-    assert sorted(str(data) for _, data in told) == [
+    assert sorted(str(data) for _, data in progress) == [
         "{'tool': 'meet', 'done': 1.0, 'total': 2.0}",
         "{'tool': 'meet', 'done': 2.0, 'total': 2.0}",
     ]
-    assert overheard.methods.count("initialize") == 1
-    assert overheard.methods[-1] == "DELETE"
+    assert proxy.methods.count("initialize") == 1
+    assert proxy.methods[-1] == "DELETE"
 
 
-async def test_a_list_is_remembered_for_this_url_with_these_headers_only(its: tuple[str, Overheard]) -> None:
-    url, overheard = its
+async def test_a_list_is_remembered_for_this_url_with_these_headers_only(recorded: tuple[str, RecordingProxy]) -> None:
+    url, proxy = recorded
     mcp_hub = hub()
-    overheard.methods.clear()
+    proxy.methods.clear()
     await mcp_hub.probe(server(url), seconds=5)
-    assert overheard.methods.count("tools/list") == 1
-    overheard.methods.clear()
+    assert proxy.methods.count("tools/list") == 1
+    proxy.methods.clear()
     async with tools_of(url, mcp_hub) as tools:
-        assert overheard.methods == []
+        assert proxy.methods == []
         assert await call(tools["add"], a=1, b=2) == "3"
-    assert "tools/list" not in overheard.methods
+    assert "tools/list" not in proxy.methods
     async with mcp_hub.session([McpServer(url)]) as session:
         assert session.tools
-    assert "tools/list" in overheard.methods
+    assert "tools/list" in proxy.methods
 
 
 async def test_first_calls_at_once_begin_one_session() -> None:
     mcp_hub = hub()
-    async with rogue() as its:
-        await mcp_hub.probe(server(its.url), seconds=5)
-        its.asked.clear()
-        async with tools_of(its.url, mcp_hub) as tools, create_task_group() as tasks:
+    async with fake_mcp() as fake:
+        await mcp_hub.probe(server(fake.url), seconds=5)
+        fake.asked.clear()
+        async with tools_of(fake.url, mcp_hub) as tools, create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(call, tools["echo"])
-        assert its.methods.count("initialize") == 1
-        assert len(its.calls) == 3
+        assert fake.methods.count("initialize") == 1
+        assert len(fake.calls) == 3
 
 
 def test_nothing_is_imported_before_a_server_is_needed() -> None:
@@ -189,34 +189,34 @@ def test_nothing_is_imported_before_a_server_is_needed() -> None:
     assert done.stdout == "[]\n"
 
 
-async def test_the_newest_protocol_is_spoken_to_a_server_that_speaks_no_other() -> None:
-    async def refuse(asked: Asked) -> None:
+async def test_a_server_that_knows_only_the_newest_protocol_is_called_with_it() -> None:
+    async def refuse(asked: McpRequest) -> None:
         supported = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
         await asked.answer(asked.reply(error={"code": -32022, "message": "no", "data": supported}), 400)
 
-    async def discover(asked: Asked) -> None:
+    async def discover(asked: McpRequest) -> None:
         await asked.result({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **complete})
 
-    async def tools_list(asked: Asked) -> None:
+    async def tools_list(asked: McpRequest) -> None:
         await asked.result({"tools": [described("echo")], **complete})
 
     complete = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
     async with (
-        rogue(initialize=refuse, server_discover=discover, tools_list=tools_list) as its,
-        tools_of(its.url) as tools,
+        fake_mcp(initialize=refuse, server_discover=discover, tools_list=tools_list) as fake,
+        tools_of(fake.url) as tools,
     ):
         with pytest.raises(ToolError):
             await call(tools["echo"])  # by the old book: without a resultType
-        its.scripts["tools_call"] = answering({"type": "text", "text": "new"}, resultType="complete")
+        fake.scripts["tools_call"] = answering({"type": "text", "text": "new"}, resultType="complete")
         assert await call(tools["echo"]) == "new"
-        assert its.asked[-1].headers["mcp-protocol-version"] == "2026-07-28"
-        assert "notifications/initialized" not in its.methods
+        assert fake.asked[-1].headers["mcp-protocol-version"] == "2026-07-28"
+        assert "notifications/initialized" not in fake.methods
 
 
 async def test_the_least_used_list_is_forgotten() -> None:
     mcp_hub = hub()
-    async with rogue() as its:
+    async with fake_mcp() as fake:
         for number in [*range(64), 0, 64, 0, 1]:
-            await mcp_hub.probe(server(f"{its.url}?{number}"), seconds=5)
-    paths = [asked.path for asked in its.asked if asked.method == "tools/list"]
+            await mcp_hub.probe(server(f"{fake.url}?{number}"), seconds=5)
+    paths = [asked.path for asked in fake.asked if asked.method == "tools/list"]
     assert [paths.count(f"/mcp?{number}") for number in (0, 1, 64)] == [1, 2, 1]

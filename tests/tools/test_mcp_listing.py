@@ -4,18 +4,18 @@ import pytest
 from pydantic import JsonValue
 
 from swarmstream.tools.mcp.listing import MAX_TOOLS, read_listing
-from tests.fakes.mcp_server import Asked, rogue
+from tests.fakes.mcp_server import McpRequest, fake_mcp
 from tests.tools.mcp_calls import call, described, hub, server, tools_of
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_names_that_models_cannot_use_are_rewritten_and_the_server_gets_its_own() -> None:
-    async with rogue([described("files.read/all ü" + "x" * 80)]) as its, tools_of(its.url) as tools:
+    async with fake_mcp([described("files.read/all ü" + "x" * 80)]) as fake, tools_of(fake.url) as tools:
         [name] = tools
         assert name == ("files_read_all__" + "x" * 80)[:64]
         await call(tools[name])
-        assert its.asked[-1].message["params"]["name"] == "files.read/all ü" + "x" * 80
+        assert fake.asked[-1].message["params"]["name"] == "files.read/all ü" + "x" * 80
 
 
 async def test_tools_that_cannot_be_offered_are_named_in_a_fault_and_the_others_are_offered() -> None:
@@ -28,10 +28,10 @@ async def test_tools_that_cannot_be_offered_are_named_in_a_fault_and_the_others_
         described(""),
         "nonsense",
     ]
-    async with rogue([*wrong, described("fine")]) as its, hub().session([server(its.url)]) as session:
+    async with fake_mcp([*wrong, described("fine")]) as fake, hub().session([server(fake.url)]) as session:
         assert [tool.name for tool in session.tools] == ["fine"]
         [fault] = session.faults
-        assert fault.message.startswith(f'the MCP server {its.url.removesuffix("/mcp")} 7 tools were left out: "a" (')
+        assert fault.message.startswith(f'the MCP server {fake.url.removesuffix("/mcp")} 7 tools were left out: "a" (')
         assert '"e" (its input schema: "http://10.0.0.1/" refers to something outside the schema), and 2 more' in (
             fault.message
         )
@@ -40,15 +40,15 @@ async def test_tools_that_cannot_be_offered_are_named_in_a_fault_and_the_others_
 async def test_all_schemas_of_a_server_together_are_limited() -> None:
     large: JsonValue = {"type": "object", "description": "x" * 30_000}
     many = [described(f"tool{number}", inputSchema=large) for number in range(20)]
-    async with rogue(many) as its, hub().session([server(its.url)]) as session:
+    async with fake_mcp(many) as fake, hub().session([server(fake.url)]) as session:
         assert len(session.tools) == 17
         assert "3 tools were left out" in session.faults[0].message
 
 
 async def test_two_tools_of_one_name_are_one_tool_and_a_fault() -> None:
     async with (
-        rogue([described("a.b"), described("a_b")]) as one,
-        rogue([described("a_b")]) as other,
+        fake_mcp([described("a.b"), described("a_b")]) as one,
+        fake_mcp([described("a_b")]) as other,
         hub().session([server(one.url), server(other.url)]) as session,
     ):
         assert [tool.name for tool in session.tools] == ["a_b"]
@@ -60,18 +60,18 @@ async def test_two_tools_of_one_name_are_one_tool_and_a_fault() -> None:
 
 async def test_of_ten_thousand_tools_the_first_are_offered() -> None:
     many = [described(f"tool{number}") for number in range(10_000)]
-    async with rogue(many) as its, hub().session([server(its.url)]) as session:
+    async with fake_mcp(many) as fake, hub().session([server(fake.url)]) as session:
         assert len(session.tools) == MAX_TOOLS
         assert "9,872 tools were left out" in session.faults[0].message
 
 
 async def test_pages_of_a_list_are_followed_and_not_without_end() -> None:
-    async def page(asked: Asked) -> None:
+    async def page(asked: McpRequest) -> None:
         params: dict[str, str] = asked.message.get("params") or {}
         number = int(params.get("cursor", "0"))
         await asked.result({"tools": [described(f"tool{number}")], "nextCursor": str(number + 1)})
 
-    async with rogue(tools_list=page) as its, tools_of(its.url) as tools:
+    async with fake_mcp(tools_list=page) as fake, tools_of(fake.url) as tools:
         assert list(tools) == [f"tool{number}" for number in range(16)]
 
 

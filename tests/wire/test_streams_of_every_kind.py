@@ -80,7 +80,7 @@ def test_the_end_lists_an_output_for_each_turn_as_the_json_answer_does(file: Pat
 
 
 @pytest.mark.promise("W-51")
-def test_chunks_repeat_nothing_where_that_is_not_wanted() -> None:
+def test_chunks_repeat_no_text_where_that_is_not_wanted() -> None:
     chunks = [event.data for event in events_of(LIVE / "without-output" / "streamed.http") if event.event == "chunk"]
     assert [chunk["content"] for chunk in chunks] == ["a", "b"]
     assert all("output" not in chunk for chunk in chunks)

@@ -16,8 +16,8 @@ from swarmstream.wire.joining import join_deltas
 from swarmstream.wire.object_encoder import ObjectEncoder
 
 
-def text(turn: int, words: str, step: int = 1) -> TextDelta:
-    return TextDelta(t_ms=1, agent=f"A{turn}", turn=turn, text=words, step=step)
+def text(turn: int, delta_text: str, step: int = 1) -> TextDelta:
+    return TextDelta(t_ms=1, agent=f"A{turn}", turn=turn, text=delta_text, step=step)
 
 
 def shown(entries: list[Entry]) -> list[tuple[int, int, str]]:
@@ -41,16 +41,18 @@ def test_nothing_is_joined_across_the_place_that_a_reader_has_come_to(turns: lis
     entries: list[Entry] = [(number, text(turn, str(number % 10))) for number, turn in enumerate(turns, start=1)]
     for turn in (1, 2):
         new = "".join(
-            words for number, its, words in shown(join_deltas(entries, after=after)) if its == turn and number > after
+            delta_text
+            for number, owner, delta_text in shown(join_deltas(entries, after=after))
+            if owner == turn and number > after
         )
         assert new == "".join(
-            str(number % 10) for number, its in enumerate(turns, start=1) if its == turn and number > after
+            str(number % 10) for number, owner in enumerate(turns, start=1) if owner == turn and number > after
         )
 
 
 @pytest.mark.promise("W-45")
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: str) -> None:
+def test_a_chunk_of_any_text_is_one_line_of_ascii_json(first: str, second: str) -> None:
     encoder = FrameEncoder(SSE, include_output=True)
     described = RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None)
     list(encoder.encode([(1, described), (2, text(1, first))]))
@@ -68,7 +70,7 @@ def test_a_chunk_is_one_line_of_ascii_json_whatever_it_says(first: str, second: 
 
 @pytest.mark.parametrize("include_output", [True, False])
 @pytest.mark.parametrize("size", [1, 3, 20], ids=["one by one", "by threes", "at once"])
-def test_objects_are_what_json_lines_hold_also_where_a_turn_begins_again(include_output: bool, size: int) -> None:
+def test_objects_equal_the_json_lines_also_where_a_turn_begins_again(include_output: bool, size: int) -> None:
     events: list[Event] = [
         RunDescribed(0, "j", "swarm", None, None, "S", 1, "standard", None, datetime.now(UTC), (), None),
         RunStarted(0),

@@ -170,8 +170,8 @@ def _parse(body: bytes, *, members: int) -> Any:
 
 def _without_cursor(value: dict[str, Any]) -> dict[str, Any]:
     """Return the payload without `starting_after`, which belongs to one reading and not to the run."""
-    given: dict[str, Any] = value.get("stream_options") or {}
-    options = {name: option for name, option in given.items() if name != "starting_after"}
+    posted_options: dict[str, Any] = value.get("stream_options") or {}
+    options = {name: option for name, option in posted_options.items() if name != "starting_after"}
     rest = {name: member for name, member in value.items() if name != "stream_options"}
     return {**rest, "stream_options": options} if options else rest
 

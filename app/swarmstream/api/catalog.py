@@ -47,8 +47,8 @@ async def models_available(call: Call) -> ModelsAvailable:
     models = call.state["registry"]
     names = models.names()
     details = [
-        ModelDetail(name=offer.name, target=offer.target, is_glob=offer.is_glob, has_credentials=offer.is_callable)
-        for offer in models.public_aliases()
+        ModelDetail(name=alias.name, target=alias.target, is_glob=alias.is_glob, has_credentials=alias.is_callable)
+        for alias in models.public_aliases()
     ]
     return ModelsAvailable(count=len(names), models=names, details=details)
 

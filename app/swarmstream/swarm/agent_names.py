@@ -16,7 +16,7 @@ class AgentNames:
     generated: tuple[Location, ...]
     """The locations of agents to which the client gave no name."""
 
-    def notes(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return the sentence, if any, that tells the client which names were generated."""
         named = [f"{'.'.join(map(str, at))} is called {quote(self.by_location[at])}" for at in self.generated]
         return [f"no agent_name: {', '.join(named)}"] if named else []

@@ -24,7 +24,7 @@ from swarmstream.swarm.payloads import EFFORTS, AgentSpec
 from swarmstream.swarm.plan import Agent
 from swarmstream.swarm.response_format import answer_format
 from swarmstream.swarm.selected_tools import MAX_TOOLS, select_agent_tools, select_tools, too_many_tools
-from swarmstream.swarm.tool_lanes import with_tool_lanes
+from swarmstream.swarm.tool_backends import with_tool_backends
 from swarmstream.tools.base import Tool
 from swarmstream.tools.names import RESERVED_NAMES
 from swarmstream.tools.policy import AllowedTools
@@ -90,7 +90,7 @@ class AgentCompiler:
             if spec.response_format
             else None,
         )
-        return with_tool_lanes(agent, at)
+        return with_tool_backends(agent, at)
 
     def select_tools(self, names: Iterable[str], at: Location) -> list[Tool]:
         """Return the tools of a list of names, each once.
@@ -129,7 +129,7 @@ class AgentCompiler:
     def _check_effort(self, spec: AgentSpec, at: Location) -> None:
         if spec.reasoning_effort and spec.reasoning_effort not in EFFORTS:
             path = ".".join(map(str, (*at, "reasoning_effort")))
-            self.findings.notes.append(f"{path} is passed on, though it is none of {', '.join(EFFORTS)}")
+            self.findings.sentences.append(f"{path} is passed on, though it is none of {', '.join(EFFORTS)}")
 
     def _handoffs(self, spec: AgentSpec, at: Location, depth: int) -> tuple[Agent, ...]:
         at = (*at, "handoffs")

@@ -32,7 +32,7 @@ def client_tools(
         raise too_many_tools(at)
     if undescribed := [name for schema in schemas if (name := _undescribed_name(schema))]:
         path = ".".join(map(str, at))
-        findings.notes.append(f"{path}: models can only guess what these tools are for: {', '.join(undescribed)}")
+        findings.sentences.append(f"{path}: models can only guess what these tools are for: {', '.join(undescribed)}")
     ours = RESERVED_NAMES.union(server_tools)
     taken = set(ours)
     for index, schema in enumerate(schemas):

@@ -66,11 +66,11 @@ def compile_swarm(
         openings=swarm_openings(request),
         loops=request.max_loops,
         hears=swarm_type.hears,
-        given_as="tasks" if task_source(request) == "tasks" else "task",
+        posted_as="tasks" if task_source(request) == "tasks" else "task",
     )
     limits.check_plan(plan)
     _ignore_losing_fields(request, swarm_type, compiler.findings)
-    compiler.findings.notes.extend(_unused_agents(plan, agents))
+    compiler.findings.sentences.extend(_unused_agents(plan, agents))
     return _compiled(request, plan, swarm_type.name, agents.values(), compiler)
 
 
@@ -176,6 +176,6 @@ def _unused_agents(plan: Plan, agents: Mapping[str, Agent]) -> Iterator[str]:
 def _compiled(
     request: RunSpec, plan: Plan, swarm_type: str | None, agents: Iterable[Agent], compiler: AgentCompiler
 ) -> Compiled:
-    compiler.findings.notes.extend(model_warnings(agents))
-    warnings = compiler.findings.warnings(request, compiler.names.notes())
+    compiler.findings.sentences.extend(model_warnings(agents))
+    warnings = compiler.findings.warnings(request, compiler.names.warnings())
     return Compiled(plan, swarm_type, warnings, compiler.mcp_servers.locations)

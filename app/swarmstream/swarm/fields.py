@@ -58,7 +58,7 @@ class Payload(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_not_given(cls, value: Any) -> Any:
+    def _drop_nulls(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         return {key: item for key, item in value.items() if item is not None}  # pyright: ignore[reportUnknownVariableType]

@@ -20,7 +20,7 @@ class Findings:
 
     ignored: list[IgnoredField] = field(default_factory=list[IgnoredField])
     """Known fields that have no effect in this payload."""
-    notes: list[str] = field(default_factory=list[str])
+    sentences: list[str] = field(default_factory=list[str])
 
     def ignore(self, at: Location, reason: str) -> None:
         """Add a known field that has no effect."""
@@ -35,8 +35,8 @@ class Findings:
         ignored = list(islice(chain(unknown_fields(request), self.ignored), _MAX_WARNINGS))
         if request.strict and ignored:
             raise _strict_refusal(ignored)
-        notes = [*names, *(each.warning for each in ignored), *self.notes]
-        return tuple(_cut(note, _MAX_WARNING_LENGTH) for note in notes[:_MAX_WARNINGS])
+        sentences = [*names, *(each.warning for each in ignored), *self.sentences]
+        return tuple(_cut(sentence, _MAX_WARNING_LENGTH) for sentence in sentences[:_MAX_WARNINGS])
 
 
 def _strict_refusal(ignored: Sequence[IgnoredField]) -> InvalidRequest:

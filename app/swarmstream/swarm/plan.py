@@ -63,13 +63,13 @@ class Plan:
     """The first messages of each conversation: one conversation for every task."""
     loops: int = 1
     hears: Hears = "everything"
-    given_as: Literal["task", "tasks"] = "task"
+    posted_as: Literal["task", "tasks"] = "task"
     """`tasks`: each opening is one of a list, and turns carry its index."""
 
     def conversations(self) -> Iterator[tuple[int | None, tuple[ChatMessage, ...]]]:
         """Yield each opening with its index among the client's `tasks`, which is None where it gave one task."""
         for index, opening in enumerate(self.openings):
-            yield (index if self.given_as == "tasks" else None), opening
+            yield (index if self.posted_as == "tasks" else None), opening
 
     @property
     def turns(self) -> int:

@@ -59,13 +59,13 @@ class Panel:
 
     def begin_call(self, data: Mapping[str, Any]) -> None:
         """Add a line for a `tool_start`."""
-        segment = self.note("tool", phrases.call_begun(data))
+        segment = self.add_line("tool", phrases.call_begun(data))
         self._calls[data.get("tool_call_id")] = phrases.tool_of(data), segment
         self._update_calls()
 
     def end_call(self, data: Mapping[str, Any]) -> None:
         """Add the result of a `tool_end` to the line of its call."""
-        _, segment = self._calls.pop(data.get("tool_call_id"), None) or ("", self.note("tool", ""))
+        _, segment = self._calls.pop(data.get("tool_call_id"), None) or ("", self.add_line("tool", ""))
         segment.parts.append(f" → {phrases.call_ended(data)}")
         if data.get("is_error"):
             segment.kind = "error"
@@ -78,7 +78,7 @@ class Panel:
         self._calls.clear()
         self._last_delta_ms = None
         self.state = "thinking"
-        self.note("note", phrases.restarted(data))
+        self.add_line("note", phrases.restarted(data))
 
     def end(self, data: Mapping[str, Any]) -> None:
         """Take the turn's end from its `agent_end`."""
@@ -88,13 +88,13 @@ class Panel:
         if output and "text" not in self.segments:
             self.segments.append("text", clean(output if isinstance(output, str) else one_line(output, MAX_OUTPUT)))
         for line in phrases.client_tool_calls(data):
-            self.note("tool", f"{line} → for you to execute")
+            self.add_line("tool", f"{line} → for you to execute")
         self.state = _ENDED.get(data.get("status"), "done")
         self.usage = data.get("usage") or {}
         self.seconds = number(data, "duration")
         self.ended = True
 
-    def note(self, kind: Kind, line: str) -> Segment:
+    def add_line(self, kind: Kind, line: str) -> Segment:
         """Add a line that is no text of the model's."""
         self._last_delta_ms = None
         return self.segments.add(kind, line)
@@ -139,11 +139,11 @@ class Panels:
                 if data.get("name") == "progress":
                     panel.tool = phrases.progress(data)
                 for line in phrases.custom(data):
-                    panel.note("note", line)
+                    panel.add_line("note", line)
             case "turn_restart":
                 panel.restart(data)
             case "error":
-                panel.note("error", phrases.failure(data))
+                panel.add_line("error", phrases.failure(data))
             case "agent_end":
                 panel.end(data)
             case _:

@@ -93,16 +93,16 @@ class PlainText:
             case "reasoning" if self._verbose:
                 turn.append("reasoning", data.get("content", ""), self._now_ms)
             case "tool_start":
-                turn.note(f"calls {phrases.call_begun(data)}")
+                turn.add_line(f"calls {phrases.call_begun(data)}")
             case "tool_end":
-                turn.note(f"{phrases.tool_of(data)} → {phrases.call_ended(data)}")
+                turn.add_line(f"{phrases.tool_of(data)} → {phrases.call_ended(data)}")
             case "custom":
                 for line in phrases.custom(data):
-                    turn.note(line)
+                    turn.add_line(line)
             case "turn_restart":
-                turn.note(phrases.restarted(data))
+                turn.add_line(phrases.restarted(data))
             case "error":
-                turn.note(f"error: {phrases.failure(data)}")
+                turn.add_line(f"error: {phrases.failure(data)}")
             case "agent_end":
                 turn.end(data, self._now_ms)
                 del self._turns[data["turn"]]

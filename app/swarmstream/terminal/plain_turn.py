@@ -49,14 +49,14 @@ class PlainTurn:
         cleaner = self._cleaners.get(kind) or self._cleaners.setdefault(kind, Cleaner())
         self._write_text(cleaner.feed(content), now_ms)
 
-    def note(self, note: str) -> None:
+    def add_line(self, line: str) -> None:
         """Write a line that is no text of the agent's."""
         self.finish_text()
         if self.among_others:
-            self._writer.write_line(f"{self._agent}: [{note}]")
+            self._writer.write_line(f"{self._agent}: [{line}]")
         else:
             self._begin_section()
-            self._writer.write_line(f"[{note}]")
+            self._writer.write_line(f"[{line}]")
 
     def end(self, data: Mapping[str, Any], now_ms: float) -> None:
         """Write the rest of the turn, from its `agent_end`."""
@@ -66,9 +66,9 @@ class PlainTurn:
             self.append("chunk", text, now_ms)
         self.finish_text()
         for line in phrases.client_tool_calls(data):
-            self.note(f"calls {line}, which is for you to execute")
+            self.add_line(f"calls {line}, which is for you to execute")
         if data.get("status") != "success":
-            self.note(one_line(data.get("status", "?"), phrases.NAME_LENGTH))
+            self.add_line(one_line(data.get("status", "?"), phrases.NAME_LENGTH))
         self._writer.end_section(self._number)
 
     def write_overdue(self, now_ms: float) -> None:

@@ -33,10 +33,10 @@ async def _try(names: Sequence[str], folder: Path | None) -> list[Row]:
     reports: dict[str, Report] = {}
 
     async def run(name: str, client: Callable[[Stage], Report]) -> None:
-        reports[name] = await to_thread.run_sync(client, its, abandon_on_cancel=True)
+        reports[name] = await to_thread.run_sync(client, running, abandon_on_cancel=True)
 
     with anyio.fail_after(_SECONDS):
-        async with stage() as its, anyio.create_task_group() as tasks:
+        async with stage() as running, anyio.create_task_group() as tasks:
             for name in names:
                 if name in _OF_PYPI:
                     tasks.start_soon(run, name, _OF_PYPI[name])

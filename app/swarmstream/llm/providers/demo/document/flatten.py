@@ -61,8 +61,8 @@ def _alternative(options: Sequence[Any], source: Source, choices: Choices) -> An
 
 def _merge(flat: Schema, part: Schema, work: Work) -> None:
     """Merge the keywords of a schema into another one that applies to the same value."""
-    for name, given in part.items():
-        value: Any = int(given) if name in _COUNTS else given  # 2.0 is an integer, too
+    for name, keyword in part.items():
+        value: Any = int(keyword) if name in _COUNTS else keyword  # 2.0 is an integer, too
         if name not in flat:
             flat[name] = dict(value) if name in _MAPS else value
         elif name in _MAPS:
